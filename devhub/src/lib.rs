@@ -1,0 +1,3 @@
+//! A local stand-in for Azure Event Hubs and IoT Hub.
+
+pub mod event;

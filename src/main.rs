@@ -1,0 +1,2 @@
+//! hubrelay.
+fn main() {}
