@@ -1,2 +1,4 @@
 //! hubrelay.
+pub mod clock;
 pub mod domain;
+pub mod relay;
