@@ -21,6 +21,7 @@ use crate::telemetry::{LogFilter, logging};
 
 use option_flags::OptionFlags;
 
+const EXIT_OK: u8 = 0;
 const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
@@ -221,11 +222,18 @@ fn demo(args: DemoArgs) -> u8 {
 }
 
 fn serve(args: &ConfigArgs) -> u8 {
-    let config = match Config::load(&args.sources()) {
+    let effective = match Effective::collect(&args.sources()) {
+        Ok(effective) => effective,
+        Err(errors) => return refuse(&errors),
+    };
+    let config = match effective.config() {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
     run_logging(config.log, |log_filter| {
+        for error in effective.malformed_connection_strings() {
+            error!(error.message = %error, "started without a hub; GET /status says so");
+        }
         report(&config);
         app::serve(config, log_filter)
     })
@@ -246,27 +254,17 @@ fn check_config(sources: &Sources, results: &mut dyn Write, complaints: &mut dyn
     if write!(results, "{}", effective.to_toml()).is_err() {
         return EXIT_FAILURE;
     }
-    let config = match effective.config() {
-        Ok(config) => config,
-        Err(errors) => return complain(complaints, &errors, EXIT_USAGE),
-    };
-    let mut code = 0;
-    for (option, error) in config.malformed_connection_strings() {
-        let message = format!("`{option}` is not a valid connection string: {error}");
-        code = complain(complaints, &message, EXIT_FAILURE);
+    if let Err(errors) = effective.config() {
+        return complain(complaints, &errors, EXIT_USAGE);
     }
-    code
+    let malformed = effective.malformed_connection_strings();
+    malformed.iter().fold(EXIT_OK, |_, error| {
+        complain(complaints, error, EXIT_FAILURE)
+    })
 }
 
 /// Says in the log what an operator should know about a configuration that is valid.
 fn report(config: &Config) {
-    for (option, error) in config.malformed_connection_strings() {
-        error!(
-            config.option = option,
-            error.message = %error,
-            "a connection string is malformed; GET /status reports it"
-        );
-    }
     let keys = [
         (
             options::PRIMARY_ADMIN_SECRET,
@@ -315,7 +313,7 @@ where
     // What still runs was given its time; it must not hold up the end.
     runtime.shutdown_background();
     match result {
-        Ok(()) => 0,
+        Ok(()) => EXIT_OK,
         Err(error) => {
             error!(
                 error.message = format!("{error:#}"),

@@ -218,7 +218,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "event_hub_consumer_group",
         ux4iot_name: Some("eventHubConsumerGroup"),
         section: Section::Hubs,
-        kind: Kind::NonEmptyText(|config, text| config.event_hub.consumer_group = text.to_owned()),
+        kind: Kind::NonEmptyText(|config, text| {
+            text.clone_into(&mut config.event_hub.consumer_group);
+        }),
         default: Preset::Is("$Default"),
         meaning: "consumer group to read with; no other reader should use it",
     },
