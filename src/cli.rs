@@ -71,7 +71,7 @@ struct ConfigArgs {
 #[derive(Args, Debug)]
 struct DemoArgs {
     /// Address of the relay and its page; port 0 takes a free one
-    #[arg(long, env = "HUBRELAY_LISTEN", hide_env_values = true, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
+    #[arg(long, env = "HUBRELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -124,11 +124,11 @@ struct DevhubArgs {
     json: bool,
 
     /// How much is logged: error, warn, info, verbose or debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level)]
+    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
 
     /// The form of a log line: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
+    #[arg(long, env = "HUBRELAY_LOG_FORMAT", value_name = "FORMAT", default_value = "text", value_parser = log_format)]
     log_format: LogFormat,
 }
 
@@ -232,7 +232,7 @@ fn serve(args: &ConfigArgs) -> u8 {
     };
     run_logging(config.log, |log_filter| {
         for error in effective.malformed_connection_strings() {
-            error!(error.message = %error, "started without a hub; GET /status says so");
+            error!(error.message = %error, "started with a malformed connection string; GET /status says so");
         }
         report(&config);
         app::serve(config, log_filter)

@@ -26,8 +26,8 @@ pub use connection_string::{
 };
 pub use effective::{Effective, EffectiveOption};
 pub use error::{Error, Errors, Origin};
-pub(crate) use reference::described_default;
 pub use reference::reference_markdown;
+pub(crate) use reference::{described_default, sentence};
 pub use secret::{AdminKeys, Secret};
 pub use sources::Sources;
 

@@ -269,11 +269,8 @@ mod tests {
     #[tokio::test]
     async fn a_panicking_task_stops_the_program_with_its_failure() {
         let lifecycle = Lifecycle::new();
-        lifecycle.spawn("shard", async {
-            let empty: Option<()> = None;
-            empty.expect("an invariant broke");
-            Ok::<_, Infallible>(())
-        });
+        let crash = || -> Result<(), Infallible> { panic!("an invariant broke") };
+        lifecycle.spawn("shard", async move { crash() });
         let (_sender, next) = signals();
         let failure = lifecycle.run_with(AMPLE, next).await.unwrap_err();
         assert_eq!(failure.to_string(), "shard crashed: an invariant broke");

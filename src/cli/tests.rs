@@ -11,9 +11,7 @@ const EVENT_HUB: &str =
 
 fn parse(arguments: &[&str]) -> Command {
     let arguments = std::iter::once(&"hubrelay").chain(arguments);
-    Cli::try_parse_from(arguments)
-        .map(|cli| cli.command)
-        .unwrap_or_else(|error| panic!("{error}"))
+    Cli::try_parse_from(arguments).map_or_else(|error| panic!("{error}"), |cli| cli.command)
 }
 
 fn refused(arguments: &[&str]) -> clap::Error {
