@@ -6,6 +6,8 @@
 pub mod app;
 pub mod cli;
 pub mod clock;
+#[cfg(test)]
+mod committed_document;
 pub mod config;
 pub mod domain;
 pub mod lifecycle;

@@ -238,7 +238,7 @@ impl Metrics {
         .flatten()
     }
 
-    /// The metrics of this moment in the OpenMetrics text format ([`OPENMETRICS_CONTENT_TYPE`]).
+    /// The metrics of this moment in the `OpenMetrics` text format ([`OPENMETRICS_CONTENT_TYPE`]).
     pub fn render(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");
