@@ -1,3 +1,11 @@
 //! A local stand-in for Azure Event Hubs and IoT Hub.
 
+mod amqp;
+pub mod clock;
 pub mod event;
+pub mod event_hub;
+mod partition_log;
+mod readers;
+mod selector;
+
+pub use partition_log::{LogBounds, PartitionProperties};
