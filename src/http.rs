@@ -1,7 +1,8 @@
 //! The HTTP/1.1 server: sockets, TLS and the limits on what a client may hold open.
 //!
 //! A [`Server`] owns its listener and every connection task. It guarantees that
-//! - a connection that sends its request head or body too slowly is ended (slow-loris), and so is an idle one;
+//! - a connection that sends its request head or body too slowly is ended (slow-loris), and so is one that is idle or
+//!   does not take its responses;
 //! - no more than [`Limits::connections_max`] sockets are open at once, upgraded ones included. One more is closed as
 //!   soon as it was accepted, and counted: a client sees at once that it has to come back later;
 //! - [`Server::run`] returns only when every connection it still owned has ended. Upgraded sockets belong to whoever
@@ -33,13 +34,13 @@ use tower::Service as _;
 
 pub use self::body_deadline::BodyTimedOut;
 use self::body_deadline::DeadlineBody;
-use self::counted::Counted;
+use self::client_socket::ClientSocket;
 
 use crate::config::{Config, TlsFiles};
 use crate::telemetry::metrics::ApiMetrics;
 
 mod body_deadline;
-mod counted;
+mod client_socket;
 mod tls;
 
 #[cfg(test)]
@@ -69,18 +70,22 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time for the body of a request to arrive in full.
     pub body_timeout: Duration,
+    /// Time that a client may leave a write waiting before its socket fails, upgraded or not.
+    pub stall_timeout: Duration,
     /// Time that running requests get to finish once the server has been told to stop.
     pub drain_timeout: Duration,
 }
 
 impl Limits {
-    /// The limits that the configuration sets, with the time-outs that it leaves alone.
+    /// The limits that the configuration sets, with the time-outs that it leaves alone. Running requests get half of the
+    /// program's grace, so that the rest of it can still end in order after they were cut.
     pub fn from_config(config: &Config) -> Self {
         Self {
             connections_max: config.limits.connections_max,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
-            drain_timeout: config.shutdown_grace,
+            stall_timeout: Duration::from_secs(60),
+            drain_timeout: config.shutdown_grace / 2,
         }
     }
 }
@@ -220,7 +225,7 @@ impl Connections {
         };
         // Fails only on a socket that is gone already, which the first read finds out.
         let _ = socket.set_nodelay(true);
-        let socket = Counted::new(socket, place, Arc::clone(&self.metrics));
+        let socket = ClientSocket::new(socket, place, self.limits.stall_timeout, Arc::clone(&self.metrics));
         let requests = Requests {
             router: self.router.clone(),
             address: ClientAddress(address),
@@ -255,7 +260,7 @@ struct Requests {
 }
 
 impl Requests {
-    async fn serve_tls(self, tls: TlsAcceptor, socket: Counted, metrics: Arc<ApiMetrics>) {
+    async fn serve_tls(self, tls: TlsAcceptor, socket: ClientSocket, metrics: Arc<ApiMetrics>) {
         let handshake = timeout(self.limits.head_timeout, tls.accept(socket));
         let handshake = tokio::select! {
             () = self.stop.cancelled() => return,

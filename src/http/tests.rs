@@ -1,3 +1,6 @@
+//! Over real sockets, with time-outs that are either short or never reached.
+
+use std::error::Error as _;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
@@ -5,6 +8,7 @@ use axum::Extension;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use http_body_util::BodyExt as _;
 use hyper::upgrade::Upgraded;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,6 +28,7 @@ const LIMITS: Limits = Limits {
     connections_max: 100,
     head_timeout: NEVER,
     body_timeout: NEVER,
+    stall_timeout: NEVER,
     drain_timeout: NEVER,
 };
 
@@ -139,8 +144,8 @@ async fn a_request_head_without_end_is_refused() {
 #[tokio::test]
 async fn a_request_body_that_does_not_arrive_in_time_fails_the_read() {
     async fn read(request: Request) -> &'static str {
-        let error = axum::body::to_bytes(request.into_body(), 1000).await.expect_err("never complete");
-        let timed_out = std::error::Error::source(&error).is_some_and(|source| source.is::<BodyTimedOut>());
+        let error = request.into_body().collect().await.expect_err("never complete");
+        let timed_out = error.source().is_some_and(|source| source.is::<BodyTimedOut>());
         if timed_out { "timed out" } else { "broken" }
     }
     let limits = Limits { body_timeout: Duration::from_millis(50), ..LIMITS };
@@ -151,6 +156,22 @@ async fn a_request_body_that_does_not_arrive_in_time_fails_the_read() {
     let response = read_to_end(&mut socket).await;
     assert!(response.ends_with("\r\n\r\ntimed out"), "{response}");
     assert!(started.elapsed() >= limits.body_timeout);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_response_that_the_client_does_not_take_ends_the_connection() {
+    let (entered, mut entries) = mpsc::channel::<()>(1);
+    let long = async move || {
+        entered.send(()).await.unwrap();
+        "x".repeat(64 << 20)
+    };
+    let limits = Limits { stall_timeout: Duration::from_millis(50), ..LIMITS };
+    let server = Running::start(limits, None, Router::new().route("/", get(long)));
+    let mut socket = server.connect().await;
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    timeout(NEVER, entries.recv()).await.unwrap().unwrap();
+    // Stopping waits for the response, which could never end otherwise.
     server.stopped().await;
 }
 
