@@ -20,7 +20,7 @@ use self::session_rate::SessionRate;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::domain::grant::Grant;
-use crate::domain::id::DeviceId;
+use crate::domain::id::{DeviceId, SessionId};
 use crate::ingest::status::Status;
 use crate::relay::Relay;
 use crate::telemetry::{LogFilter, Metrics};
@@ -69,18 +69,41 @@ impl State {
             config.limits.session_rate_per_address_per_s,
             config.limits.session_burst_per_address,
         ));
-        Self { relay, config, metrics, log_filter, status, clock, session_rate }
+        Self {
+            relay,
+            config,
+            metrics,
+            log_filter,
+            status,
+            clock,
+            session_rate,
+        }
     }
 
     fn hub_api_enabled(&self) -> bool {
         self.config.iot_hub.connection_string().is_some()
     }
 
+    fn check_session(&self, session: SessionId) -> Result<(), Error> {
+        if self.relay.has_session(session) {
+            Ok(())
+        } else {
+            Err(Error::NoSuchSession)
+        }
+    }
+
     /// Whether the reader may see what `needed` allows of a device.
-    async fn check_read(&self, reader: &Reader, device: &DeviceId, needed: &Grant) -> Result<(), Error> {
+    async fn check_read(
+        &self,
+        reader: &Reader,
+        device: &DeviceId,
+        needed: &Grant,
+    ) -> Result<(), Error> {
         match reader {
             Reader::Admin => Ok(()),
-            Reader::Session(session) if self.relay.is_granted(*session, device, needed).await? => Ok(()),
+            Reader::Session(session) if self.relay.is_granted(*session, device, needed).await? => {
+                Ok(())
+            }
             Reader::Session(_) => Err(Error::ReadNotGranted),
         }
     }
@@ -103,17 +126,38 @@ pub fn router(state: State, beside: Router) -> Router {
         .route("/sessions/{session_id}", delete(sessions::delete))
         .route("/grants", put(grants::add).delete(grants::remove))
         // What sessions want to see
-        .route("/subscription", put(subscriptions::add).delete(subscriptions::remove))
-        .route("/subscriptions", put(subscriptions::add_all).delete(subscriptions::remove_all))
+        .route(
+            "/subscription",
+            put(subscriptions::add).delete(subscriptions::remove),
+        )
+        .route(
+            "/subscriptions",
+            put(subscriptions::add_all).delete(subscriptions::remove_all),
+        )
         // What is known of devices; telemetry keys may contain slashes
-        .route("/lastValue/{device_id}", get(last_values::get).delete(last_values::delete))
-        .route("/lastValue/{device_id}/", get(last_values::get).delete(last_values::delete))
-        .route("/lastValue/{device_id}/{*key}", get(last_values::get).delete(last_values::delete))
-        .route("/connectionState/{device_id}", get(devices::connection_state))
+        .route(
+            "/lastValue/{device_id}",
+            get(last_values::get).delete(last_values::delete),
+        )
+        .route(
+            "/lastValue/{device_id}/",
+            get(last_values::get).delete(last_values::delete),
+        )
+        .route(
+            "/lastValue/{device_id}/{*key}",
+            get(last_values::get).delete(last_values::delete),
+        )
+        .route(
+            "/connectionState/{device_id}",
+            get(devices::connection_state),
+        )
         .route("/deviceTwin/{device_id}", get(devices::device_twin))
         // Calls to devices
         .route("/directMethod", post(devices::direct_method))
-        .route("/deviceTwinDesiredProperties", patch(devices::patch_desired_properties))
+        .route(
+            "/deviceTwinDesiredProperties",
+            patch(devices::patch_desired_properties),
+        )
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(from_fn_with_state(state.clone(), requests::observe))

@@ -147,8 +147,15 @@ impl Server {
             let local_address = listener.local_addr()?;
             Ok((listener, local_address))
         };
-        let (listener, local_address) = listen().map_err(|source| Error::Listen { address, source })?;
-        Ok(Self { listener, local_address, tls, limits, metrics })
+        let (listener, local_address) =
+            listen().map_err(|source| Error::Listen { address, source })?;
+        Ok(Self {
+            listener,
+            local_address,
+            tls,
+            limits,
+            metrics,
+        })
     }
 
     /// The address that clients can reach, with the real port.
@@ -159,7 +166,13 @@ impl Server {
     /// Serves `router` until `stop` is cancelled. Then nothing is accepted any more, idle connections are closed, and
     /// running requests get [`Limits::drain_timeout`] to finish; what is left is cut.
     pub async fn run(self, router: Router, stop: CancellationToken) {
-        let Self { listener, local_address, tls, limits, metrics } = self;
+        let Self {
+            listener,
+            local_address,
+            tls,
+            limits,
+            metrics,
+        } = self;
         tracing::info!(address = %local_address, tls = tls.is_some(), "listening for HTTP");
         let connections = Connections {
             router,
@@ -225,7 +238,12 @@ impl Connections {
         };
         // Fails only on a socket that is gone already, which the first read finds out.
         let _ = socket.set_nodelay(true);
-        let socket = ClientSocket::new(socket, place, self.limits.stall_timeout, Arc::clone(&self.metrics));
+        let socket = ClientSocket::new(
+            socket,
+            place,
+            self.limits.stall_timeout,
+            Arc::clone(&self.metrics),
+        );
         let requests = Requests {
             router: self.router.clone(),
             address: ClientAddress(address),
@@ -235,15 +253,24 @@ impl Connections {
         };
         match self.tls.clone() {
             None => self.tasks.spawn(requests.serve(socket)),
-            Some(tls) => self.tasks.spawn(requests.serve_tls(tls, socket, Arc::clone(&self.metrics))),
+            Some(tls) => {
+                self.tasks
+                    .spawn(requests.serve_tls(tls, socket, Arc::clone(&self.metrics)))
+            }
         };
     }
 
     /// Lets running requests finish, for a bounded time.
     async fn drain(self) {
         self.tasks.close();
-        if timeout(self.limits.drain_timeout, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "cutting connections that did not finish in time");
+        if timeout(self.limits.drain_timeout, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = self.tasks.len(),
+                "cutting connections that did not finish in time"
+            );
             self.cut.cancel();
             self.tasks.wait().await;
         }
@@ -279,7 +306,13 @@ impl Requests {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, address, limits, stop, cut } = self;
+        let Self {
+            router,
+            address,
+            limits,
+            stop,
+            cut,
+        } = self;
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(address);
             let deadline = Instant::now() + limits.body_timeout;

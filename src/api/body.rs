@@ -57,7 +57,9 @@ pub(super) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malform
 
 /// The string in an optional member: `None` when the member is absent or `null`; any other type is malformed.
 pub(super) fn optional_string(member: Option<&RawValue>) -> Result<Option<String>, Malformed> {
-    member.map_or(Ok(None), |value| serde_json::from_str(value.get()).map_err(|_| Malformed))
+    member.map_or(Ok(None), |value| {
+        serde_json::from_str(value.get()).map_err(|_| Malformed)
+    })
 }
 
 fn has_cause<E: StdError + 'static>(mut error: &(dyn StdError + 'static)) -> bool {

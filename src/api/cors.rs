@@ -38,7 +38,10 @@ fn preflight(request: &Request) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     let requested = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.cloned().unwrap_or(HEADERS));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        requested.cloned().unwrap_or(HEADERS),
+    );
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(ACCESS_CONTROL_MAX_AGE, ONE_DAY_S);

@@ -30,11 +30,15 @@ pub(super) async fn connection_state(
     path: DevicePath,
 ) -> Result<Response, Error> {
     let device = path.device;
-    state.check_read(&reader, &device, &Grant::ConnectionState).await?;
+    state
+        .check_read(&reader, &device, &Grant::ConnectionState)
+        .await?;
     match state.relay.connection_state(&device).await {
-        Some((connected, timestamp)) => {
-            Ok(device_response(&device, if connected { "true" } else { "false" }, &timestamp))
-        }
+        Some((connected, timestamp)) => Ok(device_response(
+            &device,
+            if connected { "true" } else { "false" },
+            &timestamp,
+        )),
         // With a custom key telemetry alone decides, so the hub would not be asked either.
         None if state.config.decoding.custom_connection_state_key.is_some() => Err(Error::NoDevice),
         None => Err(Error::ConnectionStateNeedsHub),
@@ -48,10 +52,14 @@ pub(super) async fn device_twin(
     path: DevicePath,
 ) -> Result<Response, Error> {
     let device = path.device;
-    state.check_read(&reader, &device, &Grant::DeviceTwin).await?;
+    state
+        .check_read(&reader, &device, &Grant::DeviceTwin)
+        .await?;
     let known = match state.config.device_twin_cache {
         DeviceTwinCache::Off => None,
-        DeviceTwinCache::Forever | DeviceTwinCache::For(_) => state.relay.device_twin(&device).await,
+        DeviceTwinCache::Forever | DeviceTwinCache::For(_) => {
+            state.relay.device_twin(&device).await
+        }
     };
     let (twin, timestamp) = known.ok_or(Error::DeviceTwinNeedsHub)?;
     Ok(device_response(&device, twin.as_str(), &timestamp))
@@ -63,7 +71,7 @@ pub(super) async fn direct_method(
     session: SessionHeader,
     body: RequestBody,
 ) -> Result<Response, Error> {
-    state.relay.check_session(session.required()?).await?;
+    state.check_session(session.required()?)?;
     let request: Result<DirectMethodRequest<'_>, _> = body.text().and_then(body::object);
     if !request.is_ok_and(|request| request.is_valid()) {
         return Err(Error::MalformedDirectMethod);
@@ -77,7 +85,7 @@ pub(super) async fn patch_desired_properties(
     session: SessionHeader,
     body: RequestBody,
 ) -> Result<Response, Error> {
-    state.relay.check_session(session.required()?).await?;
+    state.check_session(session.required()?)?;
     let request: Result<DesiredPropertiesRequest<'_>, _> = body.text().and_then(body::object);
     if !request.is_ok_and(|request| request.is_valid()) {
         return Err(Error::MalformedDesiredProperties);

@@ -161,9 +161,10 @@ impl Error {
     /// Under which reason a request counts that was refused for what it is rather than for what it asks.
     pub(super) fn rejection(self) -> Option<RequestRejection> {
         match self {
-            Self::KeyMissing | Self::KeyWrong | Self::ReadCredentialMissing | Self::ReadKeyWrong => {
-                Some(RequestRejection::Unauthorized)
-            }
+            Self::KeyMissing
+            | Self::KeyWrong
+            | Self::ReadCredentialMissing
+            | Self::ReadKeyWrong => Some(RequestRejection::Unauthorized),
             Self::UnknownGrantType
             | Self::UnknownSubscriptionType
             | Self::NotSubscriptionRequests
@@ -198,7 +199,9 @@ impl IntoResponse for Error {
         let mut response = (self.status(), self.text()).into_response();
         response.extensions_mut().insert(self);
         if let Self::TooManySessionRequests { retry_after_s } = self {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         response
     }
@@ -213,7 +216,7 @@ impl From<NoSuchSession> for Error {
 impl From<GrantError> for Error {
     fn from(error: GrantError) -> Self {
         match error {
-            GrantError::NoSuchSession => Self::NoSuchSession,
+            GrantError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
             GrantError::TooMany => Self::TooManyGrants,
         }
     }
@@ -222,7 +225,7 @@ impl From<GrantError> for Error {
 impl From<SubscribeError> for Error {
     fn from(error: SubscribeError) -> Self {
         match error {
-            SubscribeError::NoSuchSession => Self::NoSuchSession,
+            SubscribeError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
             SubscribeError::NotGranted => Self::SubscriptionNotGranted,
             SubscribeError::TooMany => Self::TooManySubscriptions,
         }

@@ -24,8 +24,12 @@ pub(super) async fn add(
     extract::State(state): extract::State<State>,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let GrantRequest { session, device, grant } = read(&body)?;
-    check_available(&state, session, &grant).await?;
+    let GrantRequest {
+        session,
+        device,
+        grant,
+    } = read(&body)?;
+    check_available(&state, session, &grant)?;
     state.relay.grant(session, device, grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -37,8 +41,12 @@ pub(super) async fn remove(
     extract::State(state): extract::State<State>,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let GrantRequest { session, device, grant } = read(&body)?;
-    check_available(&state, session, &grant).await?;
+    let GrantRequest {
+        session,
+        device,
+        grant,
+    } = read(&body)?;
+    check_available(&state, session, &grant)?;
     state.relay.revoke(session, device, grant).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -69,7 +77,11 @@ struct Members<'a> {
 fn read(body: &RequestBody) -> Result<GrantRequest, Error> {
     let (session, device, grant) = parse(body).map_err(|Malformed| Error::UnknownGrantType)?;
     let session = SessionId::parse(&session).ok_or(Error::NoSuchSession)?;
-    Ok(GrantRequest { session, device, grant })
+    Ok(GrantRequest {
+        session,
+        device,
+        grant,
+    })
 }
 
 fn parse(body: &RequestBody) -> Result<(Cow<'_, str>, DeviceId, Grant), Malformed> {
@@ -106,13 +118,15 @@ fn method_name(member: Option<&RawValue>) -> Result<Option<Arc<str>>, Malformed>
 }
 
 /// Grants that only the hub API can make use of are refused while it is disabled, after an unknown session is.
-async fn check_available(state: &State, session: SessionId, grant: &Grant) -> Result<(), Error> {
+fn check_available(state: &State, session: SessionId, grant: &Grant) -> Result<(), Error> {
     let needs_hub = match grant {
         Grant::DesiredProperties | Grant::DirectMethod(_) => true,
-        Grant::Telemetry(_) | Grant::DeviceTwin | Grant::ConnectionState | Grant::D2cMessages => false,
+        Grant::Telemetry(_) | Grant::DeviceTwin | Grant::ConnectionState | Grant::D2cMessages => {
+            false
+        }
     };
     if needs_hub && !state.hub_api_enabled() {
-        state.relay.check_session(session).await?;
+        state.check_session(session)?;
         return Err(Error::GrantUnavailable);
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What operators and their probes ask: version, state, health, metrics. None of it needs a credential.
 
 use axum::extract;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::State;
@@ -26,7 +26,9 @@ pub(super) async fn status(extract::State(state): extract::State<State>) -> Resp
         Phase::Misformed(ConnectionString::EventHub) => {
             (StatusCode::INTERNAL_SERVER_ERROR, EVENT_HUB_MISFORMED)
         }
-        Phase::Misformed(ConnectionString::IotHub) => (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MISFORMED),
+        Phase::Misformed(ConnectionString::IotHub) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MISFORMED)
+        }
     }
     .into_response()
 }
@@ -46,12 +48,22 @@ pub(super) async fn readyz(extract::State(state): extract::State<State>) -> Resp
 
 /// `GET /metrics`, as text for a scraper.
 pub(super) async fn metrics(extract::State(state): extract::State<State>) -> Response {
-    ([(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], state.metrics.render()).into_response()
+    (
+        [(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)],
+        state.metrics.render(),
+    )
+        .into_response()
 }
 
 fn source_lost(state: &State) -> Option<Response> {
     let lost_since = state.status.source_lost_since()?;
-    let lost_for = state.clock.monotonic().saturating_duration_since(lost_since);
-    let reason = format!("No connection to the event hub for {} s", lost_for.as_secs());
+    let lost_for = state
+        .clock
+        .monotonic()
+        .saturating_duration_since(lost_since);
+    let reason = format!(
+        "No connection to the event hub for {} s",
+        lost_for.as_secs()
+    );
     Some((StatusCode::SERVICE_UNAVAILABLE, reason).into_response())
 }

@@ -37,7 +37,9 @@ pub(super) async fn delete(
     extract::State(state): extract::State<State>,
     DevicePath { device, key }: DevicePath,
 ) -> Result<Response, Error> {
-    state.check_read(&reader, &device, &Grant::Telemetry(None)).await?;
+    state
+        .check_read(&reader, &device, &Grant::Telemetry(None))
+        .await?;
     let removed = state.relay.delete_last_values(&device, key.as_ref()).await;
     Ok(wrapped(&device, &removed))
 }
@@ -50,7 +52,11 @@ async fn get_one(
 ) -> Result<Response, Error> {
     let needed = Grant::Telemetry(Some(key.clone()));
     state.check_read(reader, device, &needed).await?;
-    let last = state.relay.last_value(device, &key).await.ok_or(Error::NoLastTelemetry)?;
+    let last = state
+        .relay
+        .last_value(device, &key)
+        .await
+        .ok_or(Error::NoLastTelemetry)?;
     let mut json = envelope(device);
     json.push('{');
     push_string(&mut json, last.key.as_str());
@@ -64,7 +70,10 @@ async fn get_one(
 /// ux4iot's client would never subscribe after a 404.
 async fn get_all(state: &State, reader: &Reader, device: &DeviceId) -> Result<Response, Error> {
     let visible = match reader {
-        Reader::Admin => Selection { all: true, ..Selection::default() },
+        Reader::Admin => Selection {
+            all: true,
+            ..Selection::default()
+        },
         Reader::Session(session) => state.relay.telemetry_access(*session, device).await?,
     };
     if visible.is_empty() {

@@ -20,7 +20,10 @@ impl<S: Sync> FromRequestParts<S> for Rest {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let path = parts.uri.path();
-        let rest = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(_, rest)| rest);
+        let rest = path
+            .get(1..)
+            .and_then(|path| path.split_once('/'))
+            .map_or("", |(_, rest)| rest);
         Ok(Self(rest.to_owned()))
     }
 }
@@ -55,7 +58,9 @@ impl<S: Sync> FromRequestParts<S> for DevicePath {
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
-    percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
+    percent_decode_str(text)
+        .decode_utf8()
+        .unwrap_or(Cow::Borrowed(text))
 }
 
 #[cfg(test)]

@@ -24,8 +24,14 @@ pub(super) async fn observe(
         response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     }
     let metrics = &state.metrics.api;
-    metrics.requests.inc(label(&method), route, response.status().as_u16());
-    if let Some(rejection) = response.extensions().get::<Error>().and_then(|error| error.rejection()) {
+    metrics
+        .requests
+        .inc(label(&method), route, response.status().as_u16());
+    if let Some(rejection) = response
+        .extensions()
+        .get::<Error>()
+        .and_then(|error| error.rejection())
+    {
         metrics.rejected.inc(rejection);
     }
     response

@@ -56,12 +56,15 @@ impl SessionRate {
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Refused> {
         let address = network(address);
         let mut buckets = self.buckets.lock();
-        let full = Bucket { tokens: self.burst, filled_at: now };
+        let full = Bucket {
+            tokens: self.burst,
+            filled_at: now,
+        };
         if !buckets.by_address.contains_key(&address) && buckets.by_address.len() >= ADDRESSES_MAX {
             self.sweep(&mut buckets, now);
         }
-        let has_place = buckets.by_address.len() < ADDRESSES_MAX
-            || buckets.by_address.contains_key(&address);
+        let has_place =
+            buckets.by_address.len() < ADDRESSES_MAX || buckets.by_address.contains_key(&address);
         let bucket = if has_place {
             buckets.by_address.entry(address).or_insert(full)
         } else {
@@ -74,16 +77,23 @@ impl SessionRate {
             Ok(())
         } else {
             let wait = Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_s);
-            Err(Refused { retry_after_s: wait.as_secs() + 1 })
+            Err(Refused {
+                retry_after_s: wait.as_secs() + 1,
+            })
         }
     }
 
     fn sweep(&self, buckets: &mut Buckets, now: Instant) {
-        if buckets.swept_at.is_some_and(|at| now.saturating_duration_since(at) < SWEEP_INTERVAL) {
+        if buckets
+            .swept_at
+            .is_some_and(|at| now.saturating_duration_since(at) < SWEEP_INTERVAL)
+        {
             return;
         }
         buckets.swept_at = Some(now);
-        buckets.by_address.retain(|_, bucket| self.tokens(bucket, now) < self.burst);
+        buckets
+            .by_address
+            .retain(|_, bucket| self.tokens(bucket, now) < self.burst);
     }
 
     fn tokens(&self, bucket: &Bucket, now: Instant) -> f64 {
@@ -96,7 +106,9 @@ impl SessionRate {
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
     }
 }
 
@@ -115,8 +127,15 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(rate.take(address(1), now), Ok(()));
         }
-        assert_eq!(rate.take(address(1), now), Err(Refused { retry_after_s: 1 }));
-        assert_eq!(rate.take(address(2), now), Ok(()), "another address has its own bucket");
+        assert_eq!(
+            rate.take(address(1), now),
+            Err(Refused { retry_after_s: 1 })
+        );
+        assert_eq!(
+            rate.take(address(2), now),
+            Ok(()),
+            "another address has its own bucket"
+        );
         let later = now + Duration::from_millis(500);
         assert_eq!(rate.take(address(1), later), Ok(()));
         assert!(rate.take(address(1), later).is_err());

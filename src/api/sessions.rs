@@ -19,11 +19,19 @@ pub(super) async fn create(
     extract::State(state): extract::State<State>,
     Extension(ClientAddress(address)): Extension<ClientAddress>,
 ) -> Result<Response, Error> {
-    if let Err(refused) = state.session_rate.take(address.ip(), state.clock.monotonic()) {
+    if let Err(refused) = state
+        .session_rate
+        .take(address.ip(), state.clock.monotonic())
+    {
         state.metrics.sessions.refused.inc(SessionRefusal::Rate);
-        return Err(Error::TooManySessionRequests { retry_after_s: refused.retry_after_s });
+        return Err(Error::TooManySessionRequests {
+            retry_after_s: refused.retry_after_s,
+        });
     }
-    let session = state.relay.create_session().map_err(|_| Error::TooManySessions)?;
+    let session = state
+        .relay
+        .create_session()
+        .map_err(|_| Error::TooManySessions)?;
     Ok(json_response(format!(r#"{{"sessionId":"{session}"}}"#)))
 }
 

@@ -19,6 +19,7 @@ use super::grants::telemetry_key;
 use super::json_response;
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::subscription::Subscription;
+use crate::relay::SubscriptionRequest;
 
 /// `PUT /subscription`.
 pub(super) async fn add(
@@ -26,7 +27,11 @@ pub(super) async fn add(
     header: SessionHeader,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let (session, device, subscription) = read_one(&body, header)?;
+    let SubscriptionRequest {
+        session,
+        device,
+        subscription,
+    } = read_one(&body, header)?;
     state.relay.subscribe(session, device, subscription).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -37,8 +42,15 @@ pub(super) async fn remove(
     header: SessionHeader,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let (session, device, subscription) = read_one(&body, header)?;
-    state.relay.unsubscribe(session, device, subscription).await?;
+    let SubscriptionRequest {
+        session,
+        device,
+        subscription,
+    } = read_one(&body, header)?;
+    state
+        .relay
+        .unsubscribe(session, device, subscription)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -50,7 +62,7 @@ pub(super) async fn add_all(
 ) -> Result<Response, Error> {
     let elements = read_all(&body, header)?;
     let requests = requests(&elements)?;
-    let applied = state.relay.subscribe_all(&requests).await?;
+    let applied = state.relay.subscribe_all(requests).await?;
     Ok(applied_elements(&elements, &applied))
 }
 
@@ -62,11 +74,9 @@ pub(super) async fn remove_all(
 ) -> Result<Response, Error> {
     let elements = read_all(&body, header)?;
     let requests = requests(&elements)?;
-    let removed = state.relay.unsubscribe_all(&requests).await?;
+    let removed = state.relay.unsubscribe_all(requests).await?;
     Ok(applied_elements(&elements, &removed))
 }
-
-type Request = (SessionId, DeviceId, Subscription);
 
 /// One subscription request, as it came in and as it is meant.
 struct Element<'a> {
@@ -81,7 +91,10 @@ enum Session<'a> {
     /// The element itself.
     Own(String),
     /// The header. `own` is the text of a member that holds no id, if there is one.
-    Header { session: SessionHeader, own: Option<&'a str> },
+    Header {
+        session: SessionHeader,
+        own: Option<&'a str>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -112,13 +125,12 @@ struct Wrapped<'a> {
 }
 
 /// A malformed body is answered before an unknown session.
-fn read_one(body: &RequestBody, header: SessionHeader) -> Result<Request, Error> {
+fn read_one(body: &RequestBody, header: SessionHeader) -> Result<SubscriptionRequest, Error> {
     let element = body
         .text()
         .and_then(|text| Element::parse(text, header))
         .map_err(|Malformed| Error::UnknownSubscriptionType)?;
-    let session = element.session.id()?;
-    Ok((session, element.device, element.subscription))
+    element.request()
 }
 
 /// Takes a bare array or an object that wraps one.
@@ -138,14 +150,8 @@ fn read_all(body: &RequestBody, header: SessionHeader) -> Result<Vec<Element<'_>
     parse().map_err(|Malformed| Error::NotSubscriptionRequests)
 }
 
-fn requests(elements: &[Element<'_>]) -> Result<Vec<Request>, Error> {
-    elements
-        .iter()
-        .map(|element| {
-            let session = element.session.id()?;
-            Ok((session, element.device.clone(), element.subscription.clone()))
-        })
-        .collect()
+fn requests(elements: &[Element<'_>]) -> Result<Vec<SubscriptionRequest>, Error> {
+    elements.iter().map(Element::request).collect()
 }
 
 impl<'a> Element<'a> {
@@ -155,9 +161,10 @@ impl<'a> Element<'a> {
             Some(own) if !own.is_empty() => Session::Own(own),
             Some(_) | None => match header {
                 SessionHeader::Missing => return Err(Malformed),
-                SessionHeader::Unknown | SessionHeader::Named(_) => {
-                    Session::Header { session: header, own: members.session_id.map(RawValue::get) }
-                }
+                SessionHeader::Unknown | SessionHeader::Named(_) => Session::Header {
+                    session: header,
+                    own: members.session_id.map(RawValue::get),
+                },
             },
         };
         let subscription = match &*members.kind {
@@ -168,12 +175,29 @@ impl<'a> Element<'a> {
             _ => return Err(Malformed),
         };
         let device = DeviceId::new(&members.device_id).ok_or(Malformed)?;
-        Ok(Self { text, session, device, subscription })
+        Ok(Self {
+            text,
+            session,
+            device,
+            subscription,
+        })
+    }
+
+    fn request(&self) -> Result<SubscriptionRequest, Error> {
+        Ok(SubscriptionRequest {
+            session: self.session.id()?,
+            device: self.device.clone(),
+            subscription: self.subscription.clone(),
+        })
     }
 
     /// Appends the element as it came in, with the session id added when that came from the header.
     fn write_to(&self, json: &mut String) {
-        let Session::Header { session: SessionHeader::Named(session), own } = &self.session else {
+        let Session::Header {
+            session: SessionHeader::Named(session),
+            own,
+        } = &self.session
+        else {
             json.push_str(self.text);
             return;
         };
@@ -186,7 +210,12 @@ impl<'a> Element<'a> {
         } else {
             // An element has at least a device id and a type, so a comma belongs behind the new member.
             let _ = write!(json, "{{\"sessionId\":\"{session}\",");
-            json.push_str(self.text.trim_ascii_start().strip_prefix('{').expect("an element is an object"));
+            json.push_str(
+                self.text
+                    .trim_ascii_start()
+                    .strip_prefix('{')
+                    .expect("an element is an object"),
+            );
         }
     }
 }
@@ -203,7 +232,11 @@ impl Session<'_> {
 /// The applied elements as a bare array.
 fn applied_elements(elements: &[Element<'_>], applied: &[bool]) -> Response {
     let mut json = String::from("[");
-    for (element, _) in elements.iter().zip(applied).filter(|(_, applied)| **applied) {
+    for (element, _) in elements
+        .iter()
+        .zip(applied)
+        .filter(|(_, applied)| **applied)
+    {
         if json.len() > 1 {
             json.push(',');
         }

@@ -21,7 +21,11 @@ pub(super) struct DeadlineBody {
 
 impl DeadlineBody {
     pub(super) fn new(body: Incoming, deadline: Instant) -> Self {
-        Self { body, deadline, sleep: None }
+        Self {
+            body,
+            deadline,
+            sleep: None,
+        }
     }
 }
 
@@ -37,8 +41,13 @@ impl Body for DeadlineBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let deadline = self.deadline;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        sleep.as_mut().poll(context).map(|()| Some(Err(BodyTimedOut.into())))
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        sleep
+            .as_mut()
+            .poll(context)
+            .map(|()| Some(Err(BodyTimedOut.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -35,7 +35,13 @@ impl ClientSocket {
         metrics: Arc<ApiMetrics>,
     ) -> Self {
         metrics.open_sockets.inc();
-        Self { socket, metrics, _place: place, stall_timeout, stall: None }
+        Self {
+            socket,
+            metrics,
+            _place: place,
+            stall_timeout,
+            stall: None,
+        }
     }
 
     fn watch(
@@ -48,8 +54,13 @@ impl ClientSocket {
             return written;
         }
         let stall_timeout = self.stall_timeout;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(stall_timeout)));
-        stall.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(sleep(stall_timeout)));
+        stall
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

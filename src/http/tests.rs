@@ -47,7 +47,12 @@ impl Running {
         let address = server.local_addr();
         let stop = CancellationToken::new();
         let run = tokio::spawn(server.run(router, stop.clone()));
-        Self { address, metrics, stop, run }
+        Self {
+            address,
+            metrics,
+            stop,
+            run,
+        }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -56,7 +61,10 @@ impl Running {
 
     async fn stopped(self) {
         self.stop.cancel();
-        timeout(NEVER, self.run).await.expect("the server stops").unwrap();
+        timeout(NEVER, self.run)
+            .await
+            .expect("the server stops")
+            .unwrap();
     }
 }
 
@@ -66,12 +74,23 @@ fn router() -> Router {
 
 /// Sends a request and reads one response with the body `hello`, leaving the connection open.
 async fn say_hello<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
-    socket.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n")
+        .await
+        .unwrap();
     let mut response = Vec::new();
     while !response.ends_with(b"hello") {
         let mut chunk = [0; 1024];
-        let read = timeout(NEVER, socket.read(&mut chunk)).await.unwrap().unwrap();
-        assert_ne!(read, 0, "closed after {}", String::from_utf8_lossy(&response));
+        let read = timeout(NEVER, socket.read(&mut chunk))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(
+            read,
+            0,
+            "closed after {}",
+            String::from_utf8_lossy(&response)
+        );
         response.extend_from_slice(&chunk[..read]);
     }
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -80,7 +99,10 @@ async fn say_hello<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 /// Reads to the end of the connection; a reset counts as the end.
 async fn read_to_end(socket: &mut TcpStream) -> String {
     let mut response = Vec::new();
-    match timeout(NEVER, socket.read_to_end(&mut response)).await.expect("the server closes") {
+    match timeout(NEVER, socket.read_to_end(&mut response))
+        .await
+        .expect("the server closes")
+    {
         Ok(_) => {}
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
@@ -91,10 +113,12 @@ async fn read_to_end(socket: &mut TcpStream) -> String {
 async fn a_connection_is_kept_for_further_requests_and_knows_its_client() {
     let router = Router::new().route(
         "/",
-        get(async |Extension(ClientAddress(address)): Extension<ClientAddress>| {
-            assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
-            "hello"
-        }),
+        get(
+            async |Extension(ClientAddress(address)): Extension<ClientAddress>| {
+                assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
+                "hello"
+            },
+        ),
     );
     let server = Running::start(LIMITS, None, router);
     assert_ne!(server.address.port(), 0);
@@ -107,7 +131,10 @@ async fn a_connection_is_kept_for_further_requests_and_knows_its_client() {
 
 #[tokio::test]
 async fn a_request_head_that_does_not_arrive_in_time_ends_the_connection() {
-    let limits = Limits { head_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits {
+        head_timeout: Duration::from_millis(50),
+        ..LIMITS
+    };
     let server = Running::start(limits, None, router());
     let started = Instant::now();
     let mut silent = server.connect().await;
@@ -121,7 +148,10 @@ async fn a_request_head_that_does_not_arrive_in_time_ends_the_connection() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let limits = Limits { head_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits {
+        head_timeout: Duration::from_millis(50),
+        ..LIMITS
+    };
     let server = Running::start(limits, None, router());
     let mut socket = server.connect().await;
     say_hello(&mut socket).await;
@@ -137,22 +167,37 @@ async fn a_request_head_without_end_is_refused() {
     // The server may close before it has read everything.
     let _ = socket.write_all(endless.as_bytes()).await;
     let response = read_to_end(&mut socket).await;
-    assert!(response.is_empty() || response.starts_with("HTTP/1.1 431 "), "{response}");
+    assert!(
+        response.is_empty() || response.starts_with("HTTP/1.1 431 "),
+        "{response}"
+    );
     server.stopped().await;
 }
 
 #[tokio::test]
 async fn a_request_body_that_does_not_arrive_in_time_fails_the_read() {
     async fn read(request: Request) -> &'static str {
-        let error = request.into_body().collect().await.expect_err("never complete");
-        let timed_out = error.source().is_some_and(|source| source.is::<BodyTimedOut>());
+        let error = request
+            .into_body()
+            .collect()
+            .await
+            .expect_err("never complete");
+        let timed_out = error
+            .source()
+            .is_some_and(|source| source.is::<BodyTimedOut>());
         if timed_out { "timed out" } else { "broken" }
     }
-    let limits = Limits { body_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits {
+        body_timeout: Duration::from_millis(50),
+        ..LIMITS
+    };
     let server = Running::start(limits, None, Router::new().route("/", post(read)));
     let started = Instant::now();
     let mut socket = server.connect().await;
-    socket.write_all(b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\nabc").await.unwrap();
+    socket
+        .write_all(b"POST / HTTP/1.1\r\nhost: relay\r\ncontent-length: 10\r\n\r\nabc")
+        .await
+        .unwrap();
     let response = read_to_end(&mut socket).await;
     assert!(response.ends_with("\r\n\r\ntimed out"), "{response}");
     assert!(started.elapsed() >= limits.body_timeout);
@@ -166,10 +211,16 @@ async fn a_response_that_the_client_does_not_take_ends_the_connection() {
         entered.send(()).await.unwrap();
         "x".repeat(64 << 20)
     };
-    let limits = Limits { stall_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits {
+        stall_timeout: Duration::from_millis(50),
+        ..LIMITS
+    };
     let server = Running::start(limits, None, Router::new().route("/", get(long)));
     let mut socket = server.connect().await;
-    socket.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n")
+        .await
+        .unwrap();
     timeout(NEVER, entries.recv()).await.unwrap().unwrap();
     // Stopping waits for the response, which could never end otherwise.
     server.stopped().await;
@@ -177,7 +228,14 @@ async fn a_response_that_the_client_does_not_take_ends_the_connection() {
 
 #[tokio::test]
 async fn a_connection_beyond_the_cap_is_closed_at_once_and_counted() {
-    let server = Running::start(Limits { connections_max: 1, ..LIMITS }, None, router());
+    let server = Running::start(
+        Limits {
+            connections_max: 1,
+            ..LIMITS
+        },
+        None,
+        router(),
+    );
     let mut first = server.connect().await;
     say_hello(&mut first).await;
     let mut second = server.connect().await;
@@ -193,13 +251,25 @@ async fn an_upgraded_socket_keeps_its_place_until_its_owner_drops_it() {
     let upgrade = async move |request: Request| {
         let upgrade = hyper::upgrade::on(request);
         tokio::spawn(async move { upgraded_to.send(upgrade.await.unwrap()).await.unwrap() });
-        (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
+        (
+            StatusCode::SWITCHING_PROTOCOLS,
+            [("connection", "upgrade"), ("upgrade", "test")],
+        )
     };
     let router = router().route("/upgrade", get(upgrade));
-    let server = Running::start(Limits { connections_max: 1, ..LIMITS }, None, router);
+    let server = Running::start(
+        Limits {
+            connections_max: 1,
+            ..LIMITS
+        },
+        None,
+        router,
+    );
     let mut socket = server.connect().await;
     socket
-        .write_all(b"GET /upgrade HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n")
+        .write_all(
+            b"GET /upgrade HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n",
+        )
         .await
         .unwrap();
     let upgraded = timeout(NEVER, upgrades.recv()).await.unwrap().unwrap();
@@ -229,13 +299,23 @@ async fn stopping_lets_a_running_request_finish_and_accepts_nothing_more() {
     let mut idle = server.connect().await;
     say_hello(&mut idle).await;
     let mut running = server.connect().await;
-    running.write_all(b"GET /wait HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    running
+        .write_all(b"GET /wait HTTP/1.1\r\nhost: relay\r\n\r\n")
+        .await
+        .unwrap();
     timeout(NEVER, entries.recv()).await.unwrap().unwrap();
 
     server.stop.cancel();
-    assert_eq!(read_to_end(&mut idle).await, "", "an idle connection is closed");
+    assert_eq!(
+        read_to_end(&mut idle).await,
+        "",
+        "an idle connection is closed"
+    );
     let refused = TcpStream::connect(server.address).await.map(drop);
-    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
+    assert_eq!(
+        refused.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionRefused)
+    );
     assert!(!server.run.is_finished());
 
     release.notify_one();
@@ -251,10 +331,16 @@ async fn a_request_that_does_not_finish_in_the_grace_is_cut() {
         entered.send(()).await.unwrap();
         std::future::pending::<&'static str>().await
     };
-    let limits = Limits { drain_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..LIMITS
+    };
     let server = Running::start(limits, None, Router::new().route("/", get(hang)));
     let mut socket = server.connect().await;
-    socket.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n")
+        .await
+        .unwrap();
     timeout(NEVER, entries.recv()).await.unwrap().unwrap();
     let metrics = Arc::clone(&server.metrics);
     server.stopped().await;
@@ -272,7 +358,10 @@ async fn with_a_certificate_the_server_speaks_tls_and_offers_http_1_1() {
     };
     std::fs::write(&files.certificate, certified.cert.pem()).unwrap();
     std::fs::write(&files.key, certified.signing_key.serialize_pem()).unwrap();
-    let limits = Limits { head_timeout: Duration::from_millis(500), ..LIMITS };
+    let limits = Limits {
+        head_timeout: Duration::from_millis(500),
+        ..LIMITS
+    };
     let server = Running::start(limits, Some(&files), router());
 
     let mut roots = rustls::RootCertStore::empty();
@@ -286,14 +375,24 @@ async fn with_a_certificate_the_server_speaks_tls_and_offers_http_1_1() {
     client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
     let connector = TlsConnector::from(Arc::new(client));
-    let mut stream = connector.connect(name, server.connect().await).await.unwrap();
+    let mut stream = connector
+        .connect(name, server.connect().await)
+        .await
+        .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     say_hello(&mut stream).await;
 
     let mut silent = server.connect().await;
-    assert_eq!(read_to_end(&mut silent).await, "", "a handshake has to come in time");
+    assert_eq!(
+        read_to_end(&mut silent).await,
+        "",
+        "a handshake has to come in time"
+    );
     let mut plain = server.connect().await;
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n").await.unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n\r\n")
+        .await
+        .unwrap();
     read_to_end(&mut plain).await;
     assert_eq!(server.metrics.tls_failures.get(), 2);
     server.stopped().await;
@@ -303,16 +402,29 @@ async fn with_a_certificate_the_server_speaks_tls_and_offers_http_1_1() {
 async fn what_cannot_be_set_up_is_an_error_that_names_the_place() {
     let metrics = Metrics::new().api;
     let first = Server::bind(ANY_PORT, None, LIMITS, Arc::clone(&metrics)).unwrap();
-    let error = Server::bind(first.local_addr(), None, LIMITS, Arc::clone(&metrics)).err().unwrap();
-    assert_eq!(error.to_string(), format!("cannot listen on {}", first.local_addr()));
+    let error = Server::bind(first.local_addr(), None, LIMITS, Arc::clone(&metrics))
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen on {}", first.local_addr())
+    );
 
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     let missing = directory.path().join("missing.pem");
     for certificate in [&empty, &missing] {
-        let files = TlsFiles { certificate: certificate.clone(), key: missing.clone() };
-        let error = Server::bind(ANY_PORT, Some(&files), LIMITS, Arc::clone(&metrics)).err().unwrap();
-        assert_eq!(error.to_string(), format!("cannot read a certificate from {}", certificate.display()));
+        let files = TlsFiles {
+            certificate: certificate.clone(),
+            key: missing.clone(),
+        };
+        let error = Server::bind(ANY_PORT, Some(&files), LIMITS, Arc::clone(&metrics))
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot read a certificate from {}", certificate.display())
+        );
     }
 }

@@ -37,5 +37,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn read_pem(what: &'static str, path: &Path, source: PemError) -> Error {
-    Error::ReadPem { what, path: path.to_owned(), source }
+    Error::ReadPem {
+        what,
+        path: path.to_owned(),
+        source,
+    }
 }

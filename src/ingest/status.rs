@@ -40,7 +40,12 @@ pub enum ConnectionString {
 impl Status {
     /// The state at start.
     pub fn new(phase: Phase) -> Self {
-        Self { state: Arc::new(Mutex::new(State { phase, lost_since: None })) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                phase,
+                lost_since: None,
+            })),
+        }
     }
 
     /// How far the start has come.
@@ -82,7 +87,10 @@ mod tests {
         let now = Instant::now();
         status.lost(now);
         status.lost(now + Duration::from_secs(1));
-        assert_eq!((status.phase(), status.source_lost_since()), (Phase::Running, Some(now)));
+        assert_eq!(
+            (status.phase(), status.source_lost_since()),
+            (Phase::Running, Some(now))
+        );
         status.connected();
         assert_eq!(status.source_lost_since(), None);
     }
