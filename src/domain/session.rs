@@ -252,6 +252,11 @@ impl Session {
             .unwrap_or_default()
     }
 
+    /// What the session wants to see of a device, if anything.
+    pub fn subscriptions_of(&self, device: &DeviceId) -> Option<&DeviceSubscriptions> {
+        self.subscriptions.get(device)
+    }
+
     /// What the session wants to see of a device.
     pub fn subscriptions(&self, device: &DeviceId) -> DeviceSubscriptions {
         self.subscriptions.get(device).cloned().unwrap_or_default()

@@ -57,11 +57,20 @@ impl Transport {
         }
     }
 
-    /// Whether everything queued has been taken by the socket, or never will be.
-    pub(super) fn is_drained(&self) -> bool {
+    /// Whether nothing queued is left.
+    fn is_drained(&self) -> bool {
         match self {
             Self::WebSocket(websocket) => websocket.is_drained(),
             Self::Polling(polling) => polling.is_drained(),
+        }
+    }
+
+    /// Whether the socket has taken every byte of the updates that were queued. Packets of the protocol itself may still wait for a
+    /// client's next poll.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::WebSocket(websocket) => websocket.is_drained(),
+            Self::Polling(polling) => polling.is_settled(),
         }
     }
 
@@ -105,7 +114,7 @@ impl Transport {
                 Farewell::Deliver | Farewell::Drop => {}
             }
         }
-        if self.drain().await.is_err() {
+        if self.write_until(Self::is_drained).await.is_err() {
             return;
         }
         match self {
@@ -113,15 +122,19 @@ impl Transport {
             // The packets before must reach the application before it hears of the end, so the end goes in a payload of its own.
             Self::Polling(polling) if farewell == Farewell::Deliver => {
                 polling.queue(engine_io::CLOSE);
-                let _ = self.drain().await;
+                let _ = self.write_until(Self::is_drained).await;
             }
             Self::Polling(_) => {}
         }
     }
 
-    /// Writes all that is queued; what the client sends meanwhile is dropped.
-    async fn drain(&mut self) -> Result<(), CloseReason> {
-        while !self.is_drained() {
+    /// Writes on until [`is_settled`](Self::is_settled); what the client sends meanwhile is dropped.
+    pub(super) async fn settle(&mut self) -> Result<(), CloseReason> {
+        self.write_until(Self::is_settled).await
+    }
+
+    async fn write_until(&mut self, is_done: fn(&Self) -> bool) -> Result<(), CloseReason> {
+        while !is_done(self) {
             match self.event().await {
                 Event::Packet(Packet::Close) => return Err(CloseReason::ClosedByClient),
                 Event::Packet(_) | Event::Progress => {}

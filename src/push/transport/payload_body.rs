@@ -1,30 +1,56 @@
 //! The body of an answer to a poll, which knows when its bytes have really left.
 //!
-//! Handing a body to the HTTP server says nothing about the socket. Here the payload's memory tells: the server keeps it until the
-//! last byte of it was taken by the socket (it writes vectored, from the memory it was given) and drops it then. Until that
-//! moment the body does not end, so the server keeps listening to it, and an abort can make it drop the HTTP connection with
-//! whatever is still unwritten. That needs a payload smaller than the server's own write buffer, see [`PAYLOAD_BYTES_MAX`].
+//! Handing a body to the HTTP server says nothing about the socket. Here the payload's memory tells: the server keeps each chunk until
+//! the last byte of it was taken by the socket (it writes vectored, from the memory it was given) and drops it then. The next chunk
+//! is handed over only after that, and the body does not end before the last one has left. So at any time the server holds less
+//! than one write buffer of it, keeps listening to the body, and an abort makes it drop the HTTP connection at once, with whatever
+//! is still unwritten.
 
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-/// Payloads are made no longer than this by much. An HTTP/1 server buffers up to about 400 KiB and ignores the body beyond that.
-pub(in crate::push) const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Less than the smallest write buffer that an HTTP server can be given (8 KiB), with room for the head.
+const CHUNK_BYTES: usize = 7 * 1024;
+
+/// The way of a payload, shared by the connection, the body and the chunk that is being written.
+#[derive(Debug, Default)]
+struct Progress {
+    state: AtomicU8,
+    chunk_is_out: AtomicBool,
+    body: AtomicWaker,
+    connection: AtomicWaker,
+}
+
+const GOING: u8 = 0;
+const LEFT: u8 = 1;
+const BROKEN: u8 = 2;
+const ABORTED: u8 = 3;
+
+impl Progress {
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Whatever ends the way first decides.
+    fn end(&self, state: u8) {
+        if self.state.compare_exchange(GOING, state, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.body.wake();
+            self.connection.wake();
+        }
+    }
+}
 
 /// A payload on its way, seen from the connection. Dropping it aborts what has not left.
 #[derive(Debug)]
-pub(super) struct InFlight {
-    left: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_gone: CancellationToken,
-    broken: Pin<Box<WaitForCancellationFutureOwned>>,
-    abort: DropGuard,
-}
+pub(super) struct InFlight(Arc<Progress>);
 
 /// How the way of a payload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,62 +64,58 @@ pub(super) enum Delivery {
 impl InFlight {
     /// Whether the last byte has left, asked without waiting.
     pub(super) fn has_left(&self) -> bool {
-        self.is_gone.is_cancelled()
-    }
-
-    /// Lets the payload go its way without anybody watching.
-    pub(super) fn detach(self) {
-        self.abort.disarm();
+        self.0.state() == LEFT
     }
 
     pub(super) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
-        if self.broken.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Delivery::Broken);
+        self.0.connection.register(cx.waker());
+        match self.0.state() {
+            GOING => Poll::Pending,
+            LEFT => Poll::Ready(Delivery::Left),
+            _ => Poll::Ready(Delivery::Broken),
         }
-        self.left.as_mut().poll(cx).map(|()| Delivery::Left)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end(ABORTED);
     }
 }
 
 /// The body as the HTTP server sees it.
+#[derive(Debug)]
 pub(in crate::push) struct PayloadBody {
-    payload: Option<Bytes>,
-    left: Pin<Box<WaitForCancellationFutureOwned>>,
-    abort: Pin<Box<WaitForCancellationFutureOwned>>,
-    broken: CancellationToken,
-    has_ended: bool,
+    rest: Bytes,
+    progress: Arc<Progress>,
 }
 
 /// Makes the body of a non-empty payload and the view on its delivery.
 pub(super) fn payload_body(payload: Bytes) -> (PayloadBody, InFlight) {
-    let left = CancellationToken::new();
-    let abort = CancellationToken::new();
-    let broken = CancellationToken::new();
-    let payload = Tracked { payload, _left: left.clone().drop_guard() };
-    let body = PayloadBody {
-        payload: Some(Bytes::from_owner(payload)),
-        left: Box::pin(left.clone().cancelled_owned()),
-        abort: Box::pin(abort.clone().cancelled_owned()),
-        broken: broken.clone(),
-        has_ended: false,
-    };
-    let in_flight = InFlight {
-        left: Box::pin(left.clone().cancelled_owned()),
-        is_gone: left,
-        broken: Box::pin(broken.cancelled_owned()),
-        abort: abort.drop_guard(),
-    };
-    (body, in_flight)
+    let progress = Arc::<Progress>::default();
+    (PayloadBody { rest: payload, progress: Arc::clone(&progress) }, InFlight(progress))
 }
 
-/// The payload's memory; its end is the sign that nothing of it is left to write.
-struct Tracked {
-    payload: Bytes,
-    _left: DropGuard,
+/// Memory that the server writes from.
+struct Chunk {
+    bytes: Bytes,
+    is_last: bool,
+    progress: Arc<Progress>,
 }
 
-impl AsRef<[u8]> for Tracked {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.payload
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.is_last {
+            self.progress.end(LEFT);
+        }
+        self.progress.chunk_is_out.store(false, Ordering::Release);
+        self.progress.body.wake();
     }
 }
 
@@ -114,33 +136,32 @@ impl Body for PayloadBody {
     type Error = Aborted;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        // Checked first: an abort before the first byte keeps even that one back.
-        if self.left.as_mut().poll(cx).is_ready() {
-            self.has_ended = true;
-            return Poll::Ready(None);
-        }
-        if self.abort.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Aborted)));
-        }
-        match self.payload.take() {
-            Some(payload) => Poll::Ready(Some(Ok(Frame::data(payload)))),
-            None => Poll::Pending,
+        self.progress.body.register(cx.waker());
+        match self.progress.state() {
+            GOING if self.progress.chunk_is_out.load(Ordering::Acquire) => Poll::Pending,
+            GOING => {
+                let bytes_max = self.rest.len().min(CHUNK_BYTES);
+                let bytes = self.rest.split_to(bytes_max);
+                self.progress.chunk_is_out.store(true, Ordering::Release);
+                let chunk = Chunk { bytes, is_last: self.rest.is_empty(), progress: Arc::clone(&self.progress) };
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
+            }
+            LEFT => Poll::Ready(None),
+            _ => Poll::Ready(Some(Err(Aborted))),
         }
     }
 }
 
 impl Drop for PayloadBody {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.broken.cancel();
-        }
+        self.progress.end(BROKEN);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use http_body_util::BodyExt as _;
-    use tokio::time::{Duration, timeout};
 
     use super::*;
 
@@ -148,38 +169,55 @@ mod tests {
         in_flight.poll_delivery(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
-    #[tokio::test]
-    async fn a_payload_has_left_when_its_memory_is_given_back() {
-        let (mut body, mut in_flight) = payload_body(Bytes::from_static(b"4hello"));
-        let payload = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(payload, "4hello");
-        assert!(timeout(Duration::from_millis(1), body.frame()).await.is_err(), "the body ended too early");
-        assert!(poll_now(&mut in_flight).is_pending() && !in_flight.has_left());
-        drop(payload);
-        assert!(in_flight.has_left());
-        assert_eq!(poll_now(&mut in_flight), Poll::Ready(Delivery::Left));
-        assert!(body.frame().await.is_none());
+    fn next_chunk(body: &mut PayloadBody) -> Bytes {
+        body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap()
     }
 
-    #[tokio::test]
-    async fn a_client_that_goes_away_is_noticed() {
+    #[test]
+    fn a_payload_has_left_when_its_memory_is_given_back() {
+        let (mut body, mut in_flight) = payload_body(Bytes::from_static(b"4hello"));
+        let chunk = next_chunk(&mut body);
+        assert_eq!(chunk, "4hello");
+        assert!(body.frame().now_or_never().is_none(), "the body ended too early");
+        assert!(poll_now(&mut in_flight).is_pending() && !in_flight.has_left());
+        drop(chunk);
+        assert!(in_flight.has_left());
+        assert_eq!(poll_now(&mut in_flight), Poll::Ready(Delivery::Left));
+        assert!(body.frame().now_or_never().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_long_payload_goes_out_chunk_by_chunk() {
+        let payload = Bytes::from(vec![b'x'; 3 * CHUNK_BYTES + 1]);
+        let (mut body, in_flight) = payload_body(payload);
+        for bytes in [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 1] {
+            assert!(!in_flight.has_left());
+            let chunk = next_chunk(&mut body);
+            assert_eq!(chunk.len(), bytes);
+            assert!(body.frame().now_or_never().is_none(), "two chunks are out at once");
+        }
+        assert!(in_flight.has_left());
+    }
+
+    #[test]
+    fn a_client_that_goes_away_is_noticed() {
         let (body, mut in_flight) = payload_body(Bytes::from_static(b"2"));
         drop(body);
         assert_eq!(poll_now(&mut in_flight), Poll::Ready(Delivery::Broken));
     }
 
-    #[tokio::test]
-    async fn an_abort_ends_the_http_connection_with_an_error() {
+    #[test]
+    fn an_abort_ends_the_http_connection_with_an_error() {
         let (mut body, in_flight) = payload_body(Bytes::from_static(b"2"));
-        let _payload = body.frame().await.unwrap().unwrap();
+        let _chunk = next_chunk(&mut body);
         drop(in_flight);
-        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
     }
 
-    #[tokio::test]
-    async fn an_abort_before_the_first_byte_keeps_it_back() {
+    #[test]
+    fn an_abort_before_the_first_byte_keeps_it_back() {
         let (mut body, in_flight) = payload_body(Bytes::from_static(b"2"));
         drop(in_flight);
-        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
     }
 }

@@ -111,6 +111,11 @@ impl Polling {
         self.queue.is_empty() && self.in_flight.is_none()
     }
 
+    /// Updates are queued only while a poll is open, which then takes the whole queue.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && (self.queue.is_empty() || self.poll.is_none())
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.is_drained() && self.poll.is_some() && !self.is_upgrading()
     }
@@ -256,11 +261,8 @@ impl Polling {
     }
 
     fn move_to(&mut self, mut websocket: WebSocket) -> WebSocket {
-        if let Some(poll) = self.poll.take() {
-            let (body, in_flight) = payload_body(engine_io::NOOP);
-            in_flight.detach();
-            let _ = poll.send(body);
-        }
+        // The open poll of a client that does not wait for its end is refused by dropping it.
+        self.poll = None;
         for packet in self.queue.drain(..) {
             websocket.queue(packet);
         }

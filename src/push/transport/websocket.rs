@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket as Socket, WebSocketUpgrade};
 use bytes::Bytes;
-use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
+use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 
 use super::Event;
 use crate::push::close_reason::CloseReason;
