@@ -12,5 +12,6 @@ pub mod domain;
 pub mod http;
 pub mod ingest;
 pub mod lifecycle;
+pub mod push;
 pub mod relay;
 pub mod telemetry;
