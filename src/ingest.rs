@@ -1,0 +1,2 @@
+//! Device messages in.
+pub mod decode;
