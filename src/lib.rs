@@ -1,1 +1,4 @@
 //! hubrelay.
+pub mod clock;
+pub mod domain;
+pub mod relay;
