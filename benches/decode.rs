@@ -5,7 +5,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use hubrelay::ingest::decode::{Decoder, Event, Options, Property};
+use hubrelay::config::DecodingConfig;
+use hubrelay::ingest::decode::{Decoder, Event, Property};
 
 const EVENTS: u32 = 200_000;
 const ROUNDS: u32 = 5;
@@ -31,7 +32,7 @@ fn nanoseconds_per_event(body: &str) -> f64 {
     let devices: Vec<String> = (0..1000)
         .map(|device| format!("device-{device:04}"))
         .collect();
-    let mut decoder = Decoder::new(Options::default());
+    let mut decoder = Decoder::new(DecodingConfig::default());
     let mut messages = Vec::with_capacity(1024);
     let start = Instant::now();
     for number in 0..EVENTS {

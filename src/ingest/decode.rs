@@ -25,41 +25,12 @@ use self::device_ids::DeviceIds;
 use self::json::{Shape, Unusable};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
+use crate::config::DecodingConfig;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
 use crate::domain::id::DeviceId;
 use crate::domain::raw_json::{RawJson, Span};
 use crate::domain::telemetry::{Member, Telemetry};
 use crate::domain::time::Timestamp;
-
-/// How events are read. The names are those of the ux4iot parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Body member that holds the message's time; empty for none.
-    pub custom_timestamp_key: String,
-    /// Body member that holds the device id; empty for none. With a name, a device can speak for another one.
-    pub custom_device_id_key: String,
-    /// Body member that holds the connection state; empty for none. With a name, nothing else sets connection states.
-    pub custom_connection_state_key: String,
-    /// Whether telemetry means that its device is connected.
-    pub connection_state_on_telemetry: bool,
-    /// Largest body in bytes; larger ones are dropped.
-    pub body_bytes_max: usize,
-    /// Deepest nesting of arrays and objects in a JSON body; deeper ones are no telemetry.
-    pub json_depth_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            custom_timestamp_key: "_ts".to_owned(),
-            custom_device_id_key: "deviceId".to_owned(),
-            custom_connection_state_key: String::new(),
-            connection_state_on_telemetry: true,
-            body_bytes_max: 1024 * 1024,
-            json_depth_max: 64,
-        }
-    }
-}
 
 /// One event as it came: what its property bags say, and its body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +46,7 @@ pub struct Event<'a> {
 /// Decodes events one after the other and keeps count.
 #[derive(Debug)]
 pub struct Decoder {
-    options: Options,
+    options: DecodingConfig,
     device_ids: DeviceIds,
     tally: Tally,
     members: Vec<Member>,
@@ -84,7 +55,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder that has seen nothing yet.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: DecodingConfig) -> Self {
         Self {
             options,
             device_ids: DeviceIds::default(),
@@ -106,7 +77,7 @@ impl Decoder {
         self.tally.count(class, event.body.len());
         let decoded = match class {
             Class::Ignored(_) => Ok(()),
-            _ if event.body.len() > self.options.body_bytes_max => Err(DropReason::TooLarge),
+            _ if event.body.len() > self.options.message_bytes_max => Err(DropReason::TooLarge),
             Class::Telemetry => self.telemetry(event, consumed_unix_ms, messages),
             Class::ConnectionState => self
                 .connection_state(event, consumed_unix_ms)
@@ -130,7 +101,7 @@ impl Decoder {
         event: &Event<'_>,
         consumed_unix_ms: i64,
     ) -> Result<DeviceMessage, DropReason> {
-        if !self.options.custom_connection_state_key.is_empty() {
+        if self.options.custom_connection_state_key.is_some() {
             return Err(DropReason::ConnectionStateUnused);
         }
         let connected = class::connection_state(event).ok_or(DropReason::UnknownOperation)?;
@@ -302,7 +273,7 @@ impl Decoder {
     }
 
     fn take_device_id(&mut self, body: &str) -> Option<Result<DeviceId, DropReason>> {
-        let place = self.find_member(body, &self.options.custom_device_id_key)?;
+        let place = self.find_member(body, self.options.custom_device_id_key.as_deref()?)?;
         let literal = self.members[place].value.of(body);
         if !literal.starts_with('"') || literal == "\"\"" {
             return None;
@@ -317,7 +288,7 @@ impl Decoder {
     }
 
     fn take_time(&mut self, body: &str) -> Option<Timestamp> {
-        let place = self.find_member(body, &self.options.custom_timestamp_key)?;
+        let place = self.find_member(body, self.options.custom_timestamp_key.as_deref()?)?;
         let value = self.members[place].value.of(body);
         let timestamp = match value.as_bytes().first() {
             Some(b'"') if value.contains('\\') => Timestamp::iso_8601(&json::unescape(value)),
@@ -330,10 +301,12 @@ impl Decoder {
     }
 
     fn telemetry_connection_state(&self, body: &str) -> Option<bool> {
-        let key = &self.options.custom_connection_state_key;
-        if key.is_empty() {
-            return self.options.connection_state_on_telemetry.then_some(true);
-        }
+        let Some(key) = &self.options.custom_connection_state_key else {
+            return self
+                .options
+                .connection_state_on_telemetry
+                .then_some(true);
+        };
         match self.members[self.find_member(body, key)?].value.of(body) {
             "true" => Some(true),
             "false" => Some(false),
@@ -342,9 +315,6 @@ impl Decoder {
     }
 
     fn find_member(&self, body: &str, key: &str) -> Option<usize> {
-        if key.is_empty() {
-            return None;
-        }
         self.members
             .iter()
             .position(|member| json::key(body, member) == key)

@@ -8,7 +8,7 @@ const CONSUMED_UNIX_MS: i64 = 1_714_557_600_000;
 const CONSUMED: &str = "2024-05-01T10:00:00.000Z";
 
 /// Decodes one event with `options`.
-fn decode_with(options: Options, event: &Event<'_>) -> (Vec<DeviceMessage>, Tally) {
+fn decode_with(options: DecodingConfig, event: &Event<'_>) -> (Vec<DeviceMessage>, Tally) {
     let mut decoder = Decoder::new(options);
     let mut messages = Vec::new();
     decoder.decode(event, CONSUMED_UNIX_MS, &mut messages);
@@ -16,7 +16,7 @@ fn decode_with(options: Options, event: &Event<'_>) -> (Vec<DeviceMessage>, Tall
 }
 
 fn decode(event: &Event<'_>) -> Vec<DeviceMessage> {
-    decode_with(Options::default(), event).0
+    decode_with(DecodingConfig::default(), event).0
 }
 
 /// An event from application properties and a body.
@@ -131,7 +131,7 @@ fn source_and_schema_decide_the_class_and_the_first_match_counts() {
                 .application_properties
                 .set("iothub-message-schema", Property::Text(schema));
         }
-        let (_, tally) = decode_with(Options::default(), &event);
+        let (_, tally) = decode_with(DecodingConfig::default(), &event);
         let counted = [
             ("telemetry", tally.telemetry),
             ("connection state", tally.connection_state),
@@ -210,7 +210,7 @@ fn events_about_modules_are_ignored_but_a_devices_own_property_named_module_id_i
         ),
     ];
     for event in about_modules {
-        let (messages, tally) = decode_with(Options::default(), &event);
+        let (messages, tally) = decode_with(DecodingConfig::default(), &event);
         assert!(messages.is_empty());
         assert_eq!((tally.ignored, tally.dropped(DropReason::Module)), (1, 1));
     }
@@ -274,7 +274,7 @@ fn the_device_id_comes_from_the_first_source_that_has_one() {
         event
             .annotations
             .set("iothub-connection-device-id", Property::Text(annotation));
-        let (messages, tally) = decode_with(Options::default(), &event);
+        let (messages, tally) = decode_with(DecodingConfig::default(), &event);
         let device = messages.first().map(|message| message.device_id.as_str());
         assert_eq!(device, expected, "{body}");
         assert_eq!(
@@ -289,9 +289,9 @@ fn the_device_id_comes_from_the_first_source_that_has_one() {
 fn the_body_names_the_device_only_when_configured_and_only_in_telemetry() {
     let body = r#"{"deviceId":"body","id":"custom"}"#;
     let named = |key: &str| {
-        let options = Options {
-            custom_device_id_key: key.to_owned(),
-            ..Options::default()
+        let options = DecodingConfig {
+            custom_device_id_key: (!key.is_empty()).then(|| key.to_owned()),
+            ..DecodingConfig::default()
         };
         decode_with(options, &telemetry_event(body)).0.remove(0)
     };
@@ -317,7 +317,7 @@ fn the_body_names_the_device_only_when_configured_and_only_in_telemetry() {
 #[test]
 fn a_device_id_that_is_too_long_drops_the_message() {
     let body = format!(r#"{{"deviceId":"{}"}}"#, "d".repeat(2000));
-    let (messages, tally) = decode_with(Options::default(), &telemetry_event(&body));
+    let (messages, tally) = decode_with(DecodingConfig::default(), &telemetry_event(&body));
     assert!(messages.is_empty());
     assert_eq!(tally.dropped(DropReason::InvalidDeviceId), 1);
 }
@@ -421,9 +421,9 @@ fn a_time_in_the_body_is_taken_out_only_when_it_was_used() {
         assert_eq!(keys.contains(&"_ts".to_owned()), !used, "{value}");
         assert_eq!(whole_text(&message), Some(body.as_str()), "{value}");
     }
-    let options = Options {
-        custom_timestamp_key: String::new(),
-        ..Options::default()
+    let options = DecodingConfig {
+        custom_timestamp_key: None,
+        ..DecodingConfig::default()
     };
     let (messages, _) = decode_with(options, &telemetry_event(r#"{"_ts":1714557600,"":1}"#));
     assert_eq!(messages[0].timestamp.to_string(), CONSUMED);
@@ -446,10 +446,10 @@ fn the_connection_state_follows_the_documented_tree() {
         ("online", true, r#"{"a":1}"#, None),
     ];
     for (key, on_telemetry, body, expected) in cases {
-        let options = Options {
-            custom_connection_state_key: key.to_owned(),
+        let options = DecodingConfig {
+            custom_connection_state_key: (!key.is_empty()).then(|| key.to_owned()),
             connection_state_on_telemetry: on_telemetry,
-            ..Options::default()
+            ..DecodingConfig::default()
         };
         let (messages, _) = decode_with(options, &telemetry_event(body));
         assert_eq!(
@@ -474,9 +474,9 @@ fn with_a_custom_connection_state_key_the_hubs_connection_events_say_nothing() {
         ],
         "{}",
     );
-    let options = Options {
-        custom_connection_state_key: "online".to_owned(),
-        ..Options::default()
+    let options = DecodingConfig {
+        custom_connection_state_key: Some("online".to_owned()),
+        ..DecodingConfig::default()
     };
     let (messages, tally) = decode_with(options, &event);
     assert!(messages.is_empty());
@@ -517,7 +517,7 @@ fn twin_events_carry_their_body_as_it_came() {
             ("iothub-message-schema", "twinChangeNotification"),
             ("opType", operation),
         ];
-        let (messages, tally) = decode_with(Options::default(), &event(&properties, body));
+        let (messages, tally) = decode_with(DecodingConfig::default(), &event(&properties, body));
         assert!(messages.is_empty());
         assert_eq!(tally.dropped(reason), 1, "{operation} {body}");
     }
@@ -573,7 +573,7 @@ fn an_array_about_one_device_belongs_to_it_and_one_about_several_to_nobody_in_pa
     );
 
     let (messages, tally) = decode_with(
-        Options::default(),
+        DecodingConfig::default(),
         &event(&[], r#"[{"t":1},{"deviceId":"b","t":2}]"#),
     );
     assert_eq!(tally.dropped(DropReason::MissingDeviceId), 1);
@@ -583,7 +583,7 @@ fn an_array_about_one_device_belongs_to_it_and_one_about_several_to_nobody_in_pa
 #[test]
 fn other_json_goes_to_d2c_subscribers_only() {
     for body in ["5", "\"text\"", "true", "null", "-0.0e1", "[]", "[1,2]"] {
-        let (messages, tally) = decode_with(Options::default(), &telemetry_event(body));
+        let (messages, tally) = decode_with(DecodingConfig::default(), &telemetry_event(body));
         assert_eq!(messages.len(), 1, "{body}");
         assert_eq!(whole_text(&messages[0]), Some(body));
         assert_eq!(telemetry(&messages[0]), Value::Null);
@@ -604,14 +604,14 @@ fn a_body_that_is_not_json_reaches_d2c_subscribers_as_text() {
         "{\"a\":01}",
         "[1,]",
     ] {
-        let (messages, tally) = decode_with(Options::default(), &telemetry_event(body));
+        let (messages, tally) = decode_with(DecodingConfig::default(), &telemetry_event(body));
         let text: String = serde_json::from_str(whole_text(&messages[0]).unwrap()).unwrap();
         assert_eq!(text, body);
         assert_eq!(tally.dropped(DropReason::Undecodable), 1, "{body}");
     }
     let mut binary = telemetry_event("");
     binary.body = &[0xff, 0x00, 0x1f];
-    let (messages, tally) = decode_with(Options::default(), &binary);
+    let (messages, tally) = decode_with(DecodingConfig::default(), &binary);
     assert_eq!(whole_text(&messages[0]), Some("\"/wAf\""));
     assert_eq!(tally.dropped(DropReason::Undecodable), 1);
 }
@@ -681,10 +681,10 @@ fn nesting_and_size_are_bounded() {
             "]".repeat(depth - 1)
         )
     };
-    let options = Options {
+    let options = DecodingConfig {
         json_depth_max: 8,
-        body_bytes_max: 1_000_000,
-        ..Options::default()
+        message_bytes_max: 1_000_000,
+        ..DecodingConfig::default()
     };
     let (messages, tally) = decode_with(options.clone(), &telemetry_event(&nested(8)));
     assert!(telemetry_message(&messages[0]).telemetry.is_some());
@@ -726,7 +726,7 @@ fn an_empty_object_is_no_telemetry_but_still_a_message() {
 
 #[test]
 fn a_tally_starts_again_when_it_was_taken() {
-    let mut decoder = Decoder::new(Options::default());
+    let mut decoder = Decoder::new(DecodingConfig::default());
     decoder.decode(&telemetry_event("{}"), CONSUMED_UNIX_MS, &mut Vec::new());
     assert_eq!(
         (
@@ -805,7 +805,7 @@ proptest! {
         event.application_properties.message_schema = Property::Absent;
         event.application_properties.operation_type = Property::Text("updateTwin");
         event.annotations.message_source = Property::Text(class);
-        let (messages, _) = decode_with(Options::default(), &event);
+        let (messages, _) = decode_with(DecodingConfig::default(), &event);
         for text in messages.iter().filter_map(|message| match &message.content {
             Content::Telemetry(telemetry) => telemetry.message.as_ref(),
             Content::Twin(twin) => Some(&twin.body),
