@@ -8,5 +8,6 @@ pub mod iot_hub;
 mod partition_log;
 mod readers;
 mod selector;
+pub mod simulation;
 
 pub use partition_log::{LogBounds, PartitionProperties};
