@@ -158,7 +158,7 @@ impl Machine {
             east_west_m: 1_300.0 * self.scale,
             lap_seconds,
         };
-        let (place, speed) = trip.at(if phase.on { phase.progress } else { 0.0 });
+        let (place, speed) = trip.at(if phase.on { phase.progress() } else { 0.0 });
         let cargo = Wave {
             mean: 4.0,
             amplitude: 0.7,

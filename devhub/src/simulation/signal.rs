@@ -39,46 +39,60 @@ pub(super) struct DutyCycle {
 }
 
 /// Where a [`DutyCycle`] is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Phase {
     pub(super) on: bool,
+    cycle: DutyCycle,
     /// Seconds since it was switched on or off.
-    pub(super) since_seconds: f64,
-    /// The share of its time on, or off, that has gone by: from 0 to 1.
-    pub(super) progress: f64,
+    since_seconds: f64,
 }
 
 impl DutyCycle {
     pub(super) fn at(&self, seconds: f64) -> Phase {
         let into = seconds.rem_euclid(self.on_seconds + self.off_seconds);
         let on = into < self.on_seconds;
-        let (since_seconds, length) = if on {
-            (into, self.on_seconds)
-        } else {
-            (into - self.on_seconds, self.off_seconds)
-        };
         Phase {
             on,
-            since_seconds,
-            progress: since_seconds / length,
+            cycle: *self,
+            since_seconds: if on { into } else { into - self.on_seconds },
         }
     }
 }
 
 impl Phase {
-    /// Glides from the other level to that of this phase, two thirds of the way in each
-    /// `time_constant_seconds`.
+    /// The share of its time on, or off, that has gone by: from 0 to 1.
+    pub(super) fn progress(&self) -> f64 {
+        let length = if self.on {
+            self.cycle.on_seconds
+        } else {
+            self.cycle.off_seconds
+        };
+        self.since_seconds / length
+    }
+
+    /// Nears `on` while on and `off` while off, as something that warms up and cools down: some two
+    /// thirds of what is left in each `time_constant_seconds`, from wherever the phase before ended.
     pub(super) fn settle(&self, off: f64, on: f64, time_constant_seconds: f64) -> f64 {
-        let (from, to) = if self.on { (off, on) } else { (on, off) };
-        to + (from - to) * (-self.since_seconds / time_constant_seconds).exp()
+        let remaining = |seconds: f64| (-seconds / time_constant_seconds).exp();
+        let left_after_on = remaining(self.cycle.on_seconds);
+        let left_after_off = remaining(self.cycle.off_seconds);
+        // How far from its goal a phase begins, as a share of the way between `off` and `on`: what makes
+        // each phase begin where the other ends.
+        let (goal, other, left_after_other) = if self.on {
+            (on, off, left_after_off)
+        } else {
+            (off, on, left_after_on)
+        };
+        let distance = (1.0 - left_after_other) / (1.0 - left_after_on * left_after_off);
+        goal + (other - goal) * distance * remaining(self.since_seconds)
     }
 
     /// Rises in a straight line from `low` to `high` while on, and falls back while off.
     pub(super) fn sawtooth(&self, low: f64, high: f64) -> f64 {
         let share = if self.on {
-            self.progress
+            self.progress()
         } else {
-            1.0 - self.progress
+            1.0 - self.progress()
         };
         low + (high - low) * share
     }
@@ -168,8 +182,17 @@ mod tests {
             assert!((level - before).abs() < 0.3, "jump at {tenth} tenths");
             before = level;
         }
-        assert!((cycle.at(0.0).settle(1.0, 6.0, 3.0) - 1.0).abs() < 1e-9);
-        assert!((cycle.at(89.0).settle(1.0, 6.0, 3.0) - 6.0).abs() < 1e-6);
+
+        // A time constant too long to get near either goal.
+        let mut before = cycle.at(0.0).settle(400.0, 900.0, 60.0);
+        for tenth in 1..2400 {
+            let level = cycle.at(f64::from(tenth) / 10.0).settle(400.0, 900.0, 60.0);
+            assert!((400.0..=900.0).contains(&level));
+            assert!((level - before).abs() < 1.0, "jump at {tenth} tenths");
+            before = level;
+        }
+        assert!((cycle.at(119.9).settle(1.0, 6.0, 3.0) - 1.0).abs() < 1e-3);
+        assert!((cycle.at(89.9).settle(1.0, 6.0, 3.0) - 6.0).abs() < 1e-3);
     }
 
     #[test]
