@@ -129,7 +129,7 @@ fn install_python_packages(venv: &Path) -> Result<PathBuf> {
     }
     process::step("installing the Python packages of the tests");
     process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv)).context(
-        "the tests need Python 3.9 or newer with its venv module (on Debian: apt-get install python3-venv)",
+        "the tests need Python 3.10 or newer with its venv module (on Debian: apt-get install python3-venv)",
     )?;
     process::run(
         Command::new(&python)
@@ -248,5 +248,29 @@ impl Stamp {
     fn write(&self) -> Result<()> {
         fs::write(&self.path, &self.wanted)
             .with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_matches_until_the_file_it_was_made_from_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        fs::write(&lock, "one").unwrap();
+        let stamp = || Stamp::new(&lock, folder.path()).unwrap();
+        assert!(!stamp().matches());
+        stamp().write().unwrap();
+        assert!(stamp().matches());
+        fs::write(&lock, "two").unwrap();
+        assert!(!stamp().matches());
+    }
+
+    #[test]
+    fn the_node_lock_file_names_no_registry() {
+        let lock = fs::read_to_string(cargo::workspace_root().join("tests/node/package-lock.json"));
+        assert!(!lock.unwrap().contains("\"resolved\""));
     }
 }
