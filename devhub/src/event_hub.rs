@@ -133,10 +133,6 @@ impl EventHub {
         self.inner.partitions.get(usize::from(partition))
     }
 
-    pub(crate) fn partitions(&self) -> &[Partition] {
-        &self.inner.partitions
-    }
-
     pub(crate) fn has_consumer_group(&self, group: &str) -> bool {
         if group.eq_ignore_ascii_case(DEFAULT_CONSUMER_GROUP) {
             return true;

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::codec::DecodeError;
 
 pub(crate) const DECODE_ERROR: &str = "amqp:decode-error";
-pub(crate) const INTERNAL_ERROR: &str = "amqp:internal-error";
 pub(crate) const NOT_ALLOWED: &str = "amqp:not-allowed";
 pub(crate) const NOT_FOUND: &str = "amqp:not-found";
 pub(crate) const RESOURCE_LIMIT_EXCEEDED: &str = "amqp:resource-limit-exceeded";
