@@ -1,0 +1,135 @@
+// Puts the page together: one model, one session that drives it, and views that render it.
+
+import { RelayApi } from "./api.js";
+import { DeviceTable } from "./device-table.js";
+import { announce, byId } from "./dom.js";
+import { formatCount } from "./format.js";
+import { Gate } from "./gate.js";
+import { Inspector } from "./inspector.js";
+import { Model } from "./model.js";
+import { ProtocolLog } from "./protocol-log.js";
+import { RelaySession } from "./session.js";
+import { SessionPanel } from "./session-panel.js";
+import { watchThemeButton } from "./theme-button.js";
+
+/** Devices shown; a demo with more says so. */
+const DEVICES_MAX = 48;
+/** Share of the devices granted when the page opens. */
+const GRANTED_SHARE = 2 / 3;
+/** Text is rewritten at most this often, however many updates arrive. */
+const RENDER_EVERY_MS = 125;
+/** Ages and rates are rewritten this often without any update. */
+const TICK_MS = 1000;
+/** Devices may appear, and gain keys, while the page is open. */
+const DEVICES_EVERY_MS = 10_000;
+
+const model = new Model();
+const log = new ProtocolLog(byId("protocol"));
+const api = new RelayApi(log);
+const session = new RelaySession({
+  api,
+  model,
+  log,
+  callbacks: {
+    onChange: () => {
+      gate.draw();
+      renderSoon();
+    },
+    onUpdate: (device) => {
+      gate.pulse(device);
+      renderSoon();
+    },
+    onStatus: (name, detail = "") => {
+      status = { name, detail };
+      announce(name === "connected" ? "Connected" : detail);
+      gate.draw();
+      renderSoon();
+    },
+  },
+});
+
+const actions = {
+  onChoose: (device, key) => {
+    inspector.choose(device, key);
+    renderSoon();
+  },
+  onGrant: async (device, key = null) => {
+    await session.grant(device, key);
+    announce(`Granted ${key ?? "all keys"} of ${device.deviceId}`);
+  },
+  onRevoke: async (device, key = null) => {
+    await session.revoke(device, key);
+    announce(`Revoked ${key ?? "all keys"} of ${device.deviceId}`);
+  },
+  onTry: async (device) => {
+    await session.tryWithoutGrant(device);
+    announce(device.refusal ? `Refused: ${device.refusal.message}` : "Not refused");
+  },
+};
+
+const gate = new Gate(byId("gate"));
+const table = new DeviceTable(byId("device-rows"), actions);
+const inspector = new Inspector(actions);
+const panel = new SessionPanel();
+let status = { name: "connecting", detail: "" };
+let renderTimer = 0;
+
+byId("drop").onclick = () => session.drop();
+watchThemeButton(byId("theme"), () => gate.draw());
+await start();
+
+async function start() {
+  await learnDevices();
+  const devices = [...model.devices.values()];
+  const granted = devices.slice(0, Math.ceil(devices.length * GRANTED_SHARE));
+  for (const { deviceId } of granted) session.wanted.set(deviceId, "all");
+  if (devices.length > 0) inspector.choose(devices[0]);
+  setInterval(renderSoon, TICK_MS);
+  setInterval(learnDevices, DEVICES_EVERY_MS);
+  await session.connect();
+}
+
+/** Asks for the devices; keeps those already known. A failure leaves the page as it is. */
+async function learnDevices() {
+  let listed;
+  try {
+    listed = await api.devices();
+  } catch {
+    return;
+  }
+  const shown = listed.slice(0, DEVICES_MAX);
+  for (const { deviceId, kind, telemetryKeys } of shown) {
+    const device = model.device(deviceId, kind);
+    for (const key of telemetryKeys) device.reading(key);
+  }
+  const devices = [...model.devices.values()];
+  const count = formatCount(listed.length);
+  byId("devices-count").textContent =
+    shown.length < listed.length ? `${shown.length} of ${count} shown` : `${count} sending`;
+  byId("gate-devices").textContent = `${count} devices`;
+  gate.show(devices);
+  renderSoon();
+}
+
+function renderSoon() {
+  renderTimer ||= setTimeout(() => {
+    renderTimer = 0;
+    render();
+  }, RENDER_EVERY_MS);
+}
+
+function render() {
+  const nowMs = Date.now();
+  const connected = session.connectedMs > 0;
+  for (const device of model.devices.values()) {
+    table.render(device, {
+      nowMs,
+      chosen: device === inspector.device,
+      chosenKey: inspector.key,
+      waiting: !device.readable && session.wanted.has(device.deviceId),
+      connected,
+    });
+  }
+  inspector.render(connected);
+  panel.render(model, session, status, nowMs);
+}
