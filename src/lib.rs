@@ -1,1 +1,2 @@
 //! hubrelay.
+pub mod demo;

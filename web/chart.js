@@ -11,6 +11,8 @@ import { numberScale } from "./scale.js";
 const MARGIN = { top: 14, right: 14, bottom: 26, left: 52 };
 const LANES_MAX = 6;
 const TIME_LABELS = 4;
+/** Shorter spans without a grant, as between opening the page and its first grant, are not drawn. */
+const DENIED_MS_MIN = 600;
 
 export class Chart {
   windowMs = 60_000;
@@ -144,6 +146,7 @@ export class Chart {
   #drawDenied(spans, nowMs) {
     const right = nowMs + this.windowMs;
     for (const { from, to } of spans) {
+      if (to !== null && to - from < DENIED_MS_MIN) continue;
       const x = Math.max(this.#x(from), MARGIN.left - this.#plotWidth);
       const width = this.#x(to ?? right) - x;
       if (to !== null && this.#x(to) < MARGIN.left) continue;
@@ -162,7 +165,7 @@ export class Chart {
 
   #drawLine(visible, known, nowMs) {
     const values = known.map(({ value }) => value);
-    const scale = numberScale(Math.min(...values), Math.max(...values), this.#plotHeight < 150 ? 3 : 4);
+    const scale = numberScale(Math.min(...values), Math.max(...values), this.#plotHeight < 170 ? 4 : 5);
     const y = (value) => MARGIN.top + this.#plotHeight * (1 - (value - scale.from) / (scale.to - scale.from));
     for (const tick of scale.ticks) {
       const at = y(tick);

@@ -1,7 +1,7 @@
 // The table of devices: one row each, with the last values of its first keys, its state, age and access.
 
 import { element, prefersStillness, setAttribute, setText } from "./dom.js";
-import { formatAge, formatValue } from "./format.js";
+import { formatAge, formatShort, formatValue } from "./format.js";
 
 /** Values shown in a row; the inspector shows the others. */
 const TILES_MAX = 4;
@@ -136,8 +136,9 @@ class Tile {
     dataset.stopped = !readable && reading.hasValue;
     dataset.changes = reading.changes;
     setAttribute(this.node, "aria-pressed", String(chosen));
-    const text = reading.hasValue ? formatValue(reading.value) : "";
-    if (setText(this.#value, text)) setAttribute(this.#value, "title", text);
+    if (setText(this.#value, reading.hasValue ? formatShort(reading.value) : "")) {
+      setAttribute(this.#value, "title", formatValue(reading.value));
+    }
     this.#value.dataset.type = reading.hasValue ? typeOf(reading.value) : "none";
     if (!reading.hasValue) setAttribute(this.node, "aria-label", `${reading.key}, no grant`);
     else this.node.removeAttribute("aria-label");

@@ -34,6 +34,12 @@ export function formatValue(value) {
     .join("  ");
 }
 
+/** The same in less room, for a cell of the table: an object without the names of its members. */
+export function formatShort(value) {
+  const leaves = leavesOf(value);
+  return leaves.length === 0 ? formatValue(value) : leaves.map((leaf) => formatValue(leaf.value)).join(", ");
+}
+
 /** The drawable scalars inside an object, by dotted path; at most eight of them. */
 export function leavesOf(value, prefix = "", leaves = []) {
   if (value === null || typeof value !== "object" || Array.isArray(value)) return leaves;

@@ -6,7 +6,7 @@
  */
 export function numberScale(low, high, tickCount) {
   const span = high - low || Math.max(Math.abs(high) * 0.02, 1);
-  const padded = span * 0.12;
+  const padded = span * 0.06;
   const step = roundStep((span + 2 * padded) / tickCount);
   const from = Math.floor((low - padded) / step) * step;
   const to = Math.ceil((high + padded) / step) * step;
