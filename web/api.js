@@ -22,10 +22,9 @@ export class RelayApi {
     return sessionId;
   }
 
-  /** The demo's devices: `{deviceId, kind, telemetryKeys}` each. */
-  async devices() {
-    const { devices } = await this.#call("GET", "/demo/devices", { silent: true });
-    return devices;
+  /** The demo's devices: `{deviceCount, devices}` with `{deviceId, kind, telemetryKeys}` each. */
+  devices() {
+    return this.#call("GET", "/demo/devices", { silent: true });
   }
 
   /** Asks the security backend for a grant. `bulk` folds such lines of the log into one. */

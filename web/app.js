@@ -20,8 +20,9 @@ const GRANTED_SHARE = 2 / 3;
 const RENDER_EVERY_MS = 125;
 /** Ages and rates are rewritten this often without any update. */
 const TICK_MS = 1000;
-/** Devices may appear, and gain keys, while the page is open. */
+/** Devices gain keys while the page is open; until each has one, they are asked for more often. */
 const DEVICES_EVERY_MS = 10_000;
+const DEVICES_EVERY_MS_AT_FIRST = 2000;
 
 const model = new Model();
 const log = new ProtocolLog(byId("protocol"));
@@ -85,29 +86,31 @@ async function start() {
   for (const { deviceId } of granted) session.wanted.set(deviceId, "all");
   if (devices.length > 0) inspector.choose(devices[0]);
   setInterval(renderSoon, TICK_MS);
-  setInterval(learnDevices, DEVICES_EVERY_MS);
   await session.connect();
 }
 
-/** Asks for the devices; keeps those already known. A failure leaves the page as it is. */
+/** Asks for the devices, now and again later. A failure leaves the page as it is. */
 async function learnDevices() {
-  let listed;
   try {
-    listed = await api.devices();
+    showDevices(await api.devices());
   } catch {
-    return;
+    // The socket's state already tells that the relay is away.
   }
-  const shown = listed.slice(0, DEVICES_MAX);
+  const allKnown = model.devices.size > 0 && [...model.devices.values()].every(({ readings }) => readings.size > 0);
+  setTimeout(learnDevices, allKnown ? DEVICES_EVERY_MS : DEVICES_EVERY_MS_AT_FIRST);
+}
+
+function showDevices({ deviceCount, devices }) {
+  const shown = devices.slice(0, DEVICES_MAX);
   for (const { deviceId, kind, telemetryKeys } of shown) {
     const device = model.device(deviceId, kind);
     for (const key of telemetryKeys) device.reading(key);
   }
-  const devices = [...model.devices.values()];
-  const count = formatCount(listed.length);
-  byId("devices-count").textContent =
-    shown.length < listed.length ? `${shown.length} of ${count} shown` : `${count} sending`;
+  const count = formatCount(deviceCount);
+  const all = shown.length === deviceCount;
+  byId("devices-count").textContent = all ? `${count} sending` : `${shown.length} of ${count} shown`;
   byId("gate-devices").textContent = `${count} devices`;
-  gate.show(devices);
+  gate.show([...model.devices.values()]);
   renderSoon();
 }
 

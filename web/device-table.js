@@ -136,7 +136,7 @@ class Tile {
     dataset.stopped = !readable && reading.hasValue;
     dataset.changes = reading.changes;
     setAttribute(this.node, "aria-pressed", String(chosen));
-    if (setText(this.#value, reading.hasValue ? formatShort(reading.value) : "")) {
+    if (setText(this.#value, reading.hasValue ? formatShort(reading.value, reading.digits) : "")) {
       setAttribute(this.#value, "title", formatValue(reading.value));
     }
     this.#value.dataset.type = reading.hasValue ? typeOf(reading.value) : "none";

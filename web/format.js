@@ -7,19 +7,25 @@ export function formatCount(count) {
   return integers.format(count);
 }
 
-/** A number as a reader wants it: integers whole, fractions with two digits, four for small ones. */
-export function formatNumber(value) {
-  if (Number.isInteger(value)) return String(value);
+/** Digits after the point that are worth showing of a number: what it has, but three at most, two from 1 on. */
+export function fractionDigits(value) {
+  if (Number.isInteger(value)) return 0;
+  const [, fraction = ""] = String(value).split(".");
+  return Math.min(fraction.length, Math.abs(value) < 1 ? 3 : 2);
+}
+
+/** A number with at least `digits` after the point, so that a value in motion keeps its width. */
+export function formatNumber(value, digits = 0) {
   const size = Math.abs(value);
-  if (size < 0.001) return value.toPrecision(3);
-  return value.toFixed(size < 1 ? 3 : 2);
+  if (size >= 1e15 || (size > 0 && size < 0.001)) return String(Number(value.toPrecision(4)));
+  return value.toFixed(Math.max(digits, fractionDigits(value)));
 }
 
 /** One telemetry value in one line: scalars as themselves, objects as their members. */
-export function formatValue(value) {
+export function formatValue(value, digits = 0) {
   switch (typeof value) {
     case "number":
-      return formatNumber(value);
+      return formatNumber(value, digits);
     case "boolean":
       return value ? "on" : "off";
     case "string":
@@ -28,16 +34,16 @@ export function formatValue(value) {
       break;
   }
   if (value === null) return "null";
-  if (Array.isArray(value)) return `[${value.map(formatValue).join(", ")}]`;
+  if (Array.isArray(value)) return `[${value.map((item) => formatValue(item)).join(", ")}]`;
   return leavesOf(value)
     .map(({ path, value: leaf }) => `${path} ${formatValue(leaf)}`)
     .join("  ");
 }
 
 /** The same in less room, for a cell of the table: an object without the names of its members. */
-export function formatShort(value) {
+export function formatShort(value, digits = 0) {
   const leaves = leavesOf(value);
-  return leaves.length === 0 ? formatValue(value) : leaves.map((leaf) => formatValue(leaf.value)).join(", ");
+  return leaves.length === 0 ? formatValue(value, digits) : leaves.map((leaf) => formatValue(leaf.value)).join(", ");
 }
 
 /** The drawable scalars inside an object, by dotted path; at most eight of them. */

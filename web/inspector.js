@@ -60,7 +60,7 @@ export class Inspector {
     setText(byId("inspector-subtitle"), this.key === null ? device.kind : this.#keyTitle());
     this.#renderLeaves(reading);
     const value = reading?.hasValue ? leafAt(reading.value, this.#leaf) : undefined;
-    setText(byId("inspector-value"), value === undefined ? "" : formatValue(value));
+    setText(byId("inspector-value"), value === undefined ? "" : formatValue(value, reading.digits));
     byId("inspector-value").dataset.stopped = this.key !== null && !device.grants.covers(this.key);
     byId("inspector-value").dataset.long = value !== null && typeof value === "object";
     for (const each of device.readings.values()) this.#renderKey(device, each, connected);
@@ -94,7 +94,7 @@ export class Inspector {
     row.node.dataset.readable = readable;
     row.node.dataset.hasValue = reading.hasValue;
     setAttribute(row.choose, "aria-pressed", String(reading.key === this.key));
-    setText(row.value, reading.hasValue ? formatValue(reading.value) : "");
+    setText(row.value, reading.hasValue ? formatValue(reading.value, reading.digits) : "");
     const action = readable ? "Revoke" : "Grant";
     setText(row.toggle, action);
     row.toggle.dataset.action = action.toLowerCase();

@@ -1,6 +1,8 @@
 // What the page knows: devices, their readings, and what the session may read and has subscribed to.
 // Views read it; only `session.js` and `app.js` change it.
 
+import { fractionDigits } from "./format.js";
+
 /** Samples kept for one key; the oldest go first. At one per second this is half an hour. */
 const SAMPLES_MAX = 1800;
 /** Readings kept for one device; further keys are not shown. */
@@ -61,6 +63,8 @@ export class Reading {
   receivedMs = 0;
   /** How often a different value arrived. */
   changes = 0;
+  /** Most digits after the point seen so far. */
+  digits = 0;
   /** `{at, value}`; a sample whose value is undefined is a break in the line. */
   samples = [];
   /** Spans in which the session could not read this key: `{from, to}`, `to` null while it lasts. */
@@ -83,6 +87,7 @@ export class Reading {
   take(value, timestampMs, nowMs, at) {
     if (this.hasValue && timestampMs < this.timestampMs) return;
     if (!this.hasValue || !sameValue(this.value, value)) this.changes += 1;
+    if (typeof value === "number") this.digits = Math.max(this.digits, fractionDigits(value));
     this.value = value;
     this.timestampMs = timestampMs;
     this.receivedMs = nowMs;

@@ -8,10 +8,12 @@ export function numberScale(low, high, tickCount) {
   const span = high - low || Math.max(Math.abs(high) * 0.02, 1);
   const padded = span * 0.06;
   const step = roundStep((span + 2 * padded) / tickCount);
-  const from = Math.floor((low - padded) / step) * step;
-  const to = Math.ceil((high + padded) / step) * step;
+  // Ends lie on half steps: close to the data, and still at rest while it moves a little.
+  const from = (Math.floor(((low - padded) / step) * 2) / 2) * step;
+  const to = (Math.ceil(((high + padded) / step) * 2) / 2) * step;
   const ticks = [];
-  for (let i = 0; from + i * step <= to + step / 2; i += 1) ticks.push(from + i * step);
+  const last = Math.floor(to / step + 1e-9);
+  for (let i = Math.ceil(from / step - 1e-9); i <= last; i += 1) ticks.push(i * step);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   return { from, to, ticks, label: (tick) => (Math.abs(tick) < step / 2 ? 0 : tick).toFixed(Math.min(digits, 8)) };
 }
