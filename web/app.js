@@ -83,7 +83,10 @@ async function start() {
   await learnDevices();
   const devices = [...model.devices.values()];
   const granted = devices.slice(0, Math.ceil(devices.length * GRANTED_SHARE));
-  for (const { deviceId } of granted) session.wanted.set(deviceId, "all");
+  for (const { wanted } of granted) {
+    wanted.allKeys = true;
+    wanted.connectionState = true;
+  }
   if (devices.length > 0) inspector.choose(devices[0]);
   setInterval(renderSoon, TICK_MS);
   await session.connect();
@@ -129,7 +132,7 @@ function render() {
       nowMs,
       chosen: device === inspector.device,
       chosenKey: inspector.key,
-      waiting: !device.readable && session.wanted.has(device.deviceId),
+      waiting: !device.readable && device.wanted.count > 0 && !device.pending,
       connected,
     });
   }

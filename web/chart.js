@@ -103,7 +103,7 @@ export class Chart {
     for (const [name, value] of [
       ["x", MARGIN.left],
       ["y", 0],
-      ["width", this.#plotWidth],
+      ["width", this.#plotWidth + MARGIN.right / 2],
       ["height", this.#height - MARGIN.bottom + 1],
     ]) {
       this.#clip.setAttribute(name, value);

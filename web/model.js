@@ -12,7 +12,7 @@ const IN_FLIGHT_MS = 1000;
 /** Span over which updates per second are averaged. */
 const RATE_SPAN_MS = 5000;
 
-/** The grants (or subscriptions) the session holds for one device. */
+/** The grants (or subscriptions) of one device: those the session has, or those the visitor wants. */
 class Holdings {
   allKeys = false;
   keys = new Set();
@@ -45,6 +45,14 @@ class Holdings {
     } else {
       this.keys.delete(telemetryKey);
     }
+  }
+
+  /** The grant requests that would bring about the same in a session. */
+  requests(sessionId, deviceId) {
+    const keys = this.allKeys ? [null] : [...this.keys];
+    const requests = keys.map((telemetryKey) => ({ sessionId, deviceId, type: "telemetry", telemetryKey }));
+    if (this.connectionState) requests.push({ sessionId, deviceId, type: "connectionState" });
+    return requests;
   }
 
   clear() {
@@ -112,6 +120,8 @@ export class Reading {
 export class Device {
   /** Key to reading, in the order the keys became known. */
   readings = new Map();
+  /** What the visitor asked for; kept when the session is lost, and asked for again. */
+  wanted = new Holdings();
   grants = new Holdings();
   subscriptions = new Holdings();
   /** True, false, or null when unknown or not readable. */

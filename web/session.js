@@ -14,8 +14,6 @@ const CALLS_AT_ONCE = 6;
  * update from the socket, `onStatus(status, detail)` with `connecting`, `connected` or `waiting`.
  */
 export class RelaySession {
-  /** What the visitor wants to read, kept over reconnects: device id to "all" or a set of keys. */
-  wanted = new Map();
   sessionId = null;
   connectedMs = 0;
   pingedMs = 0;
@@ -63,7 +61,6 @@ export class RelaySession {
     return this.#exclusively(device, async (sessionId) => {
       const requests = requestsFor(sessionId, device, key);
       for (const request of requests) await this.#obtain(device, request);
-      this.#want(device, key);
       device.noteAccess(Date.now());
       // Subscribed first and read second, so that no update is missed between the two.
       if (key === null) await this.#subscribeAll(requests);
@@ -97,13 +94,21 @@ export class RelaySession {
   }
 
   async #obtain(device, request, bulk = false) {
-    await this.#api.grant(request, bulk);
+    device.wanted.add(request);
+    try {
+      await this.#api.grant(request, bulk);
+    } catch (error) {
+      // A refused grant is not asked for again; one lost with its session is.
+      if (error instanceof Refusal && error.status !== 404) device.wanted.remove(request);
+      throw error;
+    }
     this.#assertCurrent(request.sessionId);
     device.grants.add(request);
   }
 
   /** Revokes one grant; the relay drops the subscriptions it covered. */
   async #giveUp(device, request) {
+    device.wanted.remove(request);
     await this.#api.revoke(request);
     this.#assertCurrent(request.sessionId);
     device.grants.remove(request);
@@ -116,7 +121,6 @@ export class RelaySession {
   }
 
   async #withdraw(sessionId, device, key) {
-    this.#unwant(device, key);
     await this.#giveUp(device, telemetryRequest(sessionId, device, key));
     if (!device.readable && device.grants.connectionState) {
       await this.#giveUp(device, stateRequest(sessionId, device));
@@ -127,7 +131,6 @@ export class RelaySession {
   async #narrow(sessionId, device, key) {
     await this.#giveUp(device, telemetryRequest(sessionId, device, null));
     const others = [...device.readings.keys()].filter((other) => other !== key);
-    this.wanted.set(device.deviceId, new Set(others));
     const requests = others.map((other) => telemetryRequest(sessionId, device, other));
     for (const request of requests) await this.#obtain(device, request, true);
     if (requests.length > 0) await this.#subscribeAll(requests);
@@ -186,40 +189,17 @@ export class RelaySession {
   /** Grants, subscribes and reads everything that is wanted. */
   async #restore(sessionId) {
     const subscriptions = [];
-    const devices = [...this.wanted.keys()].map((deviceId) => this.#model.device(deviceId));
+    const devices = [...this.#model.devices.values()].filter(({ wanted }) => wanted.count > 0);
     await eachOf(devices, async (device) => {
-      for (const key of this.#wantedKeys(device)) {
-        for (const request of requestsFor(sessionId, device, key)) {
-          await this.#obtain(device, request, true);
-          subscriptions.push(request);
-        }
+      for (const request of device.wanted.requests(sessionId, device.deviceId)) {
+        await this.#obtain(device, request, true);
+        subscriptions.push(request);
       }
       device.noteAccess(Date.now());
       this.#callbacks.onChange(device);
     });
     if (subscriptions.length > 0) await this.#subscribeAll(subscriptions);
     await eachOf(devices, (device) => this.#readLastValues(sessionId, device, null, true));
-  }
-
-  #wantedKeys(device) {
-    const wanted = this.wanted.get(device.deviceId);
-    return wanted === "all" ? [null] : [...wanted];
-  }
-
-  #want(device, key) {
-    const wanted = this.wanted.get(device.deviceId);
-    if (key === null || wanted === "all") this.wanted.set(device.deviceId, "all");
-    else this.wanted.set(device.deviceId, new Set(wanted).add(key));
-  }
-
-  #unwant(device, key) {
-    const wanted = this.wanted.get(device.deviceId);
-    if (key === null || wanted === undefined || wanted === "all") {
-      this.wanted.delete(device.deviceId);
-    } else {
-      wanted.delete(key);
-      if (wanted.size === 0) this.wanted.delete(device.deviceId);
-    }
   }
 
   async #subscribe(device, request) {
