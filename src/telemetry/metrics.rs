@@ -105,6 +105,7 @@ metrics! {
         rejected: CounterBy<RequestRejection> = "hubrelay_api_rejected_requests_total", "requests rejected before their handler ran";
         open_sockets: Gauge = "hubrelay_http_open_sockets", "sockets that the HTTP listener holds";
         refused_sockets: Counter = "hubrelay_http_refused_sockets_total", "sockets closed at once because there were too many";
+        accept_failures: Counter = "hubrelay_http_accept_failures_total", "times that the operating system failed to accept a socket";
         tls_failures: Counter = "hubrelay_http_tls_failures_total", "TLS handshakes that failed";
     }
 }
