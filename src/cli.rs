@@ -233,8 +233,8 @@ fn demo(args: DemoArgs) -> u8 {
     run_logging(log, |log_filter| app::demo(options, log_filter))
 }
 
-fn serve(args: &ConfigArgs) -> u8 {
-    let effective = match Effective::collect(&args.sources()) {
+fn serve(args: &ServeArgs) -> u8 {
+    let effective = match Effective::collect(&args.config.sources()) {
         Ok(effective) => effective,
         Err(errors) => return refuse(&errors),
     };
