@@ -255,6 +255,21 @@ mod tests {
         has_finished.try_recv().unwrap();
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_signals_of_the_system_arrive_also_when_they_come_before_the_wait() {
+        let mut signals = Signals::listen().unwrap();
+        let process = std::process::id().to_string();
+        for (name, expected) in [("TERM", Signal::Terminate), ("INT", Signal::Interrupt)] {
+            let status = std::process::Command::new("kill")
+                .args(["-s", name, &process])
+                .status()
+                .unwrap();
+            assert!(status.success());
+            assert_eq!(signals.next().await, expected);
+        }
+    }
+
     #[tokio::test]
     async fn a_task_that_ends_well_stops_nothing() {
         let lifecycle = Lifecycle::new();
