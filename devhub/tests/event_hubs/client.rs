@@ -59,44 +59,40 @@ pub(crate) fn token(lifetime: Duration) -> String {
     )
 }
 
-pub(crate) fn numbered(number: usize) -> Event {
-    Event {
-        body: number.to_string().into_bytes().into(),
-        ..Event::default()
-    }
-}
-
-/// Publishes events into partition 0 until it holds `count` more, whatever key leads there.
-pub(crate) fn fill_partition_0(devhub: &Devhub, count: i64) {
+/// Publishes this many events into a partition, with whatever key leads there.
+pub(crate) fn fill_partition(devhub: &Devhub, partition: u16, count: i64) {
     let hub = devhub.event_hub();
-    let last = || {
-        hub.partition_properties(0)
-            .unwrap()
-            .last_enqueued_sequence_number
+    let next = || {
+        let properties = hub.partition_properties(partition).unwrap();
+        properties.last_enqueued_sequence_number + 1
     };
-    let key = (0..)
-        .map(|key: u32| key.to_string())
-        .find(|key| {
-            let before = last();
-            hub.publish(key, &numbered(0));
-            last() > before
-        })
-        .unwrap();
-    for number in 1..count {
-        hub.publish(&key, &numbered(number.try_into().unwrap()));
+    let target = next() + count;
+    for key in (0..).map(|key: u32| key.to_string()) {
+        let mut before = next();
+        loop {
+            if before == target {
+                return;
+            }
+            hub.publish(&key, &Event::default());
+            if next() == before {
+                break;
+            }
+            before = next();
+        }
     }
 }
 
 pub(crate) struct Client {
     pub(crate) connection: ConnectionHandle<()>,
-    pub(crate) session: SessionHandle<()>,
+    /// One for each link: the client confuses handles when a link follows one that was refused.
+    sessions: Vec<SessionHandle<()>>,
 }
 
 impl Client {
-    /// A connection with one session and no token.
+    /// A connection without a token.
     pub(crate) async fn connect(devhub: &Devhub) -> Self {
         let stream = TcpStream::connect(devhub.amqp_address()).await.unwrap();
-        let mut connection = Connection::builder()
+        let connection = Connection::builder()
             .container_id("test")
             .hostname("localhost")
             .max_frame_size(4096)
@@ -104,11 +100,16 @@ impl Client {
             .open_with_stream(stream)
             .await
             .unwrap();
-        let session = Session::begin(&mut connection).await.unwrap();
         Self {
             connection,
-            session,
+            sessions: Vec::new(),
         }
+    }
+
+    pub(crate) async fn session(&mut self) -> &mut SessionHandle<()> {
+        let session = Session::begin(&mut self.connection).await.unwrap();
+        self.sessions.push(session);
+        self.sessions.last_mut().unwrap()
     }
 
     /// A connection with a token for the whole hub.
@@ -142,10 +143,11 @@ impl Client {
         request: Message<fe2o3_amqp_types::messaging::AmqpValue<String>>,
     ) -> Message<Body<Value>> {
         let name = uuid::Uuid::new_v4().to_string();
-        let mut receiver = Receiver::attach(&mut self.session, format!("{name}-in"), node)
+        let session = self.session().await;
+        let mut receiver = Receiver::attach(session, format!("{name}-in"), node)
             .await
             .unwrap();
-        let mut sender = Sender::attach(&mut self.session, format!("{name}-out"), node)
+        let mut sender = Sender::attach(session, format!("{name}-out"), node)
             .await
             .unwrap();
         soon(sender.send(request)).await.unwrap();
@@ -158,7 +160,7 @@ impl Client {
 
     pub(crate) async fn sender(&mut self, address: &str) -> Sender {
         let name = uuid::Uuid::new_v4().to_string();
-        Sender::attach(&mut self.session, name, address)
+        Sender::attach(self.session().await, name, address)
             .await
             .unwrap()
     }
@@ -194,7 +196,7 @@ impl Client {
             builder =
                 builder.add_desired_capabilities("com.microsoft:enable-receiver-runtime-metric");
         }
-        soon(builder.attach(&mut self.session)).await
+        soon(builder.attach(self.session().await)).await
     }
 }
 

@@ -1,7 +1,14 @@
 //! The fault switches, each as a client meets it.
 
-use crate::client::{Client, Reading, detached, fill_partition_0, refusal, sequences, soon, start};
-use fe2o3_amqp::link::receiver::CreditMode;
+use std::time::Duration;
+
+use fe2o3_amqp_types::messaging::Body;
+use serde_amqp::value::Value;
+use tokio::time::timeout;
+
+use crate::client::{
+    Client, Reading, detached, fill_partition, refusal, sequences, soon, start, token,
+};
 
 #[tokio::test]
 async fn receivers_of_a_partition_are_detached_with_the_condition_asked_for() {
@@ -41,18 +48,15 @@ async fn connections_are_closed_by_force_and_by_stopping() {
 async fn a_stalled_partition_says_nothing_and_then_everything() {
     let devhub = start().await;
     let mut client = Client::authorized(&devhub).await;
-    let manual = Reading {
-        credit: CreditMode::Manual,
-        ..Reading::default()
-    };
-    let mut receiver = client.receiver(manual).await;
+    let mut receiver = client.receiver(Reading::default()).await;
+    let mut fence = client.receiver(Reading::partition(1)).await;
     assert!(devhub.faults().stall_partition(0, true));
     assert!(!devhub.faults().stall_partition(2, true));
-    fill_partition_0(&devhub, 2);
-    // A drain proves that nothing is on its way: all credit comes back unused.
-    receiver.set_credit(5).await.unwrap();
-    receiver.drain().await.unwrap();
-    receiver.set_credit(5).await.unwrap();
+    fill_partition(&devhub, 0, 2);
+    fill_partition(&devhub, 1, 1);
+    assert_eq!(sequences(&mut fence, 1).await, [0]);
+    let early = timeout(Duration::ZERO, receiver.recv::<Body<Value>>()).await;
+    assert!(early.is_err(), "an event came from a stalled partition");
     devhub.faults().stall_partition(0, false);
     assert_eq!(sequences(&mut receiver, 2).await, [0, 1]);
     devhub.stop().await;
@@ -68,7 +72,7 @@ async fn attaches_and_tokens_are_refused_while_the_switch_is_set() {
     devhub.faults().refuse_attach(false);
     client.receiver(Reading::default()).await;
     devhub.faults().fail_put_token(true);
-    let good = crate::client::token(std::time::Duration::from_mins(1));
+    let good = token(Duration::from_mins(1));
     assert_eq!(client.put_token(&good).await, 401);
     devhub.faults().fail_put_token(false);
     assert_eq!(client.put_token(&good).await, 202);

@@ -8,11 +8,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::client::{Client, Reading, fill_partition_0, options, sequences, soon, start};
+use crate::client::{Client, Reading, fill_partition, options, sequences, soon, start};
 
 /// SASL and open without waiting for an answer, as the Python SDK does.
 const OPENING: &[u8] = b"AMQP\x03\x01\x00\x00\
-    \x00\x00\x00\x1a\x02\x01\x00\x00\x00\x53\x41\xc0\x0d\x01\xa3\x09ANONYMOUS\x40\x40\
+    \x00\x00\x00\x1b\x02\x01\x00\x00\x00\x53\x41\xc0\x0e\x03\xa3\x09ANONYMOUS\x40\x40\
     AMQP\x00\x01\x00\x00\
     \x00\x00\x00\x11\x02\x00\x00\x00\x00\x53\x10\xc0\x04\x01\xa1\x01c";
 
@@ -35,7 +35,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 #[tokio::test]
 async fn broken_frames_close_their_connection_with_a_reason_and_no_other() {
     let devhub = start().await;
-    fill_partition_0(&devhub, 1);
+    fill_partition(&devhub, 0, 1);
     let mut client = Client::authorized(&devhub).await;
     let mut receiver = client.receiver(Reading::default()).await;
     for (frame, condition) in [
@@ -44,7 +44,7 @@ async fn broken_frames_close_their_connection_with_a_reason_and_no_other() {
         (b"\x00\x00\x00\x0a\x02\x00\x00\x00\xde\xad", "decode-error"),
         // an attach on a channel without session
         (
-            b"\x00\x00\x00\x14\x02\x00\x00\x07\x00\x53\x12\xc0\x07\x03\xa1\x01n\x43\x41\x00",
+            b"\x00\x00\x00\x13\x02\x00\x00\x07\x00\x53\x12\xc0\x06\x03\xa1\x01n\x43\x41",
             "not-allowed",
         ),
         // a second open

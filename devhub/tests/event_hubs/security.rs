@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::client::{
-    Client, KEY, POLICY, Reading, detached, fill_partition_0, options, refusal, sequences, soon,
+    Client, KEY, POLICY, Reading, detached, fill_partition, options, refusal, sequences, soon,
     start, token,
 };
 
@@ -57,7 +57,7 @@ async fn tokens_that_do_not_hold_are_answered_with_401_and_open_nothing() {
 #[tokio::test]
 async fn a_lapsed_token_detaches_its_links_and_a_renewed_one_does_not() {
     let devhub = start().await;
-    fill_partition_0(&devhub, 1);
+    fill_partition(&devhub, 0, 1);
     let mut lapsing = Client::connect(&devhub).await;
     let mut renewing = Client::connect(&devhub).await;
     let short = token(Duration::from_secs(2));
@@ -69,7 +69,7 @@ async fn a_lapsed_token_detaches_its_links_and_a_renewed_one_does_not() {
     let long = token(Duration::from_mins(1));
     assert_eq!(renewing.put_token(&long).await, 202);
     assert_eq!(detached(&mut lost).await, UNAUTHORIZED);
-    fill_partition_0(&devhub, 1);
+    fill_partition(&devhub, 0, 1);
     assert_eq!(sequences(&mut kept, 1).await, [1]);
     devhub.stop().await;
 }

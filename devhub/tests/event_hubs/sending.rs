@@ -152,7 +152,7 @@ async fn senders_to_places_that_do_not_exist_are_refused() {
     let devhub = start().await;
     let mut client = Client::authorized(&devhub).await;
     for address in ["devhub/Partitions/2", "devhub/Queues/0"] {
-        let refused = fe2o3_amqp::Sender::attach(&mut client.session, address, address).await;
+        let refused = fe2o3_amqp::Sender::attach(client.session().await, address, address).await;
         let error = format!("{:?}", refused.unwrap_err());
         assert!(error.contains("NotFound"), "{error}");
     }
