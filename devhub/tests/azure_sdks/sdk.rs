@@ -11,14 +11,14 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Longer than any scenario takes on a loaded machine, and shorter than the test runner's own limit.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An Event Hubs SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sdk {
-    /// `@azure/event-hubs` of npm.
+    /// The npm package `@azure/event-hubs`.
     JavaScript,
-    /// `azure-eventhub` of PyPI.
+    /// The Python package `azure-eventhub`.
     Python,
 }
 
