@@ -56,13 +56,18 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let url = server.url();
     let admin_key = server.config().admin_keys.primary().expose().to_owned();
     let admin_connection_string = format!("Endpoint={url};SharedAccessKey={admin_key}");
-    let backend_key = HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
+    let backend_key =
+        HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
     let devices = stand_in.device_ids().to_vec();
     server.start(&lifecycle, |api| demo::router(api, backend_key, devices));
 
     let stand_in_ready = stand_in.ready();
     if options.devhub.json {
-        let ready = Ready { stand_in: stand_in_ready, admin_connection_string: &admin_connection_string, url: &url };
+        let ready = Ready {
+            stand_in: stand_in_ready,
+            admin_connection_string: &admin_connection_string,
+            url: &url,
+        };
         print_line(&serde_json::to_string(&ready)?)?;
     } else {
         print_line(&format!(
@@ -109,8 +114,12 @@ pub async fn devhub(options: DevhubOptions, _log_filter: LogFilter) -> anyhow::R
 fn origin(scheme: &str, address: SocketAddr) -> String {
     let mut address = address;
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            address.set_ip(Ipv4Addr::LOCALHOST.into())
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            address.set_ip(Ipv6Addr::LOCALHOST.into())
+        }
         SocketAddr::V4(_) | SocketAddr::V6(_) => {}
     }
     format!("{scheme}://{address}")

@@ -66,14 +66,14 @@ impl Sdk {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
         match self {
             Self::JavaScript => {
-                let folder = from_env("HUBRELAY_TEST_NODE_MODULES", || tests.join("node"));
-                require(&folder.join("node_modules/@azure/event-hubs/package.json"));
+                require(&tests.join("node/node_modules/@azure/event-hubs/package.json"));
                 script(OsStr::new("node"), &tests.join("node/event_hubs.mjs"))
             }
             Self::Python => {
-                let python = from_env("HUBRELAY_TEST_PYTHON", || {
-                    tests.join("../target/python-venv/bin/python")
-                });
+                let python = env::var_os("HUBRELAY_TEST_PYTHON").map_or_else(
+                    || tests.join("../target/python-venv/bin/python"),
+                    PathBuf::from,
+                );
                 require(&python);
                 script(python.as_os_str(), &tests.join("python/event_hubs.py"))
             }
@@ -85,12 +85,6 @@ fn script(interpreter: &OsStr, path: &Path) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(path);
     command
-}
-
-fn from_env(name: &str, default: impl FnOnce() -> PathBuf) -> PathBuf {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map_or_else(default, PathBuf::from)
 }
 
 fn require(path: &Path) {
