@@ -11,6 +11,8 @@ import { numberScale } from "./scale.js";
 const MARGIN = { top: 14, right: 14, bottom: 26, left: 52 };
 const LANES_MAX = 6;
 const TIME_LABELS = 4;
+/** New data is drawn at most this often; in between the drawing is shifted. */
+const BUILD_EVERY_MS = 200;
 /** Shorter spans without a grant, as between opening the page and its first grant, are not drawn. */
 const DENIED_MS_MIN = 600;
 
@@ -65,11 +67,13 @@ export class Chart {
   redraw() {
     this.#pointerX = null;
     this.#stale = true;
+    this.#builtMs = 0;
   }
 
   #frame() {
-    if (this.#stale) this.#build(Date.now());
-    else if (!prefersStillness()) this.#shift(Date.now());
+    const nowMs = Date.now();
+    if (this.#stale && nowMs - this.#builtMs >= BUILD_EVERY_MS) this.#build(nowMs);
+    else if (this.#builtMs > 0 && !prefersStillness()) this.#shift(nowMs);
   }
 
   #shift(nowMs) {
