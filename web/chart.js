@@ -103,6 +103,7 @@ export class Chart {
     this.#builtMs = nowMs;
     this.#width = this.#holder.clientWidth;
     this.#height = this.#holder.clientHeight;
+    if (this.#width === 0) return;
     this.#svg.setAttribute("viewBox", `0 0 ${this.#width} ${this.#height}`);
     for (const [name, value] of [
       ["x", MARGIN.left],
