@@ -14,11 +14,10 @@ const socket = io(url, {
   transports: transports.split(','),
   upgrade: transports.includes(','),
 });
-socket.on('connect', () => {
-  const { engine } = socket.io;
-  report({ event: 'connect', id: socket.id, transport: engine.transport.name });
-  engine.once('upgrade', (transport) => report({ event: 'upgrade', transport: transport.name }));
+socket.io.on('open', () => {
+  socket.io.engine.once('upgrade', (transport) => report({ event: 'upgrade', transport: transport.name }));
 });
+socket.on('connect', () => report({ event: 'connect', id: socket.id }));
 socket.on('data', (data) => report({ event: 'data', data }));
 socket.on('disconnect', (reason) => report({ event: 'disconnect', reason }));
 socket.on('connect_error', (error) => report({ event: 'connect_error', message: error.message }));
