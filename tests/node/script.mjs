@@ -1,17 +1,4 @@
-// What the scripts of the end-to-end tests share: installed packages, JSON lines out, an end.
-
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-// `cargo xtask test` installs the packages and says where; by hand they are installed beside this file.
-const folder = process.env.HUBRELAY_TEST_NODE_MODULES ?? dirname(fileURLToPath(import.meta.url));
-
-/** Loads a package installed for the tests. */
-export const requireInstalled = createRequire(join(folder, 'package.json'));
-
-/** Path of a file in a package installed for the tests. */
-export const installedPath = (file) => join(folder, 'node_modules', file);
+// What the scripts of the end-to-end tests share: JSON lines out, and an end.
 
 /** Prints one line of JSON. */
 export function report(value) {
@@ -21,7 +8,7 @@ export function report(value) {
 /** Resolves when the test closes standard input. */
 export function untilInputEnds() {
   return new Promise((resolve) => {
-    process.stdin.on('end', resolve);
+    process.stdin.on("end", resolve);
     process.stdin.resume();
   });
 }

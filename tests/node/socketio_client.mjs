@@ -4,23 +4,23 @@
 //
 // Runs until standard input ends.
 
-import { report, requireInstalled, untilInputEnds } from './script.mjs';
+import { io } from "socket.io-client";
+
+import { report, untilInputEnds } from "./script.mjs";
 
 const [url, sessionId, transports] = process.argv.slice(2);
-const { io } = requireInstalled('socket.io-client');
-
 const socket = io(url, {
   query: { sessionId },
-  transports: transports.split(','),
-  upgrade: transports.includes(','),
+  transports: transports.split(","),
+  upgrade: transports.includes(","),
 });
-socket.io.on('open', () => {
-  socket.io.engine.once('upgrade', (transport) => report({ event: 'upgrade', transport: transport.name }));
+socket.io.on("open", () => {
+  socket.io.engine.once("upgrade", (transport) => report({ event: "upgrade", transport: transport.name }));
 });
-socket.on('connect', () => report({ event: 'connect', id: socket.id }));
-socket.on('data', (data) => report({ event: 'data', data }));
-socket.on('disconnect', (reason) => report({ event: 'disconnect', reason }));
-socket.on('connect_error', (error) => report({ event: 'connect_error', message: error.message }));
+socket.on("connect", () => report({ event: "connect", id: socket.id }));
+socket.on("data", (data) => report({ event: "data", data }));
+socket.on("disconnect", (reason) => report({ event: "disconnect", reason }));
+socket.on("connect_error", (error) => report({ event: "connect_error", message: error.message }));
 
 await untilInputEnds();
 socket.disconnect();
