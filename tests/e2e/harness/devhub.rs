@@ -69,11 +69,6 @@ impl Devhub {
     pub(crate) fn ca_certificate(&self) -> PathBuf {
         PathBuf::from(text(&self.announcement, "caCertificate"))
     }
-
-    /// Whether it has not ended.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.process.is_running()
-    }
 }
 
 async fn launch(tls_directory: &TempDir, amqp: &str) -> (Hubrelay, Value) {
