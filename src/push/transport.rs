@@ -33,6 +33,7 @@ pub(super) enum Event {
 
 /// One client's packets, in both directions.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every transport is a WebSocket, which a box would only make larger")]
 pub(super) enum Transport {
     /// A WebSocket.
     WebSocket(WebSocket),
@@ -93,7 +94,7 @@ impl Transport {
                 Self::WebSocket(websocket) => return websocket.poll_event(cx),
                 Self::Polling(polling) => match ready!(polling.poll_event(cx)) {
                     polling::Event::Transport(event) => return Poll::Ready(event),
-                    polling::Event::Upgraded(websocket) => *self = Self::WebSocket(websocket),
+                    polling::Event::Upgraded(websocket) => *self = Self::WebSocket(*websocket),
                 },
             }
         }
