@@ -1,0 +1,4 @@
+//! Device messages in.
+
+pub mod decode;
+pub mod status;
