@@ -20,6 +20,7 @@ use crate::domain::shard::{ShardSettings, TwinCache};
 use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::{self, Relay};
 use crate::telemetry::metrics::Metrics;
@@ -55,33 +56,63 @@ impl Server {
         let relay_settings = relay::Settings {
             shards: 2,
             shard: ShardSettings {
-                limits: ShardLimits { devices_max: 1000, keys_per_device_max: 1000 },
+                limits: ShardLimits {
+                    devices_max: 1000,
+                    keys_per_device_max: 1000,
+                },
                 throttling_interval_ms: None,
                 connection_state_ttl_ms: None,
                 twin_cache: TwinCache::Off,
             },
-            session_limits: SessionLimits { grants_max: 100, subscriptions_max: 100 },
-            outbox_limits: OutboxLimits { frames_max: 100_000, bytes_max: 64 * 1024 * 1024 },
+            session_limits: SessionLimits {
+                grants_max: 100,
+                subscriptions_max: 100,
+            },
+            outbox_limits: OutboxLimits {
+                frames_max: 100_000,
+                bytes_max: 64 * 1024 * 1024,
+            },
             sessions_max: 1000,
             unbound_sessions_max: 1000,
             write_wait: WRITE_WAIT,
         };
-        let relay = Relay::start(relay_settings, SystemClock::shared());
         let metrics = Metrics::new();
+        let relay = Relay::start(
+            relay_settings,
+            SystemClock::shared(),
+            &metrics,
+            &Lifecycle::new(),
+        );
         let push = Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
-        Self { address, relay, push, metrics, http, serving }
+        let http = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        Self {
+            address,
+            relay,
+            push,
+            metrics,
+            http,
+            serving,
+        }
     }
 
     /// A session that sees all telemetry of the device.
     pub(super) async fn subscribed_session(&self) -> SessionId {
         let session = self.relay.create_session().unwrap();
-        self.relay.grant(session, device(), Grant::Telemetry(None)).await.unwrap();
-        self.relay.subscribe(session, device(), Subscription::Telemetry(None)).await.unwrap();
+        self.relay
+            .grant(session, device(), Grant::Telemetry(None))
+            .await
+            .unwrap();
+        self.relay
+            .subscribe(session, device(), Subscription::Telemetry(None))
+            .await
+            .unwrap();
         session
     }
 
@@ -111,7 +142,10 @@ impl Server {
     }
 
     pub(super) async fn try_websocket(&self, query: &str) -> Result<Client, tungstenite::Error> {
-        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket&{query}", self.address);
+        let url = format!(
+            "ws://{}/socket.io/?EIO=4&transport=websocket&{query}",
+            self.address
+        );
         let (socket, _) = tokio_tungstenite::connect_async(url).await?;
         Ok(Client(socket))
     }
@@ -127,15 +161,25 @@ impl Server {
 
     /// A long-polling client after its handshake.
     pub(super) async fn polling(&self, session: SessionId) -> PollingClient {
-        let open = self.http.get(self.url(&format!("transport=polling&sessionId={session}"))).send().await.unwrap();
+        let open = self
+            .http
+            .get(self.url(&format!("transport=polling&sessionId={session}")))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(open.status(), 200);
         assert_eq!(open.headers()["content-type"], "text/plain; charset=utf-8");
         let open = open.text().await.unwrap();
-        let open: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+        let open: serde_json::Value =
+            serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
         assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
         let sid = open["sid"].as_str().unwrap().to_owned();
         let url = self.url(&format!("transport=polling&sid={sid}&sessionId={session}"));
-        PollingClient { url, sid, http: self.http.clone() }
+        PollingClient {
+            url,
+            sid,
+            http: self.http.clone(),
+        }
     }
 
     /// A long-polling client that has its session.
@@ -158,7 +202,10 @@ impl Server {
         timeout(PATIENCE, gone).await.unwrap();
         assert_eq!(self.push.0.registry.len(), 0);
         let handshakes = &self.push.0.handshakes;
-        assert_eq!(handshakes.available_permits(), self.push.0.settings.handshakes_max);
+        assert_eq!(
+            handshakes.available_permits(),
+            self.push.0.settings.handshakes_max
+        );
     }
 }
 
@@ -184,7 +231,12 @@ impl Client {
 
     /// The next text.
     pub(super) async fn raw_text(&mut self) -> String {
-        match timeout(PATIENCE, self.0.next()).await.unwrap().unwrap().unwrap() {
+        match timeout(PATIENCE, self.0.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+        {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?} instead of a text"),
         }
@@ -221,7 +273,15 @@ impl PollingClient {
     }
 
     pub(super) async fn post(&self, body: &str) -> (u16, String) {
-        answer(self.http.post(&self.url).body(body.to_owned()).send().await.unwrap()).await
+        answer(
+            self.http
+                .post(&self.url)
+                .body(body.to_owned())
+                .send()
+                .await
+                .unwrap(),
+        )
+        .await
     }
 
     /// The packets of the next payload with anything but heartbeats in it; those are answered.

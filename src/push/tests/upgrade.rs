@@ -10,7 +10,9 @@ use crate::domain::id::SessionId;
 use crate::push::Settings;
 
 async fn probe(server: &Server, client: &PollingClient, session: SessionId) -> Client {
-    let mut websocket = server.websocket(&format!("sid={}&sessionId={session}", client.sid)).await;
+    let mut websocket = server
+        .websocket(&format!("sid={}&sessionId={session}", client.sid))
+        .await;
     websocket.send("2probe").await;
     assert_eq!(websocket.text().await, "3probe");
     websocket
@@ -34,13 +36,19 @@ async fn nothing_is_lost_doubled_or_reordered_by_an_upgrade() {
         let receiving = async {
             let mut numbers = Vec::new();
             let mut take = |packets: Vec<String>| {
-                numbers.extend(packets.iter().filter(|packet| *packet != "6").map(|packet| number(packet)));
+                numbers.extend(
+                    packets
+                        .iter()
+                        .filter(|packet| *packet != "6")
+                        .map(|packet| number(packet)),
+                );
             };
             for _ in 0..round {
                 take(client.packets().await);
             }
             // As clients do: the last poll goes on while the WebSocket is probed, and `5` follows only after its end.
-            let (websocket, packets) = tokio::join!(probe(&server, &client, session), client.packets());
+            let (websocket, packets) =
+                tokio::join!(probe(&server, &client, session), client.packets());
             take(packets);
             let mut websocket = websocket;
             websocket.send("5").await;
@@ -49,7 +57,9 @@ async fn nothing_is_lost_doubled_or_reordered_by_an_upgrade() {
             }
             numbers
         };
-        let ((), numbers) = timeout(PATIENCE, async { tokio::join!(sending, receiving) }).await.unwrap();
+        let ((), numbers) = timeout(PATIENCE, async { tokio::join!(sending, receiving) })
+            .await
+            .unwrap();
         assert_eq!(numbers, (0..UPDATES).collect::<Vec<_>>(), "round {round}");
         assert_eq!(client.poll().await.0, 400, "the connection is still polled");
         server.relay.delete_session(session).await;
@@ -64,7 +74,11 @@ async fn the_open_poll_is_released_by_the_probe() {
     let client = server.connected_polling(session).await;
     let (mut websocket, released) = tokio::join!(probe(&server, &client, session), client.poll());
     assert_eq!(released, (200, "6".to_owned()));
-    assert_eq!(client.poll().await, (200, "6".to_owned()), "a later poll must not be held either");
+    assert_eq!(
+        client.poll().await,
+        (200, "6".to_owned()),
+        "a later poll must not be held either"
+    );
     websocket.send("5").await;
     server.send(1).await;
     assert_eq!(websocket.number().await, 1);
@@ -88,19 +102,28 @@ async fn a_connect_may_come_before_or_after_the_upgrade() {
 
 #[tokio::test]
 async fn a_failed_upgrade_leaves_polling_as_it_was() {
-    let settings = Settings { upgrade_timeout: Duration::from_millis(100), ..Settings::default() };
+    let settings = Settings {
+        upgrade_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
     let server = Server::start(settings).await;
     let session = server.subscribed_session().await;
     let client = server.connected_polling(session).await;
 
     let mut nonsense = server.websocket(&format!("sid={}", client.sid)).await;
     nonsense.send("4hello").await;
-    assert!(!matches!(nonsense.0.next().await, Some(Ok(_))), "it was not closed");
+    assert!(
+        !matches!(nonsense.0.next().await, Some(Ok(_))),
+        "it was not closed"
+    );
     server.send(1).await;
     assert_eq!(number(&client.packets().await[0]), 1);
 
     let mut forgotten = probe(&server, &client, session).await;
-    assert!(forgotten.rest().await.is_empty(), "it was not closed in time");
+    assert!(
+        forgotten.rest().await.is_empty(),
+        "it was not closed in time"
+    );
     server.send(2).await;
     assert_eq!(number(&client.packets().await[0]), 2);
 
@@ -121,5 +144,10 @@ async fn a_second_websocket_is_closed() {
     first.send("5").await;
     server.send(1).await;
     assert_eq!(first.number().await, 1);
-    assert!(server.try_websocket(&format!("sid={}", client.sid)).await.is_err());
+    assert!(
+        server
+            .try_websocket(&format!("sid={}", client.sid))
+            .await
+            .is_err()
+    );
 }
