@@ -144,10 +144,8 @@ async fn a_second_websocket_is_closed() {
     first.send("5").await;
     server.send(1).await;
     assert_eq!(first.number().await, 1);
-    assert!(
-        server
-            .try_websocket(&format!("sid={}", client.sid))
-            .await
-            .is_err()
-    );
+    let mut late = server.websocket(&format!("sid={}", client.sid)).await;
+    assert!(late.rest().await.is_empty());
+    server.send(2).await;
+    assert_eq!(first.number().await, 2);
 }

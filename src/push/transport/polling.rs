@@ -60,8 +60,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(in crate::push) struct Polling {
     mail: mpsc::Receiver<Mail>,
-    /// Keeps the connection known to the HTTP handlers.
-    _entry: Entry,
+    /// Keeps the connection known to the HTTP handlers; moves on with the client.
+    entry: Option<Entry>,
     upgrade_timeout: Duration,
     queue: VecDeque<Bytes>,
     poll: Option<oneshot::Sender<PayloadBody>>,
@@ -93,7 +93,7 @@ impl Polling {
     ) -> Self {
         Self {
             mail,
-            _entry: entry,
+            entry: Some(entry),
             upgrade_timeout,
             queue: VecDeque::new(),
             poll: None,
@@ -277,6 +277,7 @@ impl Polling {
     fn move_to(&mut self, mut websocket: Box<WebSocket>) -> Box<WebSocket> {
         // The open poll of a client that does not wait for its end is refused by dropping it.
         self.poll = None;
+        websocket.entry = self.entry.take();
         for packet in self.queue.drain(..) {
             websocket.queue(packet);
         }
