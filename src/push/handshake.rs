@@ -102,21 +102,6 @@ impl Query {
     }
 }
 
-impl Refusal {
-    /// The refusal as a word for metric labels.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownTransport => "unknown_transport",
-            Self::UnknownConnection => "unknown_connection",
-            Self::BadHandshakeMethod => "bad_handshake_method",
-            Self::BadRequest => "bad_request",
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::TooManyConnections => "too_many_connections",
-        }
-    }
-}
-
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code, message) = match self {

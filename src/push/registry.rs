@@ -1,7 +1,7 @@
 //! The long-polling connections by their Engine.IO id, so that the next request of a client finds its connection.
 //!
-//! A connection that has a WebSocket needs no second request and is not in here. The number of entries is bounded by the number of
-//! connections. The lock is held for a look-up, never while waiting or writing.
+//! A connection that began with a WebSocket needs no second request and is not in here. The number of entries is bounded by the
+//! number of connections. The lock is held for a look-up, never while waiting or writing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -61,7 +61,7 @@ impl Handle {
     /// Starts a `POST`; `None` while another one is running.
     pub(super) fn start_post(&self) -> Option<PostGuard<'_>> {
         let is_first = !self.is_posting.swap(true, Ordering::Relaxed);
-        is_first.then_some(PostGuard(self))
+        is_first.then(|| PostGuard(self))
     }
 }
 
@@ -77,7 +77,7 @@ impl Drop for PostGuard<'_> {
 
 type Handles = Mutex<HashMap<ConnectionId, Arc<Handle>>>;
 
-/// All long-polling connections.
+/// All connections that began with long-polling.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Registry(Arc<Handles>);
 
@@ -163,6 +163,10 @@ mod tests {
         let handle = registry.get(id.as_str()).unwrap();
         let post = handle.start_post().unwrap();
         assert!(handle.start_post().is_none());
+        assert!(
+            handle.start_post().is_none(),
+            "a refused post ended the running one"
+        );
         drop(post);
         assert!(handle.start_post().is_some());
     }

@@ -53,15 +53,15 @@ pub(super) enum Event {
     /// What every transport may report.
     Transport(super::Event),
     /// The client has moved to this WebSocket, which has taken over what was queued.
-    Upgraded(WebSocket),
+    Upgraded(Box<WebSocket>),
 }
 
 /// One client's long-polling.
 #[derive(Debug)]
 pub(in crate::push) struct Polling {
     mail: mpsc::Receiver<Mail>,
-    /// Keeps the connection known to the HTTP handlers.
-    _entry: Entry,
+    /// Keeps the connection known to the HTTP handlers; moves on with the client.
+    entry: Option<Entry>,
     upgrade_timeout: Duration,
     queue: VecDeque<Bytes>,
     poll: Option<oneshot::Sender<PayloadBody>>,
@@ -93,7 +93,7 @@ impl Polling {
     ) -> Self {
         Self {
             mail,
-            _entry: entry,
+            entry: Some(entry),
             upgrade_timeout,
             queue: VecDeque::new(),
             poll: None,
@@ -189,16 +189,13 @@ impl Polling {
     /// The next packet of the `POST` in work, which is answered after its last one.
     fn next_posted(&mut self) -> Option<Packet> {
         let mut post = self.post.take()?;
-        match post.packets.next() {
-            Some(packet) => {
-                self.post = Some(post);
-                Some(packet)
-            }
-            None => {
-                let _ = post.done.send(());
-                None
-            }
+        let packet = post.packets.next();
+        if packet.is_some() {
+            self.post = Some(post);
+        } else {
+            let _ = post.done.send(());
         }
+        packet
     }
 
     fn poll_mail(&mut self, cx: &mut Context<'_>) -> Poll<super::Event> {
@@ -261,7 +258,7 @@ impl Polling {
                     if let Some(probe) = self.probe.take()
                         && self.in_flight.is_none()
                     {
-                        return Poll::Ready(Event::Upgraded(self.move_to(*probe.websocket)));
+                        return Poll::Ready(Event::Upgraded(self.move_to(probe.websocket)));
                     }
                 }
                 super::Event::Packet(_) | super::Event::Closed(_) => self.probe = None,
@@ -277,9 +274,10 @@ impl Polling {
         }
     }
 
-    fn move_to(&mut self, mut websocket: WebSocket) -> WebSocket {
+    fn move_to(&mut self, mut websocket: Box<WebSocket>) -> Box<WebSocket> {
         // The open poll of a client that does not wait for its end is refused by dropping it.
         self.poll = None;
+        websocket.entry = self.entry.take();
         for packet in self.queue.drain(..) {
             websocket.queue(packet);
         }

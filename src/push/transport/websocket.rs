@@ -13,6 +13,7 @@ use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 use super::Event;
 use crate::push::close_reason::CloseReason;
 use crate::push::engine_io::Packet;
+use crate::push::registry::Entry;
 
 /// Clients send next to nothing, and there are many of them.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -42,6 +43,8 @@ pub(in crate::push) struct WebSocket {
     queue: VecDeque<Bytes>,
     /// Whether the socket holds bytes that it has not passed on.
     is_flushing: bool,
+    /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from nonsense.
+    pub(super) entry: Option<Entry>,
 }
 
 impl WebSocket {
@@ -51,6 +54,7 @@ impl WebSocket {
             socket,
             queue: VecDeque::new(),
             is_flushing: false,
+            entry: None,
         }
     }
 
