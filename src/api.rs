@@ -21,7 +21,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
-use crate::ingest::status::Status;
+use crate::ingest::Status;
 use crate::relay::Relay;
 use crate::telemetry::{LogFilter, Metrics};
 

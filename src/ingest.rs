@@ -1,2 +1,5 @@
 //! Device messages in.
-pub mod status;
+
+mod status;
+
+pub use self::status::{Misformed, State, Status};

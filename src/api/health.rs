@@ -6,7 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::State;
-use crate::ingest::status::{ConnectionString, Phase};
+use crate::ingest::{Misformed, State as SourceState};
 use crate::telemetry::metrics::OPENMETRICS_CONTENT_TYPE;
 
 const EVENT_HUB_MISFORMED: &str = "EventHub connection string misformed. Please check the iotHubEventHubConnectionString environment variable in your deployment file for ux4iot";
@@ -20,13 +20,13 @@ pub(super) async fn version() -> &'static str {
 /// `GET /status`, as ux4iot has it. Losing the source for a while after the start does not change it; `/healthz` and
 /// `/readyz` tell that.
 pub(super) async fn status(extract::State(state): extract::State<State>) -> Response {
-    match state.status.phase() {
-        Phase::Running => (StatusCode::OK, "OK"),
-        Phase::Initializing => (StatusCode::SERVICE_UNAVAILABLE, "Still initializing"),
-        Phase::Misformed(ConnectionString::EventHub) => {
+    match state.status.state() {
+        SourceState::Running => (StatusCode::OK, "OK"),
+        SourceState::Initializing => (StatusCode::SERVICE_UNAVAILABLE, "Still initializing"),
+        SourceState::Misformed(Misformed::EventHub) => {
             (StatusCode::INTERNAL_SERVER_ERROR, EVENT_HUB_MISFORMED)
         }
-        Phase::Misformed(ConnectionString::IotHub) => {
+        SourceState::Misformed(Misformed::IotHub) => {
             (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MISFORMED)
         }
     }
@@ -40,9 +40,11 @@ pub(super) async fn healthz(extract::State(state): extract::State<State>) -> Res
 
 /// `GET /readyz`: device messages reach this process, so clients may be sent to it.
 pub(super) async fn readyz(extract::State(state): extract::State<State>) -> Response {
-    match state.status.phase() {
-        Phase::Running => healthz(extract::State(state)).await,
-        Phase::Initializing | Phase::Misformed(_) => status(extract::State(state)).await,
+    match state.status.state() {
+        SourceState::Running => healthz(extract::State(state)).await,
+        SourceState::Initializing | SourceState::Misformed(_) => {
+            status(extract::State(state)).await
+        }
     }
 }
 

@@ -1,104 +1,137 @@
-//! What the source of device messages is doing, as ingest sees it and as the API reports it.
+//! How the source is, for `GET /status` and the health endpoints.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The state of the source. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Status {
-    state: Arc<Mutex<State>>,
-}
+/// A source that confirmed nothing for this long counts as lost, whatever the thread that should say so is doing.
+const CONFIRMATION_MAX: Duration = Duration::from_secs(15);
 
-#[derive(Clone, Copy, Debug)]
-struct State {
-    phase: Phase,
-    lost_since: Option<Instant>,
-}
-
-/// How far the start has come.
+/// How far start-up got. It never goes back: losing the source later is told by [`Status::source_lost_since`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// No device message can have been received yet.
+pub enum State {
+    /// The source was not reached yet.
     Initializing,
-    /// Device messages are received; a connection lost later does not change this.
+    /// The source was reached at least once.
     Running,
-    /// A connection string cannot be understood, so there is no point in trying.
-    Misformed(ConnectionString),
+    /// A connection string cannot be understood; nothing will be read.
+    Misformed(Misformed),
 }
 
-/// The connection strings that an operator may get wrong.
+/// Which connection string cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionString {
+pub enum Misformed {
     /// That of the event hub.
     EventHub,
     /// That of the IoT hub's service API.
     IotHub,
 }
 
+/// The state of the source. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    lost_since: Option<Instant>,
+    confirmed: Instant,
+}
+
 impl Status {
-    /// The state at start.
-    pub fn new(phase: Phase) -> Self {
+    /// The state at start-up.
+    pub fn new() -> Self {
+        let inner = Inner {
+            state: State::Initializing,
+            lost_since: None,
+            confirmed: Instant::now(),
+        };
         Self {
-            state: Arc::new(Mutex::new(State {
-                phase,
-                lost_since: None,
-            })),
+            inner: Arc::new(Mutex::new(inner)),
         }
     }
 
-    /// How far the start has come.
-    pub fn phase(&self) -> Phase {
-        self.state.lock().phase
+    /// How far start-up got.
+    pub fn state(&self) -> State {
+        self.inner.lock().state
     }
 
-    /// Since when no device message can be received; `None` while the source is connected, or while nothing was tried yet.
+    /// Since when the source cannot be read; `None` while it can. Before the first contact this counts from start-up.
     pub fn source_lost_since(&self) -> Option<Instant> {
-        self.state.lock().lost_since
+        let inner = self.inner.lock();
+        inner.lost_since.or_else(|| {
+            let silent = inner.confirmed.elapsed() > CONFIRMATION_MAX;
+            silent.then_some(inner.confirmed)
+        })
     }
 
-    /// The source is connected. This also ends the start, unless a connection string is wrong.
-    pub fn connected(&self) {
-        let mut state = self.state.lock();
-        state.lost_since = None;
-        if state.phase == Phase::Initializing {
-            state.phase = Phase::Running;
+    /// A connection string cannot be understood.
+    pub fn misformed(&self, which: Misformed) {
+        self.inner.lock().state = State::Misformed(which);
+    }
+
+    /// The source is being read.
+    pub fn confirm(&self) {
+        let mut inner = self.inner.lock();
+        if inner.state == State::Initializing {
+            inner.state = State::Running;
         }
+        inner.lost_since = None;
+        inner.confirmed = Instant::now();
     }
 
-    /// The source is not connected. Saying so again does not move the time.
-    pub fn lost(&self, now: Instant) {
-        self.state.lock().lost_since.get_or_insert(now);
+    /// The source cannot be read, wholly or in part.
+    pub fn lose(&self) {
+        self.inner
+            .lock()
+            .lost_since
+            .get_or_insert_with(Instant::now);
+    }
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a_connection_lost_after_the_start_leaves_the_phase_alone() {
-        let status = Status::new(Phase::Initializing);
-        assert_eq!(status.phase(), Phase::Initializing);
-        status.connected();
-        let now = Instant::now();
-        status.lost(now);
-        status.lost(now + Duration::from_secs(1));
-        assert_eq!(
-            (status.phase(), status.source_lost_since()),
-            (Phase::Running, Some(now))
-        );
-        status.connected();
+    fn a_source_once_reached_keeps_the_service_running() {
+        let status = Status::new();
+        assert_eq!(status.state(), State::Initializing);
+        status.lose();
+        assert_eq!(status.state(), State::Initializing);
+        status.confirm();
+        assert_eq!(status.state(), State::Running);
+        status.lose();
+        assert_eq!(status.state(), State::Running);
+    }
+
+    #[test]
+    fn a_loss_counts_from_its_beginning_until_the_source_is_back() {
+        let status = Status::new();
+        assert_eq!(status.source_lost_since(), None);
+        status.lose();
+        let since = status.source_lost_since();
+        assert!(since.is_some());
+        status.lose();
+        assert_eq!(status.source_lost_since(), since);
+        status.confirm();
         assert_eq!(status.source_lost_since(), None);
     }
 
     #[test]
-    fn a_wrong_connection_string_stays_wrong() {
-        let status = Status::new(Phase::Misformed(ConnectionString::IotHub));
-        status.connected();
-        assert_eq!(status.phase(), Phase::Misformed(ConnectionString::IotHub));
+    fn an_iot_hub_string_that_is_misformed_stays_so_while_events_flow() {
+        let status = Status::new();
+        status.misformed(Misformed::IotHub);
+        status.confirm();
+        assert_eq!(status.state(), State::Misformed(Misformed::IotHub));
     }
 }

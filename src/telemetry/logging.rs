@@ -218,7 +218,7 @@ mod tests {
             move || writer.clone(),
         );
         tracing::subscriber::with_default(subscriber, || {
-            info!(target: "hubrelay", session.count = 3, "drained");
+            info!(session.count = 3, "drained");
         });
         let line: serde_json::Value = serde_json::from_str(lines.take().trim()).unwrap();
         assert_eq!(line["message"], "drained");
