@@ -21,6 +21,7 @@ use crate::telemetry::{LogFilter, logging};
 
 use option_flags::OptionFlags;
 
+const EXIT_OK: u8 = 0;
 const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
@@ -70,7 +71,7 @@ struct ConfigArgs {
 #[derive(Args, Debug)]
 struct DemoArgs {
     /// Address of the relay and its page; port 0 takes a free one
-    #[arg(long, env = "HUBRELAY_LISTEN", hide_env_values = true, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
+    #[arg(long, env = "HUBRELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -123,11 +124,11 @@ struct DevhubArgs {
     json: bool,
 
     /// How much is logged: error, warn, info, verbose or debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level)]
+    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
 
     /// The form of a log line: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
+    #[arg(long, env = "HUBRELAY_LOG_FORMAT", value_name = "FORMAT", default_value = "text", value_parser = log_format)]
     log_format: LogFormat,
 }
 
@@ -221,11 +222,18 @@ fn demo(args: DemoArgs) -> u8 {
 }
 
 fn serve(args: &ConfigArgs) -> u8 {
-    let config = match Config::load(&args.sources()) {
+    let effective = match Effective::collect(&args.sources()) {
+        Ok(effective) => effective,
+        Err(errors) => return refuse(&errors),
+    };
+    let config = match effective.config() {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
     run_logging(config.log, |log_filter| {
+        for error in effective.malformed_connection_strings() {
+            error!(error.message = %error, "started with a malformed connection string; GET /status says so");
+        }
         report(&config);
         app::serve(config, log_filter)
     })
@@ -246,27 +254,17 @@ fn check_config(sources: &Sources, results: &mut dyn Write, complaints: &mut dyn
     if write!(results, "{}", effective.to_toml()).is_err() {
         return EXIT_FAILURE;
     }
-    let config = match effective.config() {
-        Ok(config) => config,
-        Err(errors) => return complain(complaints, &errors, EXIT_USAGE),
-    };
-    let mut code = 0;
-    for (option, error) in config.malformed_connection_strings() {
-        let message = format!("`{option}` is not a valid connection string: {error}");
-        code = complain(complaints, &message, EXIT_FAILURE);
+    if let Err(errors) = effective.config() {
+        return complain(complaints, &errors, EXIT_USAGE);
     }
-    code
+    let malformed = effective.malformed_connection_strings();
+    malformed.iter().fold(EXIT_OK, |_, error| {
+        complain(complaints, error, EXIT_FAILURE)
+    })
 }
 
 /// Says in the log what an operator should know about a configuration that is valid.
 fn report(config: &Config) {
-    for (option, error) in config.malformed_connection_strings() {
-        error!(
-            config.option = option,
-            error.message = %error,
-            "a connection string is malformed; GET /status reports it"
-        );
-    }
     let keys = [
         (
             options::PRIMARY_ADMIN_SECRET,
@@ -315,7 +313,7 @@ where
     // What still runs was given its time; it must not hold up the end.
     runtime.shutdown_background();
     match result {
-        Ok(()) => 0,
+        Ok(()) => EXIT_OK,
         Err(error) => {
             error!(
                 error.message = format!("{error:#}"),

