@@ -52,6 +52,16 @@ pub enum EventHubCredential {
     SharedAccessSignature(Secret),
 }
 
+impl EventHubCredential {
+    /// Whether new tokens can be signed.
+    pub fn is_renewable(&self) -> bool {
+        match self {
+            Self::SharedAccessKey { .. } => true,
+            Self::SharedAccessSignature(_) => false,
+        }
+    }
+}
+
 impl EventHubConnectionString {
     /// Whether the connection is made with TLS.
     pub fn uses_tls(&self) -> bool {

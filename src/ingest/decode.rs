@@ -302,10 +302,7 @@ impl Decoder {
 
     fn telemetry_connection_state(&self, body: &str) -> Option<bool> {
         let Some(key) = &self.options.custom_connection_state_key else {
-            return self
-                .options
-                .connection_state_on_telemetry
-                .then_some(true);
+            return self.options.connection_state_on_telemetry.then_some(true);
         };
         match self.members[self.find_member(body, key)?].value.of(body) {
             "true" => Some(true),
