@@ -24,12 +24,13 @@ use crate::domain::device_message::{
 };
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
-use crate::domain::raw_json::{RawJson, Span};
+use crate::domain::raw_json::RawJson;
 use crate::domain::shard::{ShardSettings, TwinCache};
-use crate::domain::telemetry::{Member, Telemetry};
+use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
 use crate::http::ClientAddress;
 use crate::ingest::Status;
+use crate::lifecycle::Lifecycle;
 use crate::relay::{Relay, Settings};
 use crate::telemetry::{LogFilter, Metrics};
 
@@ -67,9 +68,15 @@ impl Api {
         config.admin_keys = AdminKeys::new(Secret::new(PRIMARY), Secret::new(SECONDARY));
         change(&mut config);
         let clock = ManualClock::at(SENT_AT_MS);
-        let relay = Relay::start(settings(&config), Arc::new(clock.clone()));
         let status = Status::new();
         let metrics = Metrics::new();
+        let lifecycle = Lifecycle::new();
+        let relay = Relay::start(
+            settings(&config),
+            Arc::new(clock.clone()),
+            &metrics,
+            &lifecycle,
+        );
         let state = State::new(
             relay.clone(),
             Arc::new(config),
@@ -100,13 +107,28 @@ impl Api {
         self.message(device, Content::Telemetry(message)).await;
     }
 
+    /// Returns when the message has been applied. Requests overtake messages that still wait, so another device's
+    /// connection state, changed behind it, tells.
     async fn message(&self, device: &str, content: Content) {
-        let message = DeviceMessage {
-            device_id: DeviceId::new(device).unwrap(),
+        let marker = DeviceId::new("marker").unwrap();
+        let marked = match self.relay.connection_state(&marker).await {
+            Some((marked, _)) => !marked,
+            None => true,
+        };
+        let message = |device_id, content| DeviceMessage {
+            device_id,
             timestamp: Timestamp::UnixMs(SENT_AT_MS),
             content,
         };
-        self.relay.ingest(vec![message]).await;
+        let messages = vec![
+            message(DeviceId::new(device).unwrap(), content),
+            message(marker.clone(), Content::ConnectionState(marked)),
+        ];
+        self.relay.ingest(messages).await;
+        while !matches!(self.relay.connection_state(&marker).await, Some((state, _)) if state == marked)
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Stores a grant; `grant` holds the members behind the session id.
@@ -218,7 +240,7 @@ impl Answer {
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        shards: 2,
+        shards: 1,
         shard: ShardSettings {
             limits: ShardLimits {
                 devices_max: 1000,
@@ -244,29 +266,6 @@ fn settings(config: &Config) -> Settings {
         unbound_sessions_max: config.limits.unbound_sessions_max,
         write_wait: std::time::Duration::from_secs(1),
     }
-}
-
-fn telemetry(members: &[(&str, &str)]) -> Telemetry {
-    let mut body = String::new();
-    let mut spans = Vec::new();
-    let mut push = |text: &str| {
-        let start = u32::try_from(body.len()).unwrap();
-        body.push_str(text);
-        Span {
-            start,
-            end: u32::try_from(body.len()).unwrap(),
-        }
-    };
-    for (key, value) in members {
-        let literal = serde_json::to_string(key).unwrap();
-        let member = Member {
-            key: push(&literal),
-            unescaped_key: Some((*key).into()),
-            value: push(value),
-        };
-        spans.push(member);
-    }
-    Telemetry::new(body.into(), spans)
 }
 
 fn twin(body: &str) -> Content {

@@ -25,7 +25,11 @@ pub(super) struct ConnectionId(Box<str>);
 impl ConnectionId {
     /// A new id.
     pub(super) fn random() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; ID_BYTES]>()).into())
+        Self(
+            URL_SAFE_NO_PAD
+                .encode(rand::random::<[u8; ID_BYTES]>())
+                .into(),
+        )
     }
 
     /// The id as text.
@@ -80,9 +84,15 @@ pub(super) struct Registry(Arc<Handles>);
 impl Registry {
     /// Makes a connection known until the entry is dropped.
     pub(super) fn insert(&self, id: ConnectionId, mail: mpsc::Sender<Mail>) -> Entry {
-        let handle = Handle { mail, is_posting: AtomicBool::new(false) };
+        let handle = Handle {
+            mail,
+            is_posting: AtomicBool::new(false),
+        };
         self.0.lock().insert(id.clone(), Arc::new(handle));
-        Entry { handles: Arc::clone(&self.0), id }
+        Entry {
+            handles: Arc::clone(&self.0),
+            id,
+        }
     }
 
     /// The connection of that id.
@@ -122,7 +132,11 @@ mod tests {
         assert_eq!(ids.len(), 1000);
         for id in ids {
             assert_eq!(id.as_str().len(), 24);
-            assert!(id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+            assert!(
+                id.as_str()
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            );
             assert!(!format!("{id:?}").contains(id.as_str()));
         }
     }

@@ -86,7 +86,11 @@ struct Probe {
 
 impl Polling {
     /// Long-polling of a client that `entry` makes known and whose requests come in by `mail`.
-    pub(in crate::push) fn new(mail: mpsc::Receiver<Mail>, entry: Entry, upgrade_timeout: Duration) -> Self {
+    pub(in crate::push) fn new(
+        mail: mpsc::Receiver<Mail>,
+        entry: Entry,
+        upgrade_timeout: Duration,
+    ) -> Self {
         Self {
             mail,
             _entry: entry,
@@ -159,7 +163,9 @@ impl Polling {
             self.queue.push_back(engine_io::NOOP);
         }
         if self.answer().is_err() {
-            return Poll::Ready(Event::Transport(super::Event::Closed(CloseReason::TransportClosed)));
+            return Poll::Ready(Event::Transport(super::Event::Closed(
+                CloseReason::TransportClosed,
+            )));
         }
         if let Some(in_flight) = &mut self.in_flight
             && in_flight.poll_delivery(cx).is_ready()
@@ -169,7 +175,9 @@ impl Polling {
         if let Some(poll) = &mut self.poll
             && poll.poll_closed(cx).is_ready()
         {
-            return Poll::Ready(Event::Transport(super::Event::Closed(CloseReason::TransportClosed)));
+            return Poll::Ready(Event::Transport(super::Event::Closed(
+                CloseReason::TransportClosed,
+            )));
         }
         Poll::Pending
     }
@@ -207,7 +215,10 @@ impl Polling {
                     return Poll::Ready(super::Event::Progress);
                 }
                 Some(Mail::Post(packets, done)) => {
-                    self.post = Some(Post { packets: packets.into_iter(), done });
+                    self.post = Some(Post {
+                        packets: packets.into_iter(),
+                        done,
+                    });
                     if let Some(packet) = self.next_posted() {
                         return Poll::Ready(super::Event::Packet(packet));
                     }
@@ -216,7 +227,11 @@ impl Polling {
                 Some(Mail::Probe(_)) if self.probe.is_some() => {}
                 Some(Mail::Probe(websocket)) => {
                     let timeout = Box::pin(sleep(self.upgrade_timeout));
-                    self.probe = Some(Probe { websocket, is_answered: false, timeout });
+                    self.probe = Some(Probe {
+                        websocket,
+                        is_answered: false,
+                        timeout,
+                    });
                 }
                 Some(Mail::Violation) | None => {
                     return Poll::Ready(super::Event::Closed(CloseReason::ProtocolViolation));
@@ -234,7 +249,9 @@ impl Polling {
             }
             match ready!(probe.websocket.poll_event(cx)) {
                 super::Event::Progress => {}
-                super::Event::Packet(Packet::Ping(data)) if data == engine_io::PROBE && !probe.is_answered => {
+                super::Event::Packet(Packet::Ping(data))
+                    if data == engine_io::PROBE && !probe.is_answered =>
+                {
                     probe.is_answered = true;
                     probe.websocket.queue(engine_io::PROBE_PONG);
                 }

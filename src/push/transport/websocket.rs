@@ -24,7 +24,10 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 const IDLE_QUEUE_CAPACITY: usize = 16;
 
 /// Sets the bounds of a WebSocket that is about to be accepted.
-pub(in crate::push) fn bound(upgrade: WebSocketUpgrade, payload_bytes_max: usize) -> WebSocketUpgrade {
+pub(in crate::push) fn bound(
+    upgrade: WebSocketUpgrade,
+    payload_bytes_max: usize,
+) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -44,7 +47,11 @@ pub(in crate::push) struct WebSocket {
 impl WebSocket {
     /// Takes an accepted WebSocket.
     pub(in crate::push) fn new(socket: Socket) -> Self {
-        Self { socket, queue: VecDeque::new(), is_flushing: false }
+        Self {
+            socket,
+            queue: VecDeque::new(),
+            is_flushing: false,
+        }
     }
 
     pub(super) fn queue(&mut self, packet: Bytes) {
@@ -63,7 +70,9 @@ impl WebSocket {
         if !self.is_drained() {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Progress),
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed(CloseReason::TransportFailed)),
+                Poll::Ready(Err(_)) => {
+                    return Poll::Ready(Event::Closed(CloseReason::TransportFailed));
+                }
                 Poll::Pending => {}
             }
         }
