@@ -16,3 +16,6 @@ pub mod lifecycle;
 pub mod push;
 pub mod relay;
 pub mod telemetry;
+
+#[cfg(test)]
+mod committed_document;
