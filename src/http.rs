@@ -84,7 +84,7 @@ impl Limits {
             connections_max: config.limits.connections_max,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
             drain_timeout: config.shutdown_grace / 2,
         }
     }

@@ -64,8 +64,10 @@ impl Api {
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::default();
-        config.admin_keys = AdminKeys::new(Secret::new(PRIMARY), Secret::new(SECONDARY));
+        let mut config = Config {
+            admin_keys: AdminKeys::new(Secret::new(PRIMARY), Secret::new(SECONDARY)),
+            ..Config::default()
+        };
         change(&mut config);
         let clock = ManualClock::at(SENT_AT_MS);
         let status = Status::new();
@@ -110,8 +112,8 @@ impl Api {
     /// Returns when the message has been applied. Requests overtake messages that still wait, so another device's
     /// connection state, changed behind it, tells.
     async fn message(&self, device: &str, content: Content) {
-        let marker = DeviceId::new("marker").unwrap();
-        let marked = match self.relay.connection_state(&marker).await {
+        let other = DeviceId::new("marker").unwrap();
+        let marked = match self.relay.connection_state(&other).await {
             Some((marked, _)) => !marked,
             None => true,
         };
@@ -122,10 +124,10 @@ impl Api {
         };
         let messages = vec![
             message(DeviceId::new(device).unwrap(), content),
-            message(marker.clone(), Content::ConnectionState(marked)),
+            message(other.clone(), Content::ConnectionState(marked)),
         ];
         self.relay.ingest(messages).await;
-        while !matches!(self.relay.connection_state(&marker).await, Some((state, _)) if state == marked)
+        while !matches!(self.relay.connection_state(&other).await, Some((state, _)) if state == marked)
         {
             tokio::task::yield_now().await;
         }
@@ -194,6 +196,7 @@ fn call(method: &str, path: impl Into<String>) -> Call {
 }
 
 impl Call {
+    #[expect(clippy::needless_pass_by_value, reason = "reads better at the call")]
     fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
@@ -251,7 +254,7 @@ fn settings(config: &Config) -> Settings {
             twin_cache: match config.device_twin_cache {
                 DeviceTwinCache::Off => TwinCache::Off,
                 DeviceTwinCache::Forever => TwinCache::Forever,
-                DeviceTwinCache::For(_) => unimplemented!("no test needs it"),
+                DeviceTwinCache::For(_) => panic!("no test needs it"),
             },
         },
         session_limits: SessionLimits {

@@ -58,7 +58,6 @@ async fn a_read_is_allowed_by_a_key_or_by_the_grant_of_a_session() {
     let api = Api::start();
     api.telemetry("d1", &[("t", "1")]).await;
     api.message("d1", Content::ConnectionState(true)).await;
-    let session = api.session();
     let reads = [
         (
             "/lastValue/d1/t",
@@ -68,6 +67,7 @@ async fn a_read_is_allowed_by_a_key_or_by_the_grant_of_a_session() {
         ("/connectionState/d1", r#""type":"connectionState""#),
     ];
     for (path, grant) in reads {
+        let session = api.session();
         let read = call("GET", path);
         let missing = api.send(read.clone()).await;
         missing.is(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::http::BodyTimedOut;
 
 #[tokio::test]
 async fn anybody_creates_sessions_whatever_they_send_along() {
@@ -292,7 +293,7 @@ async fn what_is_no_subscription_request_is_refused_before_an_unknown_session() 
     let api = Api::start();
     let unknown = unknown_session();
     for body in [
-        "".to_owned(),
+        String::new(),
         "[]".to_owned(),
         format!(r#"{{"sessionId":"{unknown}","deviceId":"d1","type":"directMethod"}}"#),
         format!(r#"{{"sessionId":"{unknown}","deviceId":"d1","type":"desiredProperties"}}"#),
@@ -346,11 +347,33 @@ async fn a_body_longer_than_allowed_is_refused_whether_announced_or_not() {
             .await
             .is(413, text);
     }
-    let stream =
-        futures_util::stream::iter([0; 3].map(|_| Ok::<_, std::io::Error>(" ".repeat(400))));
-    let request = Request::put("/subscription")
-        .body(Body::from_stream(stream))
-        .unwrap();
+    let chunk = || Ok::<_, BodyTimedOut>(" ".repeat(400));
+    let (status, body) = send_body(&api, vec![chunk(), chunk(), chunk()]).await;
+    assert_eq!((status, &*body), (413, text));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_refused_for_its_reason() {
+    let api = Api::start();
+    let (status, body) = send_body(&api, vec![Ok("{".to_owned()), Err(BodyTimedOut)]).await;
+    assert_eq!(
+        (status, &*body),
+        (408, "Request body did not arrive in time")
+    );
+    let broken = std::io::Error::other("cut");
+    let (status, body) = send_body(&api, vec![Ok("{".to_owned()), Err(broken)]).await;
+    assert_eq!((status, &*body), (400, "Request body could not be read"));
+}
+
+/// Sends a body whose length is not announced.
+async fn send_body<E>(api: &Api, chunks: Vec<Result<String, E>>) -> (u16, String)
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let body = Body::from_stream(futures_util::stream::iter(chunks));
+    let request = Request::put("/subscription").body(body).unwrap();
     let response = api.router.clone().oneshot(request).await.unwrap();
-    assert_eq!(response.status(), 413);
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
 }
