@@ -8,6 +8,7 @@ mod option_flags;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +45,7 @@ enum Command {
     ///
     /// Needs an Event Hub connection string. Options come, in rising priority, from defaults, the file of --config, the
     /// environment, and flags.
-    Serve(ConfigArgs),
+    Serve(ServeArgs),
     /// Run the local stand-in for Event Hubs and IoT Hub alone
     ///
     /// Microsoft's SDKs connect to it with the connection strings that it prints.
@@ -65,6 +66,17 @@ struct ConfigArgs {
 
     #[command(flatten)]
     flags: OptionFlags,
+}
+
+/// What `serve` takes.
+#[derive(Args, Debug)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Print one line of JSON on standard output when ready
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `demo` takes.
@@ -113,7 +125,7 @@ struct DevhubArgs {
 
     /// Messages per second of all simulated devices together [default: each device at its own pace]
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
-    rate: Option<f64>,
+    rate: Option<NonZeroU32>,
 
     /// Directory for the generated certificate authority and certificates, kept for the next start [default: a temporary one]
     #[arg(long, value_name = "DIR")]
@@ -140,7 +152,7 @@ const PARTITIONS_MAX: i64 = 1024;
 const DEMO_DEVICES: u32 = 12;
 const DEVHUB_DEVICES: u32 = 8;
 const DEVICES_MAX: i64 = 1_000_000;
-const RATE_MAX: f64 = 1_000_000.0;
+const RATE_MAX: u32 = 1_000_000;
 
 /// What the demo is to run.
 #[derive(Clone, Debug)]
@@ -187,7 +199,7 @@ pub struct DevhubOptions {
     /// Number of simulated devices.
     pub devices: u32,
     /// Messages per second of all simulated devices together; `None` leaves each its own pace.
-    pub rate: Option<f64>,
+    pub rate: Option<NonZeroU32>,
     /// Where the certificate authority and certificates are kept; `None` is a temporary directory.
     pub tls_dir: Option<PathBuf>,
     /// Whether to print one line of JSON on standard output when ready.
@@ -221,8 +233,8 @@ fn demo(args: DemoArgs) -> u8 {
     run_logging(log, |log_filter| app::demo(options, log_filter))
 }
 
-fn serve(args: &ConfigArgs) -> u8 {
-    let effective = match Effective::collect(&args.sources()) {
+fn serve(args: &ServeArgs) -> u8 {
+    let effective = match Effective::collect(&args.config.sources()) {
         Ok(effective) => effective,
         Err(errors) => return refuse(&errors),
     };
@@ -235,7 +247,7 @@ fn serve(args: &ConfigArgs) -> u8 {
             error!(error.message = %error, "started with a malformed connection string; GET /status says so");
         }
         report(&config);
-        app::serve(config, log_filter)
+        app::serve(config, args.json, log_filter)
     })
 }
 
@@ -380,11 +392,11 @@ fn local_address(text: &str) -> Result<SocketAddr, AddressError> {
     parse_address(text, LOOPBACK)
 }
 
-fn message_rate(text: &str) -> Result<f64, String> {
+fn message_rate(text: &str) -> Result<NonZeroU32, String> {
     text.parse()
         .ok()
-        .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
-        .ok_or_else(|| format!("expected a number above 0 and up to {RATE_MAX}"))
+        .filter(|rate: &NonZeroU32| rate.get() <= RATE_MAX)
+        .ok_or_else(|| format!("expected a whole number from 1 to {RATE_MAX}"))
 }
 
 fn log_level(text: &str) -> Result<LogLevel, String> {

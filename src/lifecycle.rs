@@ -119,7 +119,8 @@ impl Lifecycle {
         self.stop.cancel();
     }
 
-    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`.
+    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. A signal that comes before this call ends the
+    /// process at once; a program that announces its readiness earlier uses [`Signals::listen`] and [`Lifecycle::run_with`].
     pub async fn run(self, grace: Duration) -> Result<(), Error> {
         let mut signals = Signals::listen().map_err(|source| Error::Failed {
             task: "signal handling",
@@ -161,16 +162,18 @@ impl Lifecycle {
     }
 }
 
-/// The signals of the operating system.
+/// The signals of the operating system. From [`Signals::listen`] on they wait here instead of ending the process.
 #[cfg(unix)]
-struct Signals {
+#[derive(Debug)]
+pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Listens from now on. Needs a runtime. Call it before telling anybody that the program is ready.
+    pub fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -178,7 +181,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Signal {
+    /// Waits for the next one. Dropping the wait loses none.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
@@ -188,15 +192,18 @@ impl Signals {
 
 /// Ctrl-C, where there are no signals.
 #[cfg(not(unix))]
-struct Signals;
+#[derive(Debug)]
+pub struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Nothing to prepare.
+    pub fn listen() -> std::io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Signal {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Signal::Interrupt,
             Err(_) => std::future::pending().await,
@@ -246,6 +253,21 @@ mod tests {
         sender.send(Signal::Terminate).await.unwrap();
         assert_eq!(lifecycle.run_with(AMPLE, next).await, Ok(()));
         has_finished.try_recv().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_signals_of_the_system_arrive_also_when_they_come_before_the_wait() {
+        let mut signals = Signals::listen().unwrap();
+        let process = std::process::id().to_string();
+        for (name, expected) in [("TERM", Signal::Terminate), ("INT", Signal::Interrupt)] {
+            let status = std::process::Command::new("kill")
+                .args(["-s", name, &process])
+                .status()
+                .unwrap();
+            assert!(status.success());
+            assert_eq!(signals.next().await, expected);
+        }
     }
 
     #[tokio::test]

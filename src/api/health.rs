@@ -6,7 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::State;
-use crate::ingest::{Misformed, State as SourceState};
+use crate::ingest::{Misformed, State as Source};
 use crate::telemetry::metrics::OPENMETRICS_CONTENT_TYPE;
 
 const EVENT_HUB_MISFORMED: &str = "EventHub connection string misformed. Please check the iotHubEventHubConnectionString environment variable in your deployment file for ux4iot";
@@ -21,12 +21,12 @@ pub(super) async fn version() -> &'static str {
 /// `/readyz` tell that.
 pub(super) async fn status(extract::State(state): extract::State<State>) -> Response {
     match state.status.state() {
-        SourceState::Running => (StatusCode::OK, "OK"),
-        SourceState::Initializing => (StatusCode::SERVICE_UNAVAILABLE, "Still initializing"),
-        SourceState::Misformed(Misformed::EventHub) => {
+        Source::Running => (StatusCode::OK, "OK"),
+        Source::Initializing => (StatusCode::SERVICE_UNAVAILABLE, "Still initializing"),
+        Source::Misformed(Misformed::EventHub) => {
             (StatusCode::INTERNAL_SERVER_ERROR, EVENT_HUB_MISFORMED)
         }
-        SourceState::Misformed(Misformed::IotHub) => {
+        Source::Misformed(Misformed::IotHub) => {
             (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MISFORMED)
         }
     }
@@ -41,10 +41,8 @@ pub(super) async fn healthz(extract::State(state): extract::State<State>) -> Res
 /// `GET /readyz`: device messages reach this process, so clients may be sent to it.
 pub(super) async fn readyz(extract::State(state): extract::State<State>) -> Response {
     match state.status.state() {
-        SourceState::Running => healthz(extract::State(state)).await,
-        SourceState::Initializing | SourceState::Misformed(_) => {
-            status(extract::State(state)).await
-        }
+        Source::Running => healthz(extract::State(state)).await,
+        Source::Initializing | Source::Misformed(_) => status(extract::State(state)).await,
     }
 }
 
