@@ -168,12 +168,11 @@ impl Server {
     pub async fn run(self, router: Router, stop: CancellationToken) {
         let Self {
             listener,
-            local_address,
+            local_address: _,
             tls,
             limits,
             metrics,
         } = self;
-        tracing::info!(address = %local_address, tls = tls.is_some(), "listening for HTTP");
         let connections = Connections {
             router,
             tls,
