@@ -421,6 +421,32 @@ async fn an_event_that_nobody_can_read_does_not_stop_those_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_over_the_size_limit_does_not_stop_those_behind_it() {
+    let devhub = devhub().await;
+    let running = Running::start(&devhub.event_hub_connection_string(), |consumer| {
+        consumer.decoding.message_bytes_max = 1024;
+    });
+    running.connected().await;
+    publish(&devhub, "d1", 1);
+    for bytes in [2 * 1024, 500 * 1024] {
+        let large = Event {
+            body: vec![b'1'; bytes].into(),
+            ..Event::default()
+        };
+        devhub.event_hub().publish("d1", &large);
+    }
+    publish(&devhub, "d1", 2);
+    running.inbox.wait_for(2).await;
+    assert_eq!(running.inbox.numbers()["d1"], [1, 2]);
+    let text = running.metrics.render();
+    let dropped = r#"hubrelay_ingest_dropped_messages_total{reason="too_large"} 2"#;
+    assert!(text.contains(dropped), "{text}");
+    assert_eq!(running.metrics.ingest.reconnects.get(), 0);
+    running.stop().await;
+    devhub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_peer_is_noticed_and_left() {
     let devhub = devhub().await;
     let proxy = Proxy::start(devhub.amqp_address()).await;
