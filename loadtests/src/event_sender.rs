@@ -159,7 +159,7 @@ struct Share {
 impl Share {
     /// How many of `all` messages are in it.
     fn part(self, all: u64) -> u64 {
-        (all + self.of - 1 - self.place) / self.of
+        all.saturating_sub(self.place).div_ceil(self.of)
     }
 }
 
@@ -332,5 +332,6 @@ mod tests {
             let parts = (0..4).map(|place| Share { place, of: 4 }.part(all));
             assert_eq!(parts.sum::<u64>(), all);
         }
+        assert_eq!(Share { place: 0, of: 4 }.part(u64::MAX), 1 << 62);
     }
 }
