@@ -114,7 +114,10 @@ async fn send(
     hub.put_token(&mut session).await?;
     let partitions = usize::from(load.partitions);
     let start = Instant::now();
-    let ticks = pace::ticks(start)?;
+    let ticks = match load.pace {
+        Pace::Rate(_) => pace::ticks(start)?,
+        Pace::InFlight(_) => watch::channel(0).1,
+    };
     let mut feeds = JoinSet::new();
     for partition in 0..partitions {
         let target = format!("{}/Partitions/{partition}", hub.name);
