@@ -176,7 +176,7 @@ async fn many_events_pass_in_order_while_they_are_sent() {
             sender.send(batch(&messages, None)).await.unwrap();
         }
     };
-    let ((), received) = tokio::join!(sending, sequences(&mut receiver, COUNT));
-    assert!(received.into_iter().eq(0..i64::try_from(COUNT).unwrap()));
+    let ((), sequences) = tokio::join!(sending, sequences(&mut receiver, COUNT));
+    assert!(sequences.into_iter().eq(0..i64::try_from(COUNT).unwrap()));
     devhub.stop().await;
 }
