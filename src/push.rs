@@ -135,7 +135,8 @@ struct Place {
 impl Push {
     /// A push edge without connections, which serves what `relay` has.
     pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
-        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let semaphore =
+            |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             relay,
             settings,
@@ -152,7 +153,13 @@ impl Push {
     /// Refuses new connections, tells every client that it is disconnected, and waits for their connections to end. Those that
     /// have not ended after `grace` are dropped.
     pub async fn shut_down(&self, grace: Duration) {
-        let Shared { relay, drain, stop, tasks, .. } = &*self.0;
+        let Shared {
+            relay,
+            drain,
+            stop,
+            tasks,
+            ..
+        } = &*self.0;
         drain.cancel();
         tasks.close();
         let drained = async {
@@ -160,7 +167,10 @@ impl Push {
             tasks.wait().await;
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(push.connections = tasks.len(), "dropping the connections that did not end in time");
+            tracing::warn!(
+                push.connections = tasks.len(),
+                "dropping the connections that did not end in time"
+            );
             stop.cancel();
             tasks.wait().await;
         }
@@ -168,7 +178,10 @@ impl Push {
 
     /// How many connections there are, those that are ending included.
     pub fn connection_count(&self) -> usize {
-        self.0.settings.connections_max.saturating_sub(self.0.connections.available_permits())
+        self.0
+            .settings
+            .connections_max
+            .saturating_sub(self.0.connections.available_permits())
     }
 
     /// Takes a place for a new connection, if there is one.
@@ -178,7 +191,10 @@ impl Push {
         }
         let connection = Arc::clone(&self.0.connections).try_acquire_owned().ok()?;
         let handshake = Arc::clone(&self.0.handshakes).try_acquire_owned().ok()?;
-        Some(Place { _connection: connection, handshake: Some(handshake) })
+        Some(Place {
+            _connection: connection,
+            handshake: Some(handshake),
+        })
     }
 }
 

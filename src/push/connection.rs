@@ -79,7 +79,9 @@ impl Connection {
     pub(super) fn new(timing: Timing, now: Instant) -> Self {
         Self {
             timing,
-            stage: Stage::Waiting { until: now + timing.connect_timeout },
+            stage: Stage::Waiting {
+                until: now + timing.connect_timeout,
+            },
             heartbeat: Heartbeat::PingAt(now + timing.ping_interval),
             namespace: Namespace::default(),
             attachments_due: 0,
@@ -105,7 +107,9 @@ impl Connection {
     /// Time has passed. Call again until there is nothing to do.
     pub(super) fn on_time(&mut self, now: Instant) -> Step {
         match self.stage {
-            Stage::Waiting { until } if until <= now => return Step::Close(CloseReason::ConnectTimeout),
+            Stage::Waiting { until } if until <= now => {
+                return Step::Close(CloseReason::ConnectTimeout);
+            }
             Stage::Refused { until } if until <= now => return Step::Close(CloseReason::Refused),
             Stage::Waiting { .. } | Stage::Refused { .. } | Stage::Asking | Stage::Connected => {}
         }
@@ -133,7 +137,9 @@ impl Connection {
             engine_io::Packet::Close => Step::Close(CloseReason::ClosedByClient),
             // In version 4 only servers send pings; a probe is a matter of the transport and does not come here.
             engine_io::Packet::Ping(_) => Step::Close(CloseReason::ProtocolViolation),
-            engine_io::Packet::Open | engine_io::Packet::Upgrade | engine_io::Packet::Noop => Step::Nothing,
+            engine_io::Packet::Open | engine_io::Packet::Upgrade | engine_io::Packet::Noop => {
+                Step::Nothing
+            }
         }
     }
 
@@ -145,7 +151,9 @@ impl Connection {
 
     /// The session has ended and its id must not be used again. The client is expected to leave; it is closed if it does not.
     pub(super) fn refuse(&mut self, now: Instant) -> Bytes {
-        self.stage = Stage::Refused { until: now + self.timing.refused_timeout };
+        self.stage = Stage::Refused {
+            until: now + self.timing.refused_timeout,
+        };
         socket_io::refuse_session(&self.namespace)
     }
 
@@ -186,11 +194,15 @@ impl Connection {
                     Step::AskForSession
                 }
                 Stage::Connected if is_connected => Step::Close(CloseReason::ProtocolViolation),
-                Stage::Connected | Stage::Asking => Step::Send(socket_io::refuse_namespace(&packet.namespace)),
+                Stage::Connected | Stage::Asking => {
+                    Step::Send(socket_io::refuse_namespace(&packet.namespace))
+                }
                 Stage::Refused { .. } => Step::Send(socket_io::refuse_session(&packet.namespace)),
             },
             Kind::Disconnect if is_connected => {
-                self.stage = Stage::Waiting { until: now + self.timing.connect_timeout };
+                self.stage = Stage::Waiting {
+                    until: now + self.timing.connect_timeout,
+                };
                 Step::LeaveSession
             }
             // Leaving a namespace that was refused is no offence.
@@ -200,7 +212,9 @@ impl Connection {
                 self.attachments_due = packet.attachments;
                 Step::Nothing
             }
-            Kind::Event | Kind::Ack | Kind::ConnectError => Step::Close(CloseReason::ProtocolViolation),
+            Kind::Event | Kind::Ack | Kind::ConnectError => {
+                Step::Close(CloseReason::ProtocolViolation)
+            }
         }
     }
 }
@@ -230,7 +244,10 @@ mod tests {
 
     fn connected(namespace: &str) -> (Connection, Instant) {
         let (mut connection, now) = start();
-        assert_eq!(connection.on_packet(&message(&format!("0{namespace}")), now), Step::AskForSession);
+        assert_eq!(
+            connection.on_packet(&message(&format!("0{namespace}")), now),
+            Step::AskForSession
+        );
         connection.accept("socket");
         (connection, now)
     }
@@ -246,18 +263,27 @@ mod tests {
             assert_eq!(connection.on_time(now), Step::Nothing);
             assert_eq!(connection.deadline(), now + TIMING.ping_timeout);
             now += Duration::from_secs(1);
-            assert_eq!(connection.on_packet(&Packet::Pong(String::new()), now), Step::Nothing);
+            assert_eq!(
+                connection.on_packet(&Packet::Pong(String::new()), now),
+                Step::Nothing
+            );
         }
         now = connection.deadline();
         assert_eq!(connection.on_time(now), Step::Send(engine_io::PING));
-        assert_eq!(connection.on_time(connection.deadline()), Step::Close(CloseReason::PingTimeout));
+        assert_eq!(
+            connection.on_time(connection.deadline()),
+            Step::Close(CloseReason::PingTimeout)
+        );
     }
 
     #[test]
     fn a_pong_that_nobody_asked_for_changes_nothing() {
         let (mut connection, now) = connected("");
         let deadline = connection.deadline();
-        assert_eq!(connection.on_packet(&Packet::Pong(String::new()), now + Duration::from_secs(9)), Step::Nothing);
+        assert_eq!(
+            connection.on_packet(&Packet::Pong(String::new()), now + Duration::from_secs(9)),
+            Step::Nothing
+        );
         assert_eq!(connection.deadline(), deadline);
     }
 
@@ -268,15 +294,24 @@ mod tests {
         connection.on_time(now + TIMING.ping_interval);
         connection.on_packet(&Packet::Pong(String::new()), now + TIMING.ping_interval);
         assert_eq!(connection.deadline(), until);
-        assert_eq!(connection.on_time(until), Step::Close(CloseReason::ConnectTimeout));
+        assert_eq!(
+            connection.on_time(until),
+            Step::Close(CloseReason::ConnectTimeout)
+        );
     }
 
     #[test]
     fn a_client_that_leaves_its_session_may_ask_again() {
         let (mut connection, now) = connected("/a,");
         assert_eq!(connection.on_packet(&message("1/b,"), now), Step::Nothing);
-        assert_eq!(connection.on_packet(&message("1/a,"), now), Step::LeaveSession);
-        assert_eq!(connection.on_packet(&message("0"), now), Step::AskForSession);
+        assert_eq!(
+            connection.on_packet(&message("1/a,"), now),
+            Step::LeaveSession
+        );
+        assert_eq!(
+            connection.on_packet(&message("0"), now),
+            Step::AskForSession
+        );
         assert_eq!(connection.accept("s"), "40{\"sid\":\"s\"}");
     }
 
@@ -284,32 +319,54 @@ mod tests {
     fn a_refused_client_is_closed_after_a_while() {
         let (mut connection, now) = start();
         connection.on_packet(&message("0"), now);
-        assert_eq!(connection.refuse(now), "44{\"message\":\"No such sessionId\"}");
+        assert_eq!(
+            connection.refuse(now),
+            "44{\"message\":\"No such sessionId\"}"
+        );
         assert_eq!(connection.on_time(now), Step::Nothing);
         assert_eq!(connection.deadline(), now + TIMING.refused_timeout);
-        assert_eq!(connection.on_time(connection.deadline()), Step::Close(CloseReason::Refused));
+        assert_eq!(
+            connection.on_time(connection.deadline()),
+            Step::Close(CloseReason::Refused)
+        );
     }
 
     #[test]
     fn one_namespace_is_admitted() {
         let (mut connection, now) = connected("/a,");
         let refusal = Bytes::from_static(b"44{\"message\":\"Invalid namespace\"}");
-        assert_eq!(connection.on_packet(&message("0"), now), Step::Send(refusal));
+        assert_eq!(
+            connection.on_packet(&message("0"), now),
+            Step::Send(refusal)
+        );
         assert_eq!(connection.disconnect(), "41/a,");
-        assert_eq!(connection.on_packet(&message("0/a"), now), Step::Close(CloseReason::ProtocolViolation));
+        assert_eq!(
+            connection.on_packet(&message("0/a"), now),
+            Step::Close(CloseReason::ProtocolViolation)
+        );
     }
 
     #[test]
     fn what_clients_emit_is_dropped() {
         let (mut connection, now) = connected("");
         for text in ["2[\"x\"]", "27[\"x\",1]", "37[]"] {
-            assert_eq!(connection.on_packet(&message(text), now), Step::Nothing, "{text}");
+            assert_eq!(
+                connection.on_packet(&message(text), now),
+                Step::Nothing,
+                "{text}"
+            );
         }
-        assert_eq!(connection.on_packet(&message("52-[\"x\"]"), now), Step::Nothing);
+        assert_eq!(
+            connection.on_packet(&message("52-[\"x\"]"), now),
+            Step::Nothing
+        );
         let attachment = Packet::Binary(Bytes::from_static(&[1]));
         assert_eq!(connection.on_packet(&attachment, now), Step::Nothing);
         assert_eq!(connection.on_packet(&attachment, now), Step::Nothing);
-        assert_eq!(connection.on_packet(&attachment, now), Step::Close(CloseReason::ProtocolViolation));
+        assert_eq!(
+            connection.on_packet(&attachment, now),
+            Step::Close(CloseReason::ProtocolViolation)
+        );
     }
 
     #[test]
@@ -323,11 +380,22 @@ mod tests {
             ("2/other,[\"x\"]", false),
             ("4{}", false),
         ] {
-            let (mut connection, now) = if before_connect { start() } else { connected("") };
-            assert_eq!(connection.on_packet(&message(text), now), Step::Close(CloseReason::ProtocolViolation), "{text}");
+            let (mut connection, now) = if before_connect {
+                start()
+            } else {
+                connected("")
+            };
+            assert_eq!(
+                connection.on_packet(&message(text), now),
+                Step::Close(CloseReason::ProtocolViolation),
+                "{text}"
+            );
         }
         let (mut connection, now) = connected("");
-        assert_eq!(connection.on_packet(&Packet::Ping(String::new()), now), Step::Close(CloseReason::ProtocolViolation));
+        assert_eq!(
+            connection.on_packet(&Packet::Ping(String::new()), now),
+            Step::Close(CloseReason::ProtocolViolation)
+        );
     }
 
     fn any_packet() -> impl Strategy<Value = Packet> {

@@ -17,7 +17,9 @@ pub(super) fn data_event(update: &Update) -> Bytes {
 fn encode_data_event(update: &Update) -> Bytes {
     let mut text = String::with_capacity(update.bytes());
     text.push_str("42[\"data\",{\"deviceId\":");
-    text.push_str(&serde_json::to_string(update.device_id.as_str()).expect("a text can be written as JSON"));
+    text.push_str(
+        &serde_json::to_string(update.device_id.as_str()).expect("a text can be written as JSON"),
+    );
     match &update.body {
         UpdateBody::Telemetry(telemetry) => {
             text.push_str(",\"telemetry\":{");
@@ -32,7 +34,11 @@ fn encode_data_event(update: &Update) -> Bytes {
             text.push('}');
         }
         UpdateBody::ConnectionState(connected) => {
-            text.push_str(if *connected { ",\"connectionState\":true" } else { ",\"connectionState\":false" });
+            text.push_str(if *connected {
+                ",\"connectionState\":true"
+            } else {
+                ",\"connectionState\":false"
+            });
         }
         UpdateBody::DeviceTwin(twin) => {
             text.push_str(",\"deviceTwin\":");
@@ -43,7 +49,8 @@ fn encode_data_event(update: &Update) -> Bytes {
             text.push_str(body.as_str());
         }
     }
-    write!(text, ",\"timestamp\":\"{}\"}}]", update.timestamp).expect("writing to a text cannot fail");
+    write!(text, ",\"timestamp\":\"{}\"}}]", update.timestamp)
+        .expect("writing to a text cannot fail");
     text.into()
 }
 
@@ -58,7 +65,11 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn update(device_id: &str, body: UpdateBody) -> Update {
-        Update::new(DeviceId::new(device_id).unwrap(), Timestamp::UnixMs(1_714_557_600_000), body)
+        Update::new(
+            DeviceId::new(device_id).unwrap(),
+            Timestamp::UnixMs(1_714_557_600_000),
+            body,
+        )
     }
 
     fn written(device_id: &str, body: UpdateBody) -> String {
@@ -69,9 +80,15 @@ mod tests {
     fn telemetry_keeps_its_text() {
         let body: Arc<str> = r#"{ "t" : 1.50 , "big":9007199254740993,"\u0061":"x" }"#.into();
         let member = |key: (u32, u32), value: (u32, u32), unescaped_key: Option<&str>| Member {
-            key: Span { start: key.0, end: key.1 },
+            key: Span {
+                start: key.0,
+                end: key.1,
+            },
             unescaped_key: unescaped_key.map(Into::into),
-            value: Span { start: value.0, end: value.1 },
+            value: Span {
+                start: value.0,
+                end: value.1,
+            },
         };
         let members = vec![
             member((2, 5), (8, 12), None),
@@ -88,14 +105,25 @@ mod tests {
     fn each_kind_has_its_one_member() {
         let json = || RawJson::from_valid("{\"v\":[1, 2]}");
         for (body, member) in [
-            (UpdateBody::ConnectionState(true), "\"connectionState\":true"),
-            (UpdateBody::ConnectionState(false), "\"connectionState\":false"),
-            (UpdateBody::DeviceTwin(json()), "\"deviceTwin\":{\"v\":[1, 2]}"),
+            (
+                UpdateBody::ConnectionState(true),
+                "\"connectionState\":true",
+            ),
+            (
+                UpdateBody::ConnectionState(false),
+                "\"connectionState\":false",
+            ),
+            (
+                UpdateBody::DeviceTwin(json()),
+                "\"deviceTwin\":{\"v\":[1, 2]}",
+            ),
             (UpdateBody::Message(json()), "\"message\":{\"v\":[1, 2]}"),
         ] {
             assert_eq!(
                 written("d1", body),
-                format!("42[\"data\",{{\"deviceId\":\"d1\",{member},\"timestamp\":\"2024-05-01T10:00:00.000Z\"}}]")
+                format!(
+                    "42[\"data\",{{\"deviceId\":\"d1\",{member},\"timestamp\":\"2024-05-01T10:00:00.000Z\"}}]"
+                )
             );
         }
     }
@@ -104,7 +132,8 @@ mod tests {
     fn a_device_id_is_escaped() {
         let text = written("a\"\\\u{1e}é", UpdateBody::ConnectionState(true));
         assert!(!text.contains('\u{1e}'), "{text}");
-        let event: serde_json::Value = serde_json::from_str(text.strip_prefix("42").unwrap()).unwrap();
+        let event: serde_json::Value =
+            serde_json::from_str(text.strip_prefix("42").unwrap()).unwrap();
         assert_eq!(event[0], "data");
         assert_eq!(event[1]["deviceId"], "a\"\\\u{1e}é");
         assert_eq!(event[1].as_object().unwrap().len(), 3);

@@ -139,7 +139,11 @@ impl Driver {
                         return reason;
                     }
                     if cut.is_some() != self.session.is_some() {
-                        cut.set(self.session.as_ref().map(|session| session.cut().cancelled_owned()));
+                        cut.set(
+                            self.session
+                                .as_ref()
+                                .map(|session| session.cut().cancelled_owned()),
+                        );
                     }
                     if is_draining && self.session.is_none() {
                         return CloseReason::Stopped;
@@ -159,7 +163,8 @@ impl Driver {
 
     fn deadline(&self) -> Instant {
         let deadline = self.connection.deadline();
-        self.write_deadline.map_or(deadline, |write_deadline| deadline.min(write_deadline))
+        self.write_deadline
+            .map_or(deadline, |write_deadline| deadline.min(write_deadline))
     }
 
     fn on_time(&mut self) -> Result<(), CloseReason> {
@@ -172,7 +177,9 @@ impl Driver {
                 Step::Nothing | Step::AskForSession | Step::LeaveSession => return Ok(()),
                 Step::Send(packet) => self.transport.queue(packet),
                 // Who does not answer because of what is written to him is slow rather than gone.
-                Step::Close(CloseReason::PingTimeout) if self.batch.is_some() => return Err(CloseReason::WriteTimeout),
+                Step::Close(CloseReason::PingTimeout) if self.batch.is_some() => {
+                    return Err(CloseReason::WriteTimeout);
+                }
                 Step::Close(reason) => return Err(reason),
             }
         }
@@ -181,7 +188,9 @@ impl Driver {
     async fn take_step(&mut self, step: Step) -> Result<(), CloseReason> {
         match step {
             Step::Nothing => Ok(()),
-            Step::Send(_) if self.transport.queued() >= self.queued_max => Err(CloseReason::ProtocolViolation),
+            Step::Send(_) if self.transport.queued() >= self.queued_max => {
+                Err(CloseReason::ProtocolViolation)
+            }
             Step::Send(packet) => {
                 self.transport.queue(packet);
                 Ok(())
@@ -198,12 +207,18 @@ impl Driver {
 
     async fn ask_for_session(&mut self) -> Result<(), CloseReason> {
         let socket_id = ConnectionId::random();
-        let admission = self.push.0.relay.connect(self.session_id.as_deref(), self.first_transport).await;
+        let admission = self
+            .push
+            .0
+            .relay
+            .connect(self.session_id.as_deref(), self.first_transport)
+            .await;
         match admission {
             Admission::Accepted(session) => {
                 self.session = Some(session);
                 self.place.handshake = None;
-                self.transport.queue(self.connection.accept(socket_id.as_str()));
+                self.transport
+                    .queue(self.connection.accept(socket_id.as_str()));
                 // The relay has told those that had a session when the drain began; this one may have come after.
                 if self.push.0.drain.is_cancelled() {
                     return Err(self.disconnect(Disconnect::ShuttingDown));

@@ -160,7 +160,14 @@ mod tests {
 
     #[test]
     fn one_bad_packet_spoils_the_payload() {
-        for body in ["", "4a\u{1e}", "\u{1e}4a", "4a\u{1e}\u{1e}4b", "4a\u{1e}x", "b*"] {
+        for body in [
+            "",
+            "4a\u{1e}",
+            "\u{1e}4a",
+            "4a\u{1e}\u{1e}4b",
+            "4a\u{1e}x",
+            "b*",
+        ] {
             assert_eq!(decode_payload(body), Err(Malformed), "{body:?}");
         }
     }

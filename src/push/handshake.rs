@@ -67,7 +67,11 @@ const RETRY_AFTER_SECONDS: &str = "5";
 
 impl Query {
     /// Tells what is asked for. `wants_websocket` is whether the request carries a valid WebSocket handshake.
-    pub(super) fn request(&mut self, method: &Method, wants_websocket: bool) -> Result<Request, Refusal> {
+    pub(super) fn request(
+        &mut self,
+        method: &Method,
+        wants_websocket: bool,
+    ) -> Result<Request, Refusal> {
         let is_polling = match self.transport.as_deref() {
             Some("polling") => true,
             Some("websocket") => false,
@@ -90,22 +94,11 @@ impl Query {
         if self.version.as_deref() != Some(PROTOCOL_VERSION) {
             return Err(Refusal::UnsupportedVersion);
         }
-        Ok(if is_polling { Request::OpenPolling } else { Request::OpenWebSocket })
-    }
-}
-
-impl Refusal {
-    /// The refusal as a word for metric labels.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownTransport => "unknown_transport",
-            Self::UnknownConnection => "unknown_connection",
-            Self::BadHandshakeMethod => "bad_handshake_method",
-            Self::BadRequest => "bad_request",
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::TooManyConnections => "too_many_connections",
-        }
+        Ok(if is_polling {
+            Request::OpenPolling
+        } else {
+            Request::OpenWebSocket
+        })
     }
 }
 
@@ -116,14 +109,20 @@ impl IntoResponse for Refusal {
             Self::UnknownConnection => (StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
             Self::BadHandshakeMethod => (StatusCode::BAD_REQUEST, 2, "Bad handshake method"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, 3, "Bad request"),
-            Self::UnsupportedVersion => (StatusCode::BAD_REQUEST, 5, "Unsupported protocol version"),
+            Self::UnsupportedVersion => {
+                (StatusCode::BAD_REQUEST, 5, "Unsupported protocol version")
+            }
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3, "Payload too large"),
-            Self::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, 4, "Too many connections"),
+            Self::TooManyConnections => {
+                (StatusCode::SERVICE_UNAVAILABLE, 4, "Too many connections")
+            }
         };
         let mut response = (status, Json(ErrorBody { code, message })).into_response();
         if self == Self::TooManyConnections {
             let retry_after = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, retry_after);
         }
         response
     }
@@ -135,7 +134,8 @@ mod tests {
 
     fn ask(method: &Method, query: &str, wants_websocket: bool) -> Result<Request, Refusal> {
         let uri = format!("http://relay/socket.io/?{query}").parse().unwrap();
-        let axum::extract::Query(mut query) = axum::extract::Query::<Query>::try_from_uri(&uri).unwrap();
+        let axum::extract::Query(mut query) =
+            axum::extract::Query::<Query>::try_from_uri(&uri).unwrap();
         query.request(method, wants_websocket)
     }
 
@@ -143,13 +143,42 @@ mod tests {
     fn requests_are_told_apart() {
         let sid = || "abc".to_owned();
         for (method, query, wants_websocket, request) in [
-            (Method::GET, "EIO=4&transport=polling&t=1", false, Request::OpenPolling),
-            (Method::GET, "sessionId=s&EIO=4&transport=websocket", true, Request::OpenWebSocket),
-            (Method::GET, "transport=polling&EIO=4&sid=abc", false, Request::Poll(sid())),
-            (Method::POST, "EIO=4&transport=polling&sid=abc", false, Request::Post(sid())),
-            (Method::GET, "EIO=4&transport=websocket&sid=abc", true, Request::Upgrade(sid())),
+            (
+                Method::GET,
+                "EIO=4&transport=polling&t=1",
+                false,
+                Request::OpenPolling,
+            ),
+            (
+                Method::GET,
+                "sessionId=s&EIO=4&transport=websocket",
+                true,
+                Request::OpenWebSocket,
+            ),
+            (
+                Method::GET,
+                "transport=polling&EIO=4&sid=abc",
+                false,
+                Request::Poll(sid()),
+            ),
+            (
+                Method::POST,
+                "EIO=4&transport=polling&sid=abc",
+                false,
+                Request::Post(sid()),
+            ),
+            (
+                Method::GET,
+                "EIO=4&transport=websocket&sid=abc",
+                true,
+                Request::Upgrade(sid()),
+            ),
         ] {
-            assert_eq!(ask(&method, query, wants_websocket), Ok(request), "{method} {query}");
+            assert_eq!(
+                ask(&method, query, wants_websocket),
+                Ok(request),
+                "{method} {query}"
+            );
         }
     }
 
@@ -157,17 +186,66 @@ mod tests {
     fn impossible_requests_have_the_codes_of_engine_io() {
         for (method, query, wants_websocket, refusal) in [
             (Method::GET, "EIO=4", false, Refusal::UnknownTransport),
-            (Method::GET, "EIO=4&transport=abc", false, Refusal::UnknownTransport),
-            (Method::GET, "EIO=4&transport=websocket", false, Refusal::BadRequest),
-            (Method::GET, "EIO=4&transport=polling", true, Refusal::BadRequest),
-            (Method::POST, "EIO=4&transport=polling", false, Refusal::BadHandshakeMethod),
-            (Method::PUT, "EIO=4&transport=polling", false, Refusal::BadHandshakeMethod),
-            (Method::DELETE, "EIO=4&transport=polling&sid=abc", false, Refusal::BadRequest),
-            (Method::GET, "transport=polling", false, Refusal::UnsupportedVersion),
-            (Method::GET, "EIO=3&transport=polling", false, Refusal::UnsupportedVersion),
-            (Method::GET, "EIO=3&transport=websocket", true, Refusal::UnsupportedVersion),
+            (
+                Method::GET,
+                "EIO=4&transport=abc",
+                false,
+                Refusal::UnknownTransport,
+            ),
+            (
+                Method::GET,
+                "EIO=4&transport=websocket",
+                false,
+                Refusal::BadRequest,
+            ),
+            (
+                Method::GET,
+                "EIO=4&transport=polling",
+                true,
+                Refusal::BadRequest,
+            ),
+            (
+                Method::POST,
+                "EIO=4&transport=polling",
+                false,
+                Refusal::BadHandshakeMethod,
+            ),
+            (
+                Method::PUT,
+                "EIO=4&transport=polling",
+                false,
+                Refusal::BadHandshakeMethod,
+            ),
+            (
+                Method::DELETE,
+                "EIO=4&transport=polling&sid=abc",
+                false,
+                Refusal::BadRequest,
+            ),
+            (
+                Method::GET,
+                "transport=polling",
+                false,
+                Refusal::UnsupportedVersion,
+            ),
+            (
+                Method::GET,
+                "EIO=3&transport=polling",
+                false,
+                Refusal::UnsupportedVersion,
+            ),
+            (
+                Method::GET,
+                "EIO=3&transport=websocket",
+                true,
+                Refusal::UnsupportedVersion,
+            ),
         ] {
-            assert_eq!(ask(&method, query, wants_websocket), Err(refusal), "{method} {query}");
+            assert_eq!(
+                ask(&method, query, wants_websocket),
+                Err(refusal),
+                "{method} {query}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The long-polling connections by their Engine.IO id, so that the next request of a client finds its connection.
 //!
-//! A connection that has a WebSocket needs no second request and is not in here. The number of entries is bounded by the number of
-//! connections. The lock is held for a look-up, never while waiting or writing.
+//! A connection that began with a WebSocket needs no second request and is not in here. The number of entries is bounded by the
+//! number of connections. The lock is held for a look-up, never while waiting or writing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,7 +25,11 @@ pub(super) struct ConnectionId(Box<str>);
 impl ConnectionId {
     /// A new id.
     pub(super) fn random() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; ID_BYTES]>()).into())
+        Self(
+            URL_SAFE_NO_PAD
+                .encode(rand::random::<[u8; ID_BYTES]>())
+                .into(),
+        )
     }
 
     /// The id as text.
@@ -57,7 +61,7 @@ impl Handle {
     /// Starts a `POST`; `None` while another one is running.
     pub(super) fn start_post(&self) -> Option<PostGuard<'_>> {
         let is_first = !self.is_posting.swap(true, Ordering::Relaxed);
-        is_first.then_some(PostGuard(self))
+        is_first.then(|| PostGuard(self))
     }
 }
 
@@ -73,16 +77,22 @@ impl Drop for PostGuard<'_> {
 
 type Handles = Mutex<HashMap<ConnectionId, Arc<Handle>>>;
 
-/// All long-polling connections.
+/// All connections that began with long-polling.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Registry(Arc<Handles>);
 
 impl Registry {
     /// Makes a connection known until the entry is dropped.
     pub(super) fn insert(&self, id: ConnectionId, mail: mpsc::Sender<Mail>) -> Entry {
-        let handle = Handle { mail, is_posting: AtomicBool::new(false) };
+        let handle = Handle {
+            mail,
+            is_posting: AtomicBool::new(false),
+        };
         self.0.lock().insert(id.clone(), Arc::new(handle));
-        Entry { handles: Arc::clone(&self.0), id }
+        Entry {
+            handles: Arc::clone(&self.0),
+            id,
+        }
     }
 
     /// The connection of that id.
@@ -122,7 +132,11 @@ mod tests {
         assert_eq!(ids.len(), 1000);
         for id in ids {
             assert_eq!(id.as_str().len(), 24);
-            assert!(id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+            assert!(
+                id.as_str()
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            );
             assert!(!format!("{id:?}").contains(id.as_str()));
         }
     }
@@ -149,6 +163,10 @@ mod tests {
         let handle = registry.get(id.as_str()).unwrap();
         let post = handle.start_post().unwrap();
         assert!(handle.start_post().is_none());
+        assert!(
+            handle.start_post().is_none(),
+            "a refused post ended the running one"
+        );
         drop(post);
         assert!(handle.start_post().is_some());
     }

@@ -29,7 +29,10 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// The routes of Socket.IO. The server must support upgrades, and must not limit how long a request may take: a poll is held for
 /// as long as there is nothing to say.
 pub fn router(push: Push) -> Router {
-    Router::new().route("/socket.io", any(serve)).route("/socket.io/", any(serve)).with_state(push)
+    Router::new()
+        .route("/socket.io", any(serve))
+        .route("/socket.io/", any(serve))
+        .with_state(push)
 }
 
 async fn serve(State(push): State<Push>, request: extract::Request) -> Response {
@@ -56,13 +59,16 @@ struct Open<'a> {
 impl Push {
     async fn serve(&self, request: extract::Request) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let Ok(extract::Query(mut query)) = extract::Query::<Query>::try_from_uri(&parts.uri) else {
+        let Ok(extract::Query(mut query)) = extract::Query::<Query>::try_from_uri(&parts.uri)
+        else {
             return Err(Refusal::BadRequest);
         };
         let upgrade = websocket_upgrade(&mut parts).await?;
         match (query.request(&parts.method, upgrade.is_some())?, upgrade) {
             (Request::OpenPolling, _) => self.open_polling(query.session_id),
-            (Request::OpenWebSocket, Some(upgrade)) => self.open_websocket(query.session_id, upgrade),
+            (Request::OpenWebSocket, Some(upgrade)) => {
+                self.open_websocket(query.session_id, upgrade)
+            }
             (Request::Poll(sid), _) => self.poll(&sid).await,
             (Request::Post(sid), _) => self.post(&sid, body).await,
             (Request::Upgrade(sid), Some(upgrade)) => self.upgrade(&sid, upgrade),
@@ -70,7 +76,11 @@ impl Push {
         }
     }
 
-    fn open_websocket(&self, session_id: Option<String>, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+    fn open_websocket(
+        &self,
+        session_id: Option<String>,
+        upgrade: WebSocketUpgrade,
+    ) -> Result<Response, Refusal> {
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let open = self.open_packet(&ConnectionId::random(), &[]);
         let push = self.clone();
@@ -81,7 +91,8 @@ impl Push {
             let _token = token;
             let mut transport = Transport::WebSocket(WebSocket::new(socket));
             transport.queue(open);
-            push.drive(transport, FirstTransport::Websocket, session_id, place).await;
+            push.drive(transport, FirstTransport::Websocket, session_id, place)
+                .await;
         }))
     }
 
@@ -95,13 +106,22 @@ impl Push {
         let transport = Transport::Polling(Box::new(polling));
         let push = self.clone();
         self.0.tasks.spawn(async move {
-            push.drive(transport, FirstTransport::Polling, session_id, place).await;
+            push.drive(transport, FirstTransport::Polling, session_id, place)
+                .await;
         });
         Ok(text(open))
     }
 
-    async fn drive(self, transport: Transport, first: FirstTransport, session_id: Option<String>, place: Place) {
-        Driver::new(self, transport, first, session_id, place).run().await;
+    async fn drive(
+        self,
+        transport: Transport,
+        first: FirstTransport,
+        session_id: Option<String>,
+        place: Place,
+    ) {
+        Driver::new(self, transport, first, session_id, place)
+            .run()
+            .await;
     }
 
     async fn poll(&self, sid: &str) -> Result<Response, Refusal> {
@@ -119,7 +139,9 @@ impl Push {
         let packets = match handle.start_post() {
             None => Err(Refusal::BadRequest),
             Some(guard) => match self.read(body).await {
-                Ok(body) => decode_payload(&body).map(|packets| (guard, packets)).map_err(|_| Refusal::BadRequest),
+                Ok(body) => decode_payload(&body)
+                    .map(|packets| (guard, packets))
+                    .map_err(|_| Refusal::BadRequest),
                 Err(refusal) => Err(refusal),
             },
         };
@@ -142,9 +164,15 @@ impl Push {
     /// Reads the body of a `POST`.
     async fn read(&self, body: Body) -> Result<String, Refusal> {
         let body = Limited::new(body, self.0.settings.payload_bytes_max).collect();
-        let body = tokio::time::timeout(self.0.settings.ping_timeout, body).await.map_err(|_| Refusal::BadRequest)?;
+        let body = tokio::time::timeout(self.0.settings.ping_timeout, body)
+            .await
+            .map_err(|_| Refusal::BadRequest)?;
         let body = body.map_err(|error| {
-            if error.is::<LengthLimitError>() { Refusal::PayloadTooLarge } else { Refusal::BadRequest }
+            if error.is::<LengthLimitError>() {
+                Refusal::PayloadTooLarge
+            } else {
+                Refusal::BadRequest
+            }
         })?;
         String::from_utf8(body.to_bytes().into()).map_err(|_| Refusal::BadRequest)
     }
@@ -155,7 +183,9 @@ impl Push {
         let upgrade = websocket::bound(upgrade, self.0.settings.payload_bytes_max);
         Ok(upgrade.on_upgrade(async move |socket| {
             let _token = token;
-            handle.send(Mail::Probe(Box::new(WebSocket::new(socket)))).await;
+            handle
+                .send(Mail::Probe(Box::new(WebSocket::new(socket))))
+                .await;
         }))
     }
 
@@ -176,7 +206,9 @@ impl Push {
         let reason = match refusal {
             Refusal::TooManyConnections => ConnectionRefusal::ConnectionsFull,
             Refusal::UnsupportedVersion => ConnectionRefusal::ProtocolVersion,
-            Refusal::UnknownTransport | Refusal::BadHandshakeMethod => ConnectionRefusal::BadHandshake,
+            Refusal::UnknownTransport | Refusal::BadHandshakeMethod => {
+                ConnectionRefusal::BadHandshake
+            }
             // Ordinary ends of long-polling, and requests that open nothing.
             Refusal::UnknownConnection | Refusal::BadRequest | Refusal::PayloadTooLarge => return,
         };
@@ -185,18 +217,23 @@ impl Push {
 }
 
 /// The WebSocket handshake in a request; `None` when there is no trace of one, an error when it is not a valid one.
-async fn websocket_upgrade(parts: &mut axum::http::request::Parts) -> Result<Option<WebSocketUpgrade>, Refusal> {
+async fn websocket_upgrade(
+    parts: &mut axum::http::request::Parts,
+) -> Result<Option<WebSocketUpgrade>, Refusal> {
     if !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         return Ok(None);
     }
     let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
-    upgrade.map(Some).map_err(|_: WebSocketUpgradeRejection| Refusal::BadRequest)
+    upgrade
+        .map(Some)
+        .map_err(|_: WebSocketUpgradeRejection| Refusal::BadRequest)
 }
 
 fn text(body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
-

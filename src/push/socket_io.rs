@@ -25,7 +25,9 @@ pub(super) struct Namespace(Option<Box<str>>);
 impl Namespace {
     /// Takes the name as a client wrote it; a query part is not part of it.
     fn parse(written: &str) -> Result<Self, Malformed> {
-        let name = written.split_once('?').map_or(written, |(name, _query)| name);
+        let name = written
+            .split_once('?')
+            .map_or(written, |(name, _query)| name);
         if written.len() > NAMESPACE_BYTES_MAX || name.chars().any(char::is_control) {
             return Err(Malformed);
         }
@@ -95,10 +97,22 @@ impl Packet {
             '6' => (Kind::Ack, true),
             _ => return Err(Malformed),
         };
-        let (attachments, rest) = if has_attachments { split_attachments(rest)? } else { (0, rest) };
+        let (attachments, rest) = if has_attachments {
+            split_attachments(rest)?
+        } else {
+            (0, rest)
+        };
         let (namespace, rest) = split_namespace(rest)?;
         let (has_id, data) = split_id(rest)?;
-        if is_valid_data(kind, has_id, data) { Ok(Self { kind, namespace, attachments }) } else { Err(Malformed) }
+        if is_valid_data(kind, has_id, data) {
+            Ok(Self {
+                kind,
+                namespace,
+                attachments,
+            })
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -109,7 +123,11 @@ fn split_attachments(text: &str) -> Result<(u8, &str), Malformed> {
         return Err(Malformed);
     }
     let count: u8 = count.parse().map_err(|_| Malformed)?;
-    if count <= ATTACHMENTS_MAX { Ok((count, rest)) } else { Err(Malformed) }
+    if count <= ATTACHMENTS_MAX {
+        Ok((count, rest))
+    } else {
+        Err(Malformed)
+    }
 }
 
 /// Reads `/<name>,`, whose comma may be missing at the end of the packet.
@@ -128,14 +146,17 @@ fn split_id(text: &str) -> Result<(bool, &str), Malformed> {
     if id.is_empty() {
         return Ok((false, rest));
     }
-    id.parse::<u64>().map(|_| (true, rest)).map_err(|_| Malformed)
+    id.parse::<u64>()
+        .map(|_| (true, rest))
+        .map_err(|_| Malformed)
 }
 
 fn is_valid_data(kind: Kind, has_id: bool, data: &str) -> bool {
     match kind {
         Kind::Connect => !has_id && (data.is_empty() || is_object(data)),
         Kind::Disconnect => !has_id && data.is_empty(),
-        Kind::Event => elements(data).is_some_and(|elements| elements.first().is_some_and(|name| is_event_name(name))),
+        Kind::Event => elements(data)
+            .is_some_and(|elements| elements.first().is_some_and(|name| is_event_name(name))),
         Kind::Ack => has_id && elements(data).is_some(),
         // Whatever it says, no client may send it.
         Kind::ConnectError => true,
@@ -152,7 +173,8 @@ fn elements(json: &str) -> Option<Vec<&RawValue>> {
 
 /// Event names are texts or numbers.
 fn is_event_name(json: &RawValue) -> bool {
-    json.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
+    json.get()
+        .starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
 }
 
 /// Accepts a namespace; `socket_id` is the name of the new socket, url-safe.
@@ -200,7 +222,11 @@ mod tests {
     }
 
     fn packet(kind: Kind, name: &str, attachments: u8) -> Packet {
-        Packet { kind, namespace: namespace(name), attachments }
+        Packet {
+            kind,
+            namespace: namespace(name),
+            attachments,
+        }
     }
 
     #[test]
@@ -210,17 +236,32 @@ mod tests {
             ("0{\"token\":\"123\"}", packet(Kind::Connect, "/", 0)),
             ("0/admin", packet(Kind::Connect, "/admin", 0)),
             ("0/admin,", packet(Kind::Connect, "/admin", 0)),
-            ("0/a/b,{\"token\":\"1,2\"}", packet(Kind::Connect, "/a/b", 0)),
-            ("0/admin?token=1234&uid=abcd,", packet(Kind::Connect, "/admin", 0)),
+            (
+                "0/a/b,{\"token\":\"1,2\"}",
+                packet(Kind::Connect, "/a/b", 0),
+            ),
+            (
+                "0/admin?token=1234&uid=abcd,",
+                packet(Kind::Connect, "/admin", 0),
+            ),
             ("1", packet(Kind::Disconnect, "/", 0)),
             ("1/admin,", packet(Kind::Disconnect, "/admin", 0)),
             ("2[\"foo\"]", packet(Kind::Event, "/", 0)),
-            ("2/admin,12[\"foo\",{\"a\":[1]}]", packet(Kind::Event, "/admin", 0)),
+            (
+                "2/admin,12[\"foo\",{\"a\":[1]}]",
+                packet(Kind::Event, "/admin", 0),
+            ),
             ("3/admin,13[\"bar\"]", packet(Kind::Ack, "/admin", 0)),
             ("313[]", packet(Kind::Ack, "/", 0)),
             ("4{\"message\":\"no\"}", packet(Kind::ConnectError, "/", 0)),
-            ("51-[\"baz\",{\"_placeholder\":true,\"num\":0}]", packet(Kind::Event, "/", 1)),
-            ("61-/admin,15[{\"_placeholder\":true,\"num\":0}]", packet(Kind::Ack, "/admin", 1)),
+            (
+                "51-[\"baz\",{\"_placeholder\":true,\"num\":0}]",
+                packet(Kind::Event, "/", 1),
+            ),
+            (
+                "61-/admin,15[{\"_placeholder\":true,\"num\":0}]",
+                packet(Kind::Ack, "/admin", 1),
+            ),
         ] {
             assert_eq!(Packet::decode(text), Ok(expected), "{text}");
         }
@@ -277,8 +318,14 @@ mod tests {
         let (root, named) = (Namespace::default(), namespace("/a/b"));
         assert_eq!(accept(&root, "s1"), "40{\"sid\":\"s1\"}");
         assert_eq!(accept(&named, "s1"), "40/a/b,{\"sid\":\"s1\"}");
-        assert_eq!(refuse_session(&root), "44{\"message\":\"No such sessionId\"}");
-        assert_eq!(refuse_namespace(&named), "44/a/b,{\"message\":\"Invalid namespace\"}");
+        assert_eq!(
+            refuse_session(&root),
+            "44{\"message\":\"No such sessionId\"}"
+        );
+        assert_eq!(
+            refuse_namespace(&named),
+            "44/a/b,{\"message\":\"Invalid namespace\"}"
+        );
         assert_eq!(disconnect(&root), "41");
         assert_eq!(disconnect(&named), "41/a/b,");
         let event = Bytes::from_static(b"42[\"data\",{}]");

@@ -33,6 +33,10 @@ pub(super) enum Event {
 
 /// One client's packets, in both directions.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every transport is a WebSocket, which a box would only make larger"
+)]
 pub(super) enum Transport {
     /// A WebSocket.
     WebSocket(WebSocket),
@@ -88,14 +92,15 @@ impl Transport {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        loop {
-            match self {
-                Self::WebSocket(websocket) => return websocket.poll_event(cx),
-                Self::Polling(polling) => match ready!(polling.poll_event(cx)) {
-                    polling::Event::Transport(event) => return Poll::Ready(event),
-                    polling::Event::Upgraded(websocket) => *self = Self::WebSocket(websocket),
-                },
-            }
+        match self {
+            Self::WebSocket(websocket) => websocket.poll_event(cx),
+            Self::Polling(polling) => match ready!(polling.poll_event(cx)) {
+                polling::Event::Transport(event) => Poll::Ready(event),
+                polling::Event::Upgraded(websocket) => {
+                    *self = Self::WebSocket(*websocket);
+                    Poll::Ready(Event::Progress)
+                }
+            },
         }
     }
 

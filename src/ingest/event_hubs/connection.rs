@@ -56,6 +56,9 @@ pub(super) async fn run<S: Sink>(
         () = stop.cancelled() => Ok(()),
         ended = drive(&context, &progress, &mut connection, &mut readers, &readers_stop) => ended,
     };
+    if ended.is_err() {
+        context.status.lose();
+    }
     readers_stop.cancel();
     while readers.join_next().await.is_some() {}
     let closed = tokio::time::timeout(CLOSE_LIMIT, connection.close()).await;

@@ -9,7 +9,7 @@ use fe2o3_amqp::link::{
     SenderAttachError, SessionStopReason,
 };
 use fe2o3_amqp::session::BeginError;
-use fe2o3_amqp_types::definitions::{self, ErrorCondition};
+use fe2o3_amqp_types::definitions::{self, ErrorCondition, LinkError};
 use fe2o3_amqp_types::primitives::Symbol;
 
 /// Why the event hub cannot be read.
@@ -47,6 +47,9 @@ pub(super) enum Error {
         last_enqueued: i64,
         position: i64,
     },
+    /// The next event of a partition is larger than the relay takes.
+    #[error("the event is too large")]
+    EventTooLarge,
     /// Code on the thread of the connection panicked.
     #[error("the connection's task panicked: {0}")]
     Panicked(String),
@@ -91,6 +94,7 @@ impl Error {
                 }
                 _ => "it will be tried again",
             },
+            Self::EventTooLarge => "it is passed over",
             Self::Failed { .. }
             | Self::TimedOut { .. }
             | Self::Silent { .. }
@@ -150,6 +154,7 @@ pub(super) fn attach_sender(doing: &'static str, error: SenderAttachError) -> Er
 
 pub(super) fn receive(doing: &'static str, error: RecvError) -> Error {
     match error {
+        RecvError::MessageSizeExceeded(_) => Error::EventTooLarge,
         RecvError::LinkStateError(error) => link_state(doing, error),
         error => Error::failed(doing, error),
     }
@@ -171,6 +176,12 @@ pub(super) fn dispose(doing: &'static str, error: DispositionError) -> Error {
 
 fn link_state(doing: &'static str, error: LinkStateError) -> Error {
     match error {
+        LinkStateError::RemoteClosedWithError(error)
+        | LinkStateError::RemoteDetachedWithError(error)
+            if error.condition == LinkError::MessageSizeExceeded.into() =>
+        {
+            Error::EventTooLarge
+        }
         LinkStateError::RemoteClosedWithError(error)
         | LinkStateError::RemoteDetachedWithError(error) => Error::refused(doing, &error),
         LinkStateError::SessionStopped(reason) => session_stopped(&reason),

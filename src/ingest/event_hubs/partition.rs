@@ -34,6 +34,9 @@ use crate::telemetry::metrics::{IngestMetrics, MessageClass, MessageDrop};
 /// Events that the hub may send ahead.
 const PREFETCH: u32 = 2000;
 
+/// Room for all sections of an event beside its body.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
 /// Bounds of one batch. What was received already is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1000;
 const BATCH_BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -61,6 +64,10 @@ impl<S: Sink> Reader<S> {
             let ended = self.attach_and_read().await;
             self.note_attached(false);
             let Err(error) = ended else { return Ok(()) };
+            if matches!(error, Error::EventTooLarge) {
+                self.pass_over_next();
+                continue;
+            }
             if !error.concerns_link_only() {
                 return Err(error);
             }
@@ -88,6 +95,7 @@ impl<S: Sink> Reader<S> {
             &mut self.session,
             source_address(&self.context, &self.partition),
             self.progress.position(),
+            self.context.decoding.message_bytes_max,
         );
         let receiver = within(READING, self.context.timing.operation_limit, attach).await?;
         self.note_attached(true);
@@ -116,12 +124,12 @@ impl<S: Sink> Reader<S> {
                     receiver.recv().now_or_never()
                 };
             }
+            batch.count(&self.context.metrics);
             if !batch.messages.is_empty() {
                 let messages = std::mem::take(&mut batch.messages);
                 self.context.sink.ingest(messages).await;
             }
             self.progress.advance(batch.position);
-            batch.count(&self.context.metrics);
             if let Some(failure) = failure {
                 return Err(error::receive(READING, failure));
             }
@@ -130,6 +138,15 @@ impl<S: Sink> Reader<S> {
             let accepted = async { accept.await.map_err(|error| error::dispose(READING, error)) };
             within(READING, self.context.timing.operation_limit, accepted).await?;
         }
+    }
+
+    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no gaps, so it
+    /// is the one after the last that arrived.
+    fn pass_over_next(&self) {
+        let sequence = self.progress.position() + 1;
+        warn!(partition = %self.partition, sequence, "passed over an event that is too large");
+        self.progress.advance(sequence);
+        self.context.metrics.dropped.inc(MessageDrop::TooLarge);
     }
 
     fn note_attached(&self, attached: bool) {
@@ -283,6 +300,7 @@ async fn attach(
     session: &mut SessionHandle<()>,
     address: String,
     position: i64,
+    body_bytes_max: usize,
 ) -> Result<Receiver, Error> {
     let filter = Described {
         descriptor: Descriptor::Code(SELECTOR_FILTER_CODE),
@@ -297,6 +315,7 @@ async fn attach(
         .source(source)
         .sender_settle_mode(SenderSettleMode::Settled)
         .credit_mode(CreditMode::Auto(PREFETCH))
+        .max_message_size((body_bytes_max + ENVELOPE_BYTES_MAX) as u64)
         .attach(session)
         .await
         .map_err(|error| error::attach_receiver(READING, error))

@@ -41,7 +41,11 @@ impl Progress {
 
     /// Whatever ends the way first decides.
     fn end(&self, state: u8) {
-        if self.state.compare_exchange(GOING, state, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self
+            .state
+            .compare_exchange(GOING, state, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             self.body.wake();
             self.connection.wake();
         }
@@ -93,7 +97,13 @@ pub(in crate::push) struct PayloadBody {
 /// Makes the body of a non-empty payload and the view on its delivery.
 pub(super) fn payload_body(payload: Bytes) -> (PayloadBody, InFlight) {
     let progress = Arc::<Progress>::default();
-    (PayloadBody { rest: payload, progress: Arc::clone(&progress) }, InFlight(progress))
+    (
+        PayloadBody {
+            rest: payload,
+            progress: Arc::clone(&progress),
+        },
+        InFlight(progress),
+    )
 }
 
 /// Memory that the server writes from.
@@ -135,7 +145,10 @@ impl Body for PayloadBody {
     type Data = Bytes;
     type Error = Aborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.progress.body.register(cx.waker());
         match self.progress.state() {
             GOING if self.progress.chunk_is_out.load(Ordering::Acquire) => Poll::Pending,
@@ -143,7 +156,11 @@ impl Body for PayloadBody {
                 let bytes_max = self.rest.len().min(CHUNK_BYTES);
                 let bytes = self.rest.split_to(bytes_max);
                 self.progress.chunk_is_out.store(true, Ordering::Release);
-                let chunk = Chunk { bytes, is_last: self.rest.is_empty(), progress: Arc::clone(&self.progress) };
+                let chunk = Chunk {
+                    bytes,
+                    is_last: self.rest.is_empty(),
+                    progress: Arc::clone(&self.progress),
+                };
                 Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
             }
             LEFT => Poll::Ready(None),
@@ -170,7 +187,13 @@ mod tests {
     }
 
     fn next_chunk(body: &mut PayloadBody) -> Bytes {
-        body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap()
+        body.frame()
+            .now_or_never()
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
     }
 
     #[test]
@@ -178,7 +201,10 @@ mod tests {
         let (mut body, mut in_flight) = payload_body(Bytes::from_static(b"4hello"));
         let chunk = next_chunk(&mut body);
         assert_eq!(chunk, "4hello");
-        assert!(body.frame().now_or_never().is_none(), "the body ended too early");
+        assert!(
+            body.frame().now_or_never().is_none(),
+            "the body ended too early"
+        );
         assert!(poll_now(&mut in_flight).is_pending() && !in_flight.has_left());
         drop(chunk);
         assert!(in_flight.has_left());
@@ -194,7 +220,10 @@ mod tests {
             assert!(!in_flight.has_left());
             let chunk = next_chunk(&mut body);
             assert_eq!(chunk.len(), bytes);
-            assert!(body.frame().now_or_never().is_none(), "two chunks are out at once");
+            assert!(
+                body.frame().now_or_never().is_none(),
+                "two chunks are out at once"
+            );
         }
         assert!(in_flight.has_left());
     }

@@ -53,15 +53,15 @@ pub(super) enum Event {
     /// What every transport may report.
     Transport(super::Event),
     /// The client has moved to this WebSocket, which has taken over what was queued.
-    Upgraded(WebSocket),
+    Upgraded(Box<WebSocket>),
 }
 
 /// One client's long-polling.
 #[derive(Debug)]
 pub(in crate::push) struct Polling {
     mail: mpsc::Receiver<Mail>,
-    /// Keeps the connection known to the HTTP handlers.
-    _entry: Entry,
+    /// Keeps the connection known to the HTTP handlers; moves on with the client.
+    entry: Option<Entry>,
     upgrade_timeout: Duration,
     queue: VecDeque<Bytes>,
     poll: Option<oneshot::Sender<PayloadBody>>,
@@ -86,10 +86,14 @@ struct Probe {
 
 impl Polling {
     /// Long-polling of a client that `entry` makes known and whose requests come in by `mail`.
-    pub(in crate::push) fn new(mail: mpsc::Receiver<Mail>, entry: Entry, upgrade_timeout: Duration) -> Self {
+    pub(in crate::push) fn new(
+        mail: mpsc::Receiver<Mail>,
+        entry: Entry,
+        upgrade_timeout: Duration,
+    ) -> Self {
         Self {
             mail,
-            _entry: entry,
+            entry: Some(entry),
             upgrade_timeout,
             queue: VecDeque::new(),
             poll: None,
@@ -159,7 +163,9 @@ impl Polling {
             self.queue.push_back(engine_io::NOOP);
         }
         if self.answer().is_err() {
-            return Poll::Ready(Event::Transport(super::Event::Closed(CloseReason::TransportClosed)));
+            return Poll::Ready(Event::Transport(super::Event::Closed(
+                CloseReason::TransportClosed,
+            )));
         }
         if let Some(in_flight) = &mut self.in_flight
             && in_flight.poll_delivery(cx).is_ready()
@@ -169,7 +175,9 @@ impl Polling {
         if let Some(poll) = &mut self.poll
             && poll.poll_closed(cx).is_ready()
         {
-            return Poll::Ready(Event::Transport(super::Event::Closed(CloseReason::TransportClosed)));
+            return Poll::Ready(Event::Transport(super::Event::Closed(
+                CloseReason::TransportClosed,
+            )));
         }
         Poll::Pending
     }
@@ -181,16 +189,13 @@ impl Polling {
     /// The next packet of the `POST` in work, which is answered after its last one.
     fn next_posted(&mut self) -> Option<Packet> {
         let mut post = self.post.take()?;
-        match post.packets.next() {
-            Some(packet) => {
-                self.post = Some(post);
-                Some(packet)
-            }
-            None => {
-                let _ = post.done.send(());
-                None
-            }
+        let packet = post.packets.next();
+        if packet.is_some() {
+            self.post = Some(post);
+        } else {
+            let _ = post.done.send(());
         }
+        packet
     }
 
     fn poll_mail(&mut self, cx: &mut Context<'_>) -> Poll<super::Event> {
@@ -207,7 +212,10 @@ impl Polling {
                     return Poll::Ready(super::Event::Progress);
                 }
                 Some(Mail::Post(packets, done)) => {
-                    self.post = Some(Post { packets: packets.into_iter(), done });
+                    self.post = Some(Post {
+                        packets: packets.into_iter(),
+                        done,
+                    });
                     if let Some(packet) = self.next_posted() {
                         return Poll::Ready(super::Event::Packet(packet));
                     }
@@ -216,7 +224,11 @@ impl Polling {
                 Some(Mail::Probe(_)) if self.probe.is_some() => {}
                 Some(Mail::Probe(websocket)) => {
                     let timeout = Box::pin(sleep(self.upgrade_timeout));
-                    self.probe = Some(Probe { websocket, is_answered: false, timeout });
+                    self.probe = Some(Probe {
+                        websocket,
+                        is_answered: false,
+                        timeout,
+                    });
                 }
                 Some(Mail::Violation) | None => {
                     return Poll::Ready(super::Event::Closed(CloseReason::ProtocolViolation));
@@ -234,7 +246,9 @@ impl Polling {
             }
             match ready!(probe.websocket.poll_event(cx)) {
                 super::Event::Progress => {}
-                super::Event::Packet(Packet::Ping(data)) if data == engine_io::PROBE && !probe.is_answered => {
+                super::Event::Packet(Packet::Ping(data))
+                    if data == engine_io::PROBE && !probe.is_answered =>
+                {
                     probe.is_answered = true;
                     probe.websocket.queue(engine_io::PROBE_PONG);
                 }
@@ -244,7 +258,7 @@ impl Polling {
                     if let Some(probe) = self.probe.take()
                         && self.in_flight.is_none()
                     {
-                        return Poll::Ready(Event::Upgraded(self.move_to(*probe.websocket)));
+                        return Poll::Ready(Event::Upgraded(self.move_to(probe.websocket)));
                     }
                 }
                 super::Event::Packet(_) | super::Event::Closed(_) => self.probe = None,
@@ -260,9 +274,10 @@ impl Polling {
         }
     }
 
-    fn move_to(&mut self, mut websocket: WebSocket) -> WebSocket {
+    fn move_to(&mut self, mut websocket: Box<WebSocket>) -> Box<WebSocket> {
         // The open poll of a client that does not wait for its end is refused by dropping it.
         self.poll = None;
+        websocket.entry = self.entry.take();
         for packet in self.queue.drain(..) {
             websocket.queue(packet);
         }

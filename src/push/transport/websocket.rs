@@ -13,6 +13,7 @@ use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 use super::Event;
 use crate::push::close_reason::CloseReason;
 use crate::push::engine_io::Packet;
+use crate::push::registry::Entry;
 
 /// Clients send next to nothing, and there are many of them.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -24,7 +25,10 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 const IDLE_QUEUE_CAPACITY: usize = 16;
 
 /// Sets the bounds of a WebSocket that is about to be accepted.
-pub(in crate::push) fn bound(upgrade: WebSocketUpgrade, payload_bytes_max: usize) -> WebSocketUpgrade {
+pub(in crate::push) fn bound(
+    upgrade: WebSocketUpgrade,
+    payload_bytes_max: usize,
+) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -39,12 +43,19 @@ pub(in crate::push) struct WebSocket {
     queue: VecDeque<Bytes>,
     /// Whether the socket holds bytes that it has not passed on.
     is_flushing: bool,
+    /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from nonsense.
+    pub(super) entry: Option<Entry>,
 }
 
 impl WebSocket {
     /// Takes an accepted WebSocket.
     pub(in crate::push) fn new(socket: Socket) -> Self {
-        Self { socket, queue: VecDeque::new(), is_flushing: false }
+        Self {
+            socket,
+            queue: VecDeque::new(),
+            is_flushing: false,
+            entry: None,
+        }
     }
 
     pub(super) fn queue(&mut self, packet: Bytes) {
@@ -63,7 +74,9 @@ impl WebSocket {
         if !self.is_drained() {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Progress),
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed(CloseReason::TransportFailed)),
+                Poll::Ready(Err(_)) => {
+                    return Poll::Ready(Event::Closed(CloseReason::TransportFailed));
+                }
                 Poll::Pending => {}
             }
         }
