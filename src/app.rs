@@ -17,7 +17,7 @@ use self::stand_in::StandIn;
 use crate::cli::{DemoOptions, DevhubOptions};
 use crate::config::Config;
 use crate::demo;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Signals};
 use crate::telemetry::LogFilter;
 
 /// Runs the relay until it is told to stop.
@@ -27,6 +27,7 @@ pub async fn serve(config: Config, json: bool, log_filter: LogFilter) -> anyhow:
         url: &'a str,
     }
 
+    let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let server = RelayServer::bind(Arc::new(config), log_filter)?;
     if json {
@@ -34,7 +35,7 @@ pub async fn serve(config: Config, json: bool, log_filter: LogFilter) -> anyhow:
     }
     let grace = server.config().shutdown_grace;
     server.start(&lifecycle, |_api| axum::Router::new());
-    Ok(lifecycle.run(grace).await?)
+    Ok(lifecycle.run(signals, grace).await?)
 }
 
 /// Runs the stand-in, simulated devices, the relay and its live page until told to stop.
@@ -48,6 +49,7 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
         url: &'a str,
     }
 
+    let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let stand_in = StandIn::start(&options.devhub).await?;
     let config = options.relay_config(stand_in.event_hub_connection_string(), "")?;
@@ -56,13 +58,18 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let url = server.url();
     let admin_key = server.config().admin_keys.primary().expose().to_owned();
     let admin_connection_string = format!("Endpoint={url};SharedAccessKey={admin_key}");
-    let backend_key = HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
+    let backend_key =
+        HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
     let devices = stand_in.device_ids().to_vec();
     server.start(&lifecycle, |api| demo::router(api, backend_key, devices));
 
     let stand_in_ready = stand_in.ready();
     if options.devhub.json {
-        let ready = Ready { stand_in: stand_in_ready, admin_connection_string: &admin_connection_string, url: &url };
+        let ready = Ready {
+            stand_in: stand_in_ready,
+            admin_connection_string: &admin_connection_string,
+            url: &url,
+        };
         print_line(&serde_json::to_string(&ready)?)?;
     } else {
         print_line(&format!(
@@ -75,13 +82,14 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
             stand_in_ready.ca_certificate.display(),
         ))?;
     }
-    let ended = lifecycle.run(grace).await;
+    let ended = lifecycle.run(signals, grace).await;
     stand_in.stop().await;
     Ok(ended?)
 }
 
 /// Runs the stand-in for Event Hubs and IoT Hub until told to stop.
 pub async fn devhub(options: DevhubOptions, _log_filter: LogFilter) -> anyhow::Result<()> {
+    let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let stand_in = StandIn::start(&options).await?;
     let ready = stand_in.ready();
@@ -100,7 +108,7 @@ pub async fn devhub(options: DevhubOptions, _log_filter: LogFilter) -> anyhow::R
             stand_in.device_ids().len(),
         ))?;
     }
-    let ended = lifecycle.run(stand_in::STOP_GRACE).await;
+    let ended = lifecycle.run(signals, stand_in::STOP_GRACE).await;
     stand_in.stop().await;
     Ok(ended?)
 }
@@ -109,8 +117,12 @@ pub async fn devhub(options: DevhubOptions, _log_filter: LogFilter) -> anyhow::R
 fn origin(scheme: &str, address: SocketAddr) -> String {
     let mut address = address;
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            address.set_ip(Ipv4Addr::LOCALHOST.into())
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            address.set_ip(Ipv6Addr::LOCALHOST.into())
+        }
         SocketAddr::V4(_) | SocketAddr::V6(_) => {}
     }
     format!("{scheme}://{address}")

@@ -119,13 +119,8 @@ impl Lifecycle {
         self.stop.cancel();
     }
 
-    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. A signal that comes before this call ends the
-    /// process at once; a program that announces its readiness earlier uses [`Signals::listen`] and [`Lifecycle::run_with`].
-    pub async fn run(self, grace: Duration) -> Result<(), Error> {
-        let mut signals = Signals::listen().map_err(|source| Error::Failed {
-            task: "signal handling",
-            reason: source.to_string(),
-        })?;
+    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. Signals count from [`Signals::listen`] on.
+    pub async fn run(self, mut signals: Signals, grace: Duration) -> Result<(), Error> {
         self.run_with(grace, async move || signals.next().await)
             .await
     }

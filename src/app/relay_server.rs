@@ -37,8 +37,19 @@ impl RelayServer {
     pub(super) fn bind(config: Arc<Config>, log_filter: LogFilter) -> Result<Self, http::Error> {
         let metrics = Metrics::new();
         let limits = http::Limits::from_config(&config);
-        let server = Server::bind(config.listen, config.tls.as_ref(), limits, metrics.api.clone())?;
-        let bound = Self { config, server, metrics, log_filter, clock: SystemClock::shared() };
+        let server = Server::bind(
+            config.listen,
+            config.tls.as_ref(),
+            limits,
+            metrics.api.clone(),
+        )?;
+        let bound = Self {
+            config,
+            server,
+            metrics,
+            log_filter,
+            clock: SystemClock::shared(),
+        };
         info!(listen.address = %bound.server.local_addr(), url = bound.url(), "listening");
         Ok(bound)
     }
@@ -49,20 +60,40 @@ impl RelayServer {
 
     /// Where clients on this machine reach the relay.
     pub(super) fn url(&self) -> String {
-        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         origin(scheme, self.server.local_addr())
     }
 
     /// Starts every part. `beside` makes further routes of the same listener; it is given the REST API to call in-process.
     pub(super) fn start(self, lifecycle: &Lifecycle, beside: impl FnOnce(Router) -> Router) {
-        let Self { config, server, metrics, log_filter, clock } = self;
+        let Self {
+            config,
+            server,
+            metrics,
+            log_filter,
+            clock,
+        } = self;
         let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
-        let push = Push::new(relay.clone(), push::Settings::from_config(&config), metrics.push.clone());
+        let push = Push::new(
+            relay.clone(),
+            push::Settings::from_config(&config),
+            metrics.push.clone(),
+        );
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
 
-        let state =
-            api::State::new(relay.clone(), config.clone(), metrics, log_filter, status, clock);
+        let state = api::State::new(
+            relay.clone(),
+            config.clone(),
+            metrics,
+            log_filter,
+            status,
+            clock,
+        );
         let api = api::router(state.clone(), Router::new());
         let router = api::router(state, push::router(push.clone()).merge(beside(api)));
         let stop = lifecycle.stop.clone();

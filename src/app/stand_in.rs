@@ -56,9 +56,15 @@ impl StandIn {
     pub(super) async fn start(options: &DevhubOptions) -> anyhow::Result<Self> {
         let temporary = match options.tls_dir {
             Some(_) => None,
-            None => Some(TempDir::with_prefix("hubrelay-").context("cannot make a directory for certificates")?),
+            None => Some(
+                TempDir::with_prefix("hubrelay-")
+                    .context("cannot make a directory for certificates")?,
+            ),
         };
-        let tls_dir = options.tls_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
+        let tls_dir = options
+            .tls_dir
+            .clone()
+            .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
         let devhub = Devhub::start(devhub::Options {
             amqp: options.amqp,
             amqp_tls: Some(options.amqps),
@@ -74,13 +80,20 @@ impl StandIn {
             rate: options.rate,
             seed: rand::random(),
         };
-        let simulation = Simulation::start(&simulated, devhub.event_hub().clone(), Arc::new(SystemClock));
+        let simulation = Simulation::start(
+            &simulated,
+            devhub.event_hub().clone(),
+            Arc::new(SystemClock),
+        );
         Ok(Self {
             event_hub_connection_string: devhub.event_hub_connection_string(),
             event_hub_tls_connection_string: devhub
                 .tls_connection_string()
                 .context("the stand-in has no TLS listener")?,
-            ca_certificate: devhub.ca_path().context("the stand-in has no certificates")?.to_owned(),
+            ca_certificate: devhub
+                .ca_path()
+                .context("the stand-in has no certificates")?
+                .to_owned(),
             device_ids: device_ids(simulated.device_count).collect(),
             devhub,
             simulation,
@@ -109,7 +122,10 @@ impl StandIn {
             devices: self
                 .device_ids
                 .iter()
-                .map(|device_id| Device { device_id, connection_string: "" })
+                .map(|device_id| Device {
+                    device_id,
+                    connection_string: "",
+                })
                 .collect(),
         }
     }

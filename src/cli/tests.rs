@@ -28,9 +28,9 @@ fn devhub_options(arguments: &[&str]) -> DevhubOptions {
 
 fn serve_sources(arguments: &[&str], environment: &[(&str, &str)]) -> Sources {
     match parse(&[&["serve"], arguments].concat()) {
-        Command::Serve(args) => {
-            args.sources_over(Sources::new().with_environment(environment.iter().copied()))
-        }
+        Command::Serve(args) => args
+            .config
+            .sources_over(Sources::new().with_environment(environment.iter().copied())),
         command => panic!("parsed {command:?}"),
     }
 }
@@ -88,7 +88,7 @@ fn devhub_takes_every_documented_flag() {
         "--devices",
         "0",
         "--rate",
-        "0.5",
+        "50",
         "--tls-dir",
         "certs",
         "--json",
@@ -103,7 +103,7 @@ fn devhub_takes_every_documented_flag() {
             mqtts: "[::1]:2".parse().unwrap(),
             partitions: 32,
             devices: 0,
-            rate: Some(0.5),
+            rate: NonZeroU32::new(50),
             tls_dir: Some("certs".into()),
             json: true,
         }
