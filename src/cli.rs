@@ -8,6 +8,7 @@ mod option_flags;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ use crate::telemetry::{LogFilter, logging};
 
 use option_flags::OptionFlags;
 
+const EXIT_OK: u8 = 0;
 const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
@@ -43,7 +45,7 @@ enum Command {
     ///
     /// Needs an Event Hub connection string. Options come, in rising priority, from defaults, the file of --config, the
     /// environment, and flags.
-    Serve(ConfigArgs),
+    Serve(ServeArgs),
     /// Run the local stand-in for Event Hubs and IoT Hub alone
     ///
     /// Microsoft's SDKs connect to it with the connection strings that it prints.
@@ -66,11 +68,22 @@ struct ConfigArgs {
     flags: OptionFlags,
 }
 
+/// What `serve` takes.
+#[derive(Args, Debug)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Print one line of JSON on standard output when ready
+    #[arg(long)]
+    json: bool,
+}
+
 /// What `demo` takes.
 #[derive(Args, Debug)]
 struct DemoArgs {
     /// Address of the relay and its page; port 0 takes a free one
-    #[arg(long, env = "HUBRELAY_LISTEN", hide_env_values = true, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
+    #[arg(long, env = "HUBRELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = local_address)]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -112,7 +125,7 @@ struct DevhubArgs {
 
     /// Messages per second of all simulated devices together [default: each device at its own pace]
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
-    rate: Option<f64>,
+    rate: Option<NonZeroU32>,
 
     /// Directory for the generated certificate authority and certificates, kept for the next start [default: a temporary one]
     #[arg(long, value_name = "DIR")]
@@ -123,11 +136,11 @@ struct DevhubArgs {
     json: bool,
 
     /// How much is logged: error, warn, info, verbose or debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level)]
+    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
 
     /// The form of a log line: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
+    #[arg(long, env = "HUBRELAY_LOG_FORMAT", value_name = "FORMAT", default_value = "text", value_parser = log_format)]
     log_format: LogFormat,
 }
 
@@ -139,7 +152,7 @@ const PARTITIONS_MAX: i64 = 1024;
 const DEMO_DEVICES: u32 = 12;
 const DEVHUB_DEVICES: u32 = 8;
 const DEVICES_MAX: i64 = 1_000_000;
-const RATE_MAX: f64 = 1_000_000.0;
+const RATE_MAX: u32 = 1_000_000;
 
 /// What the demo is to run.
 #[derive(Clone, Debug)]
@@ -186,7 +199,7 @@ pub struct DevhubOptions {
     /// Number of simulated devices.
     pub devices: u32,
     /// Messages per second of all simulated devices together; `None` leaves each its own pace.
-    pub rate: Option<f64>,
+    pub rate: Option<NonZeroU32>,
     /// Where the certificate authority and certificates are kept; `None` is a temporary directory.
     pub tls_dir: Option<PathBuf>,
     /// Whether to print one line of JSON on standard output when ready.
@@ -220,14 +233,21 @@ fn demo(args: DemoArgs) -> u8 {
     run_logging(log, |log_filter| app::demo(options, log_filter))
 }
 
-fn serve(args: &ConfigArgs) -> u8 {
-    let config = match Config::load(&args.sources()) {
+fn serve(args: &ServeArgs) -> u8 {
+    let effective = match Effective::collect(&args.config.sources()) {
+        Ok(effective) => effective,
+        Err(errors) => return refuse(&errors),
+    };
+    let config = match effective.config() {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
     run_logging(config.log, |log_filter| {
+        for error in effective.malformed_connection_strings() {
+            error!(error.message = %error, "started with a malformed connection string; GET /status says so");
+        }
         report(&config);
-        app::serve(config, log_filter)
+        app::serve(config, args.json, log_filter)
     })
 }
 
@@ -246,27 +266,17 @@ fn check_config(sources: &Sources, results: &mut dyn Write, complaints: &mut dyn
     if write!(results, "{}", effective.to_toml()).is_err() {
         return EXIT_FAILURE;
     }
-    let config = match effective.config() {
-        Ok(config) => config,
-        Err(errors) => return complain(complaints, &errors, EXIT_USAGE),
-    };
-    let mut code = 0;
-    for (option, error) in config.malformed_connection_strings() {
-        let message = format!("`{option}` is not a valid connection string: {error}");
-        code = complain(complaints, &message, EXIT_FAILURE);
+    if let Err(errors) = effective.config() {
+        return complain(complaints, &errors, EXIT_USAGE);
     }
-    code
+    let malformed = effective.malformed_connection_strings();
+    malformed.iter().fold(EXIT_OK, |_, error| {
+        complain(complaints, error, EXIT_FAILURE)
+    })
 }
 
 /// Says in the log what an operator should know about a configuration that is valid.
 fn report(config: &Config) {
-    for (option, error) in config.malformed_connection_strings() {
-        error!(
-            config.option = option,
-            error.message = %error,
-            "a connection string is malformed; GET /status reports it"
-        );
-    }
     let keys = [
         (
             options::PRIMARY_ADMIN_SECRET,
@@ -315,7 +325,7 @@ where
     // What still runs was given its time; it must not hold up the end.
     runtime.shutdown_background();
     match result {
-        Ok(()) => 0,
+        Ok(()) => EXIT_OK,
         Err(error) => {
             error!(
                 error.message = format!("{error:#}"),
@@ -382,11 +392,11 @@ fn local_address(text: &str) -> Result<SocketAddr, AddressError> {
     parse_address(text, LOOPBACK)
 }
 
-fn message_rate(text: &str) -> Result<f64, String> {
+fn message_rate(text: &str) -> Result<NonZeroU32, String> {
     text.parse()
         .ok()
-        .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
-        .ok_or_else(|| format!("expected a number above 0 and up to {RATE_MAX}"))
+        .filter(|rate: &NonZeroU32| rate.get() <= RATE_MAX)
+        .ok_or_else(|| format!("expected a whole number from 1 to {RATE_MAX}"))
 }
 
 fn log_level(text: &str) -> Result<LogLevel, String> {

@@ -26,8 +26,8 @@ pub use connection_string::{
 };
 pub use effective::{Effective, EffectiveOption};
 pub use error::{Error, Errors, Origin};
-pub(crate) use reference::described_default;
 pub use reference::reference_markdown;
+pub(crate) use reference::{described_default, sentence};
 pub use secret::{AdminKeys, Secret};
 pub use sources::Sources;
 
@@ -269,22 +269,9 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong, not only the first thing. A missing Event Hub connection string is an error; a malformed one is
-    /// not (see [`Config::malformed_connection_strings`]).
+    /// not (see [`Effective::malformed_connection_strings`]).
     pub fn load(sources: &Sources) -> Result<Self, Errors> {
         Effective::collect(sources)?.config()
-    }
-
-    /// The connection strings that are configured but malformed, which `check-config` refuses and `serve` reports in
-    /// `GET /status`.
-    pub fn malformed_connection_strings(&self) -> Vec<(&'static str, &ConnectionStringError)> {
-        let mut malformed = Vec::new();
-        if let Err(error) = &self.event_hub.connection_string {
-            malformed.push((options::EVENT_HUB_CONNECTION_STRING, error));
-        }
-        if let IotHubApi::Malformed(error) = &self.iot_hub {
-            malformed.push((options::IOT_HUB_CONNECTION_STRING, error));
-        }
-        malformed
     }
 }
 

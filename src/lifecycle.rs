@@ -119,12 +119,8 @@ impl Lifecycle {
         self.stop.cancel();
     }
 
-    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`.
-    pub async fn run(self, grace: Duration) -> Result<(), Error> {
-        let mut signals = Signals::listen().map_err(|source| Error::Failed {
-            task: "signal handling",
-            reason: source.to_string(),
-        })?;
+    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. Signals count from [`Signals::listen`] on.
+    pub async fn run(self, mut signals: Signals, grace: Duration) -> Result<(), Error> {
         self.run_with(grace, async move || signals.next().await)
             .await
     }
@@ -161,16 +157,18 @@ impl Lifecycle {
     }
 }
 
-/// The signals of the operating system.
+/// The signals of the operating system. From [`Signals::listen`] on they wait here instead of ending the process.
 #[cfg(unix)]
-struct Signals {
+#[derive(Debug)]
+pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Listens from now on. Needs a runtime. Call it before telling anybody that the program is ready.
+    pub fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -178,7 +176,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Signal {
+    /// Waits for the next one. Dropping the wait loses none.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
@@ -188,15 +187,18 @@ impl Signals {
 
 /// Ctrl-C, where there are no signals.
 #[cfg(not(unix))]
-struct Signals;
+#[derive(Debug)]
+pub struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Nothing to prepare.
+    pub fn listen() -> std::io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Signal {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Signal::Interrupt,
             Err(_) => std::future::pending().await,
@@ -221,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    const AMPLE: Duration = Duration::from_secs(60);
+    const AMPLE: Duration = Duration::from_mins(1);
 
     /// A way to send signals, and the function that receives them.
     fn signals() -> (mpsc::Sender<Signal>, impl AsyncFnMut() -> Signal) {
@@ -248,6 +250,21 @@ mod tests {
         has_finished.try_recv().unwrap();
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_signals_of_the_system_arrive_also_when_they_come_before_the_wait() {
+        let mut signals = Signals::listen().unwrap();
+        let process = std::process::id().to_string();
+        for (name, expected) in [("TERM", Signal::Terminate), ("INT", Signal::Interrupt)] {
+            let status = std::process::Command::new("kill")
+                .args(["-s", name, &process])
+                .status()
+                .unwrap();
+            assert!(status.success());
+            assert_eq!(signals.next().await, expected);
+        }
+    }
+
     #[tokio::test]
     async fn a_task_that_ends_well_stops_nothing() {
         let lifecycle = Lifecycle::new();
@@ -269,10 +286,8 @@ mod tests {
     #[tokio::test]
     async fn a_panicking_task_stops_the_program_with_its_failure() {
         let lifecycle = Lifecycle::new();
-        lifecycle.spawn("shard", async {
-            assert!(1 > 2, "an invariant broke");
-            Ok::<_, Infallible>(())
-        });
+        let crash = || -> Result<(), Infallible> { panic!("an invariant broke") };
+        lifecycle.spawn("shard", async move { crash() });
         let (_sender, next) = signals();
         let failure = lifecycle.run_with(AMPLE, next).await.unwrap_err();
         assert_eq!(failure.to_string(), "shard crashed: an invariant broke");

@@ -11,6 +11,7 @@ mod sessions;
 mod shards;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::connection::{Admission, Batch, Connection, FirstTransport, Next};
-pub use self::sessions::SessionCounts;
-use self::sessions::{SessionEntry, Sessions};
+use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
@@ -30,12 +30,14 @@ use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::limits::{OutboxLimits, SessionLimits};
-use crate::domain::outbox::Skipped;
 use crate::domain::raw_json::RawJson;
-use crate::domain::session::{Session, SubscribeRefusal};
-use crate::domain::shard::{ShardSettings, ShardStats};
+use crate::domain::session::{Session, SubscribeRefusal, TooManyGrants};
+use crate::domain::shard::ShardSettings;
 use crate::domain::subscription::{Selection, Subscription};
 use crate::domain::time::Timestamp;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::SessionRefusal;
 
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -108,17 +110,6 @@ pub struct SubscriptionRequest {
     pub subscription: Subscription,
 }
 
-/// What the relay holds and did, for metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// All shards together.
-    pub shards: ShardStats,
-    /// Sessions by state.
-    pub sessions: SessionCounts,
-    /// What clients did not get because they were too slow, since the start.
-    pub skipped: Skipped,
-}
-
 /// Sessions and shards, joined. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Relay {
@@ -136,12 +127,17 @@ struct Inner {
 }
 
 impl Relay {
-    /// Starts the shards on the current runtime. [`stop`](Self::stop) ends them.
-    pub fn start(settings: Settings, clock: SharedClock) -> Self {
+    /// Starts the shards on the current runtime; one that crashes stops the program. [`stop`](Self::stop) ends them.
+    pub fn start(
+        settings: Settings,
+        clock: SharedClock,
+        metrics: &Metrics,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let shards = Shards::start(settings.shards, settings.shard, &clock, &tasks, &stop);
-        let sessions = Sessions::new(&settings, clock.clone());
+        let shards = Shards::start(&settings, &clock, &metrics.relay, lifecycle, &stop);
+        let sessions = Sessions::new(&settings, clock.clone(), metrics);
         let relay = Self {
             inner: Arc::new(Inner {
                 settings,
@@ -153,10 +149,10 @@ impl Relay {
             }),
         };
         let expiring = relay.clone();
-        relay
-            .inner
-            .tasks
-            .spawn(async move { expiring.retire_expired_sessions().await });
+        lifecycle.spawn("session expiry", async move {
+            expiring.retire_expired_sessions().await;
+            Ok::<_, Infallible>(())
+        });
         relay
     }
 
@@ -183,7 +179,7 @@ impl Relay {
             return;
         };
         self.to_the_end(move |relay| async move {
-            relay.end_session(&entry, Disconnect::SessionDeleted).await
+            relay.end_session(&entry, Disconnect::SessionDeleted).await;
         })
         .await;
     }
@@ -212,7 +208,10 @@ impl Relay {
         let mut session = self.lock(&entry).await?;
         session
             .grant(&device, grant, &self.inner.settings.session_limits)
-            .map_err(|_| GrantError::TooMany)
+            .map_err(|TooManyGrants| {
+                self.inner.sessions.refuse(SessionRefusal::GrantsFull);
+                GrantError::TooMany
+            })
     }
 
     /// Takes a grant away, and every subscription that no other grant covers.
@@ -245,7 +244,15 @@ impl Relay {
         let entry = self.inner.sessions.get(id)?;
         self.to_the_end(move |relay| async move {
             let mut session = relay.lock(&entry).await?;
-            if session.subscribe(&device, subscription, &relay.inner.settings.session_limits)? {
+            let limits = &relay.inner.settings.session_limits;
+            let outcome = session.subscribe(&device, subscription, limits);
+            if outcome == Err(SubscribeRefusal::TooMany) {
+                relay
+                    .inner
+                    .sessions
+                    .refuse(SessionRefusal::SubscriptionsFull);
+            }
+            if outcome? {
                 relay
                     .tell_shards(&entry, &session, BTreeSet::from([device]))
                     .await;
@@ -289,6 +296,10 @@ impl Relay {
                     && session.is_granted(&request.device, &request.subscription.needed_grant())
             });
             if session.subscription_count() + new.count() > limits.subscriptions_max {
+                relay
+                    .inner
+                    .sessions
+                    .refuse(SessionRefusal::SubscriptionsFull);
                 return Err(SubscribeError::TooMany);
             }
             let mut changed = BTreeSet::new();
@@ -428,15 +439,6 @@ impl Relay {
             .flatten()
     }
 
-    /// What the relay holds and did.
-    pub fn stats(&self) -> Stats {
-        Stats {
-            shards: self.inner.shards.stats(),
-            sessions: self.inner.sessions.counts(),
-            skipped: self.inner.sessions.skipped(),
-        }
-    }
-
     /// Tells every connection that the relay shuts down, once what waits for it has been sent.
     pub fn shut_down(&self) {
         for entry in self.inner.sessions.all() {
@@ -467,14 +469,13 @@ impl Relay {
         change: C,
     ) -> Result<Vec<bool>, SubscribeError>
     where
-        C: Fn(Self, Arc<SessionEntry>, SessionGuard, Vec<(usize, SubscriptionRequest)>) -> F
+        C: Fn(Self, Arc<SessionEntry>, SessionTurn, Vec<(usize, SubscriptionRequest)>) -> F
             + Send
             + 'static,
         F: Future<Output = Result<Vec<(usize, bool)>, SubscribeError>> + Send,
     {
         let mut applied = vec![false; requests.len()];
-        let mut by_session: Vec<(Arc<SessionEntry>, Vec<(usize, SubscriptionRequest)>)> =
-            Vec::new();
+        let mut by_session: Vec<(Arc<SessionEntry>, Numbered)> = Vec::new();
         for (place, request) in requests.into_iter().enumerate() {
             match by_session
                 .iter_mut()
@@ -500,8 +501,8 @@ impl Relay {
     }
 
     /// Waits for a session's turn; a session that was retired meanwhile does not exist.
-    async fn lock(&self, entry: &Arc<SessionEntry>) -> Result<SessionGuard, NoSuchSession> {
-        let mut session = entry.session.clone().lock_owned().await;
+    async fn lock(&self, entry: &Arc<SessionEntry>) -> Result<SessionTurn, NoSuchSession> {
+        let mut session = self.inner.sessions.turn(entry).await;
         if session.is_retired() {
             return Err(NoSuchSession);
         }
@@ -551,14 +552,14 @@ impl Relay {
 
     /// Retires a session and lets its connection go, for the reason given.
     async fn end_session(&self, entry: &Arc<SessionEntry>, reason: Disconnect) {
-        let mut session = entry.session.clone().lock_owned().await;
+        let mut session = self.inner.sessions.turn(entry).await;
         self.retire(entry, &mut session, reason).await;
     }
 
     async fn retire(
         &self,
         entry: &Arc<SessionEntry>,
-        session: &mut SessionGuard,
+        session: &mut SessionTurn,
         reason: Disconnect,
     ) {
         if session.is_retired() {
@@ -581,7 +582,7 @@ impl Relay {
             }
             for entry in self.inner.sessions.all() {
                 // A session whose turn is taken is in use.
-                let Ok(mut session) = entry.session.clone().try_lock_owned() else {
+                let Some(mut session) = self.inner.sessions.try_turn(&entry) else {
                     continue;
                 };
                 if session.is_expired(self.now_ms()) {
@@ -596,8 +597,14 @@ impl Relay {
     }
 }
 
-/// A session whose turn has been waited for.
-type SessionGuard = tokio::sync::OwnedMutexGuard<Session>;
+/// Requests with their places in the list that they came in.
+type Numbered = Vec<(usize, SubscriptionRequest)>;
+
+/// How a gauge changes with the number it counts.
+fn change(before: usize, now: usize) -> i64 {
+    let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    number(now) - number(before)
+}
 
 impl From<SubscribeRefusal> for SubscribeError {
     fn from(refusal: SubscribeRefusal) -> Self {

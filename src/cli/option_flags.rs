@@ -3,8 +3,8 @@
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::Sources;
-use crate::config::described_default;
 use crate::config::options::{Kind, OPTIONS, OptionSpec};
+use crate::config::{described_default, sentence};
 
 /// The options that are given as flags. What their values mean is checked with those of the other sources.
 #[derive(Clone, Default)]
@@ -115,7 +115,7 @@ fn help(option: &OptionSpec) -> String {
     };
     format!(
         "{}{allowed} [env: {variable}] [default: {}]",
-        option.meaning,
+        sentence(option.meaning),
         described_default(option)
     )
     .replace('`', "")

@@ -215,9 +215,9 @@ pub enum ConnectionStringError {
         /// Its place, counted from one, empty parts included.
         position: usize,
     },
-    /// A name occurs twice.
+    /// A name that matters occurs twice.
     #[error("`{0}` is given twice")]
-    DuplicatePart(String),
+    DuplicatePart(&'static str),
     /// A required part is absent or empty.
     #[error("`{0}` is missing")]
     MissingPart(&'static str),
@@ -262,28 +262,44 @@ pub fn masked(text: &str) -> String {
         "SharedAccessKeyName",
         "UseDevelopmentEmulator",
     ];
-    let mask = |part: &str| match part.split_once('=') {
-        Some((name, _)) if SHOWN.iter().any(|s| name.trim().eq_ignore_ascii_case(s)) => {
-            part.trim().to_owned()
+    const HIDDEN: [&str; 2] = ["SharedAccessKey", "SharedAccessSignature"];
+
+    let mask = |part: &str| {
+        let part = part.trim();
+        let name = part.split_once('=').map_or("", |(name, _)| name.trim());
+        let named = |known: &&str| name.eq_ignore_ascii_case(known);
+        if part.is_empty() || SHOWN.iter().any(named) {
+            part.to_owned()
+        } else if HIDDEN.iter().any(named) {
+            format!("{name}={MASK}")
+        } else {
+            MASK.to_owned()
         }
-        Some((name, _)) if name.trim().eq_ignore_ascii_case("SharedAccessKey") => {
-            format!("SharedAccessKey={MASK}")
-        }
-        Some((name, _)) if name.trim().eq_ignore_ascii_case("SharedAccessSignature") => {
-            format!("SharedAccessSignature={MASK}")
-        }
-        Some(_) => MASK.to_owned(),
-        None if part.trim().is_empty() => String::new(),
-        None => MASK.to_owned(),
     };
     text.split(';').map(mask).collect::<Vec<_>>().join(";")
 }
 
-/// The pairs of a connection string by lower-case name; empty values count as absent.
-struct Parts<'a>(BTreeMap<String, &'a str>);
+/// Every name that says something here.
+const KNOWN: [&str; 9] = [
+    "DeviceId",
+    "Endpoint",
+    "EntityPath",
+    "HostName",
+    "ModuleId",
+    "SharedAccessKey",
+    "SharedAccessKeyName",
+    "SharedAccessSignature",
+    "UseDevelopmentEmulator",
+];
+
+/// The pairs of a connection string by their name in [`KNOWN`]; empty values count as absent.
+struct Parts<'a>(BTreeMap<&'static str, &'a str>);
 
 impl<'a> Parts<'a> {
     fn parse(text: &'a str) -> Result<Self, ConnectionStringError> {
+        if text.split(';').all(|pair| pair.trim().is_empty()) {
+            return Err(ConnectionStringError::Empty);
+        }
         let mut parts = BTreeMap::new();
         for (index, pair) in text.split(';').enumerate() {
             if pair.trim().is_empty() {
@@ -296,27 +312,23 @@ impl<'a> Parts<'a> {
                     position: index + 1,
                 })?;
             let name = name.trim();
-            if parts
-                .insert(name.to_ascii_lowercase(), value.trim())
-                .is_some()
-            {
-                return Err(ConnectionStringError::DuplicatePart(name.to_owned()));
+            // What is no known name may be a stray piece of a key, so it must not get into an error.
+            let Some(known) = KNOWN.iter().find(|known| name.eq_ignore_ascii_case(known)) else {
+                continue;
+            };
+            if parts.insert(*known, value.trim()).is_some() {
+                return Err(ConnectionStringError::DuplicatePart(known));
             }
-        }
-        if parts.is_empty() {
-            return Err(ConnectionStringError::Empty);
         }
         Ok(Self(parts))
     }
 
     fn has(&self, name: &str) -> bool {
-        self.0.contains_key(&name.to_ascii_lowercase())
+        self.0.contains_key(name)
     }
 
     fn take(&mut self, name: &str) -> Option<&'a str> {
-        self.0
-            .remove(&name.to_ascii_lowercase())
-            .filter(|value| !value.is_empty())
+        self.0.remove(name).filter(|value| !value.is_empty())
     }
 }
 
@@ -334,9 +346,9 @@ fn parse_endpoint(endpoint: &str) -> Result<(String, Option<u16>), ConnectionStr
 
 fn parse_host_and_port(
     authority: &str,
-    part: &'static str,
+    named: &'static str,
 ) -> Result<(String, Option<u16>), ConnectionStringError> {
-    let invalid = || ConnectionStringError::InvalidHost(part);
+    let invalid = || ConnectionStringError::InvalidHost(named);
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or_else(invalid)?;
@@ -388,7 +400,45 @@ impl fmt::Display for EventHubConnectionString {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in "(?s).{0,80}", name in "[A-Za-z]{0,20}") {
+            for text in [
+                text.clone(),
+                format!("Endpoint={text}"),
+                format!("Endpoint=sb://{text}"),
+                format!("HostName=h;{name}={text};{text}"),
+            ] {
+                let _ = text.parse::<EventHubConnectionString>();
+                let _ = text.parse::<IotHubConnectionString>();
+                masked(&text);
+            }
+        }
+
+        #[test]
+        fn neither_masked_text_nor_errors_show_a_key(key in "[A-Za-z0-9+/]{12,44}={0,2}", misspelt in "[A-Z][a-z]{3,12}") {
+            for text in [
+                format!("Endpoint=sb://h/;SharedAccessKeyName=n;SharedAccessKey={key}"),
+                format!("HostName=h;SharedAccessKeyName=n;sharedAccessKey = {key}"),
+                format!("Endpoint=sb://h/;{misspelt}={key}"),
+                format!("Endpoint=sb://h/;{key}"),
+                format!("Endpoint=sb://h/;{key};{key}"),
+                key.clone(),
+            ] {
+                prop_assert!(!masked(&text).contains(&key));
+                for error in [
+                    text.parse::<EventHubConnectionString>().err(),
+                    text.parse::<IotHubConnectionString>().err(),
+                ].into_iter().flatten() {
+                    prop_assert!(!error.to_string().contains(&key), "{error}");
+                }
+            }
+        }
+    }
 
     const BUILT_IN: &str = "Endpoint=sb://ihsuprodblres055dednamespace.servicebus.windows.net/;SharedAccessKeyName=service;SharedAccessKey=c2VjcmV0PT0=;EntityPath=iothub-ehub-plant-1-2a";
 
@@ -472,7 +522,7 @@ mod tests {
             ("=x", E::NotAPair { position: 1 }),
             (
                 "Endpoint=sb://h/;endpoint=sb://g/",
-                E::DuplicatePart("endpoint".into()),
+                E::DuplicatePart("Endpoint"),
             ),
             ("EntityPath=e", E::MissingPart("Endpoint")),
             (
@@ -598,7 +648,7 @@ mod tests {
         );
         assert_eq!(
             masked("sharedaccesskey=k;SharedAccessSignature=t;SharedAccesKey=typo;bare;"),
-            "SharedAccessKey=***;SharedAccessSignature=***;***;***;"
+            "sharedaccesskey=***;SharedAccessSignature=***;***;***;"
         );
     }
 

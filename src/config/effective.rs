@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 
-use super::Config;
 use super::address::{EVERY_INTERFACE, parse_address};
 use super::error::{Error, Errors, Origin};
-use super::options::{Draft, Kind, OPTIONS, OptionSpec, Preset, TLS_CERT, TLS_KEY, path};
+use super::options::{
+    Draft, EVENT_HUB_CONNECTION_STRING, IOT_HUB_CONNECTION_STRING, Kind, OPTIONS, OptionSpec,
+    Preset, TLS_CERT, TLS_KEY, path,
+};
 use super::secret::Secret;
 use super::sources::{Sources, bad_value, shown};
+use super::{Config, ConnectionStringError, IotHubApi};
 
 /// The value of every option, with where it came from.
 #[derive(Debug)]
@@ -71,6 +74,32 @@ impl Effective {
         } else {
             Err(Errors(missing))
         }
+    }
+
+    /// The connection strings that are given but cannot be read. `check-config` refuses them; `serve` starts all the same, and
+    /// reports them in `GET /status`.
+    pub fn malformed_connection_strings(&self) -> Vec<Error> {
+        let config = self.apply();
+        let event_hub = config.event_hub.connection_string.err();
+        let iot_hub = match config.iot_hub {
+            IotHubApi::Malformed(error) => Some(error),
+            IotHubApi::Disabled | IotHubApi::Enabled(_) => None,
+        };
+        [
+            (EVENT_HUB_CONNECTION_STRING, event_hub),
+            (IOT_HUB_CONNECTION_STRING, iot_hub),
+        ]
+        .into_iter()
+        .filter_map(|(name, error)| {
+            let option = self.get(name);
+            Some(Error::MalformedConnectionString {
+                option: name,
+                value: option.shown(),
+                origin: option.origin.clone(),
+                source: error.filter(|error| *error != ConnectionStringError::Empty)?,
+            })
+        })
+        .collect()
     }
 
     /// All options, in the order of listing.

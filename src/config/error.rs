@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::connection_string::ConnectionStringError;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -75,6 +77,18 @@ pub enum Error {
         origin: Origin,
         /// What the option takes.
         allowed: String,
+    },
+    /// A connection string cannot be read. This does not keep the relay from starting.
+    #[error("`{option}` is not a valid connection string (`{value}`, {origin}): {source}")]
+    MalformedConnectionString {
+        /// The option.
+        option: &'static str,
+        /// The value, without its secrets.
+        value: String,
+        /// Where it came from.
+        origin: Origin,
+        /// What is wrong with it.
+        source: ConnectionStringError,
     },
     /// One source gives one option two values.
     #[error("`{option}` is given twice with different values ({first}, {second}); keep one")]

@@ -10,7 +10,7 @@ use super::options::{
 pub fn reference_markdown() -> String {
     let mut text = format!(
         "# Configuration\n\n\
-         <!-- Written from `src/config/options.rs`; after a change there run `UPDATE_DOCS=1 cargo test`. -->\n\n\
+         <!-- Written from `src/config/options/table.rs`; after a change there run `UPDATE_DOCS=1 cargo test -p hubrelay committed`. -->\n\n\
          `hubrelay serve` reads, in rising priority: defaults, a TOML file (`--config FILE` or `{CONFIG_FILE_VARIABLE}`), the environment, flags.\n\
          `hubrelay check-config` takes the same sources, checks them, and prints the result with secrets masked.\n\n\
          - TOML keys are the option names below; the camelCase names of ux4iot work too. Unknown keys are errors.\n\
@@ -56,7 +56,7 @@ pub(crate) fn described_default(option: &OptionSpec) -> String {
 }
 
 /// A text with its first letter in upper case.
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {
         Some(first) => first.to_uppercase().chain(letters).collect(),

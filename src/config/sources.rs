@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,15 +14,14 @@ use super::options::{CONFIG_FILE_VARIABLE, ENVIRONMENT_PREFIX, Kind, OPTIONS, Op
 use super::secret::MASK;
 
 /// The sources of a configuration beside its defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
     flags: Vec<(&'static OptionSpec, String)>,
 }
 
-/// One value of one option.
-#[derive(Debug)]
+/// One value of one option; it may be a secret.
 pub(super) struct Given {
     pub(super) option: &'static OptionSpec,
     pub(super) text: String,
@@ -165,6 +165,18 @@ impl Sources {
     }
 }
 
+/// Values may be secrets, so only names show.
+impl fmt::Debug for Sources {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags: Vec<_> = self.flags.iter().map(|(option, _)| option.name).collect();
+        formatter
+            .debug_struct("Sources")
+            .field("file", &self.file)
+            .field("flags", &flags)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Kind {
     /// Whether an empty text says something other than "not given".
     fn takes_empty_text(&self) -> bool {
@@ -183,7 +195,7 @@ impl Kind {
 pub(super) fn bad_value(option: &OptionSpec, text: &str, origin: Origin) -> Error {
     Error::BadValue {
         option: option.name,
-        value: format!("`{}`", shown(option, text)),
+        value: format!("`{}`", shown(option, text).escape_debug()),
         origin,
         allowed: option.kind.allowed(),
     }
@@ -318,8 +330,6 @@ fn nearest_option(key: &str) -> &'static OptionSpec {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
+    let before = text.get(..offset).unwrap_or(text);
+    1 + before.matches('\n').count()
 }

@@ -182,7 +182,7 @@ impl<R: Clone> Shard<R> {
             match timer {
                 Timer::ConnectionState => device.expire_connection_state(&mut context),
                 Timer::ThrottlingWindow(session) => {
-                    device.end_throttling_window(session, &mut context)
+                    device.end_throttling_window(session, &mut context);
                 }
             }
         }

@@ -65,6 +65,7 @@ impl Telemetry {
     }
 
     /// The members at the given places.
+    #[must_use]
     pub fn select(&self, places: impl IntoIterator<Item = usize>) -> Self {
         let members = places
             .into_iter()

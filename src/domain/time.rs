@@ -55,10 +55,11 @@ impl Timestamp {
             number
         };
         // Year 0001 to 9999, far inside the exact range of a 64-bit integer.
-        #[expect(clippy::cast_possible_truncation, reason = "bounded on the line above")]
-        (-6.21e13..=2.534e14)
-            .contains(&unix_ms)
-            .then(|| Self::UnixMs(unix_ms as i64))
+        if !(-6.21e13..=2.534e14).contains(&unix_ms) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "bounded just above")]
+        Some(Self::UnixMs(unix_ms as i64))
     }
 }
 

@@ -150,12 +150,12 @@ impl Connection {
         relay
             .to_the_end(move |relay| async move {
                 entry.outbox.detach(number);
-                let mut session = entry.session.clone().lock_owned().await;
+                let mut session = relay.inner.sessions.turn(&entry).await;
                 match session.disconnect(number, relay.now_ms()) {
                     Disconnected::MustRetire => {
                         relay
                             .retire(&entry, &mut session, Disconnect::Retired)
-                            .await
+                            .await;
                     }
                     Disconnected::Kept => relay.inner.sessions.count_unbound(),
                     Disconnected::Stale => {}

@@ -4,7 +4,6 @@
 //! for a push or a take only, never while writing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,6 +18,7 @@ use crate::domain::outbox::{Outbox, Overflow, Skipped};
 use crate::domain::session::ConnectionNumber;
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::update::Update;
+use crate::telemetry::metrics::RelayMetrics;
 
 /// How long a connection that was cut may take to be gone.
 const CUT_WAIT: Duration = Duration::from_secs(5);
@@ -31,14 +31,7 @@ pub(super) struct SharedOutbox {
     ready: Notify,
     /// A write has ended, or its connection is gone.
     written: Notify,
-    totals: Arc<SkippedTotals>,
-}
-
-/// What all clients of the relay did not get because they were too slow.
-#[derive(Debug, Default)]
-pub(super) struct SkippedTotals {
-    conflated: AtomicU64,
-    dropped: AtomicU64,
+    metrics: Arc<RelayMetrics>,
 }
 
 #[derive(Debug)]
@@ -58,25 +51,8 @@ struct Reader {
     disconnect: Option<Disconnect>,
 }
 
-impl SkippedTotals {
-    fn add(&self, skipped: Skipped) {
-        if skipped != Skipped::default() {
-            self.conflated
-                .fetch_add(skipped.conflated, Ordering::Relaxed);
-            self.dropped.fetch_add(skipped.dropped, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn get(&self) -> Skipped {
-        Skipped {
-            conflated: self.conflated.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
-        }
-    }
-}
-
 impl SharedOutbox {
-    pub(super) fn new(limits: OutboxLimits, totals: Arc<SkippedTotals>) -> Self {
+    pub(super) fn new(limits: OutboxLimits, metrics: Arc<RelayMetrics>) -> Self {
         let state = State {
             outbox: Outbox::new(limits),
             reader: None,
@@ -85,7 +61,7 @@ impl SharedOutbox {
             state: Mutex::new(state),
             ready: Notify::new(),
             written: Notify::new(),
-            totals,
+            metrics,
         }
     }
 
@@ -144,7 +120,7 @@ impl SharedOutbox {
         {
             state.reader = None;
             state.outbox.clear();
-            self.totals.add(state.outbox.take_skipped());
+            self.count_skipped(&mut state.outbox);
         }
         drop(state);
         self.written.notify_waiters();
@@ -193,6 +169,7 @@ impl SharedOutbox {
             return;
         };
         tracing::info!("cutting a connection that holds up a revocation by not reading");
+        self.metrics.cut_connections.inc();
         cut.cancel();
         if tokio::time::timeout(CUT_WAIT, self.write_ended())
             .await
@@ -244,7 +221,7 @@ impl SharedOutbox {
         };
         let mut updates = Vec::new();
         outbox.take(bytes_max, &mut updates);
-        self.totals.add(outbox.take_skipped());
+        self.count_skipped(outbox);
         if !updates.is_empty() {
             reader.writing = true;
             return Some(Next::Updates(Batch::new(updates, self.clone(), connection)));
@@ -265,5 +242,13 @@ impl SharedOutbox {
         }
         drop(state);
         self.written.notify_waiters();
+    }
+
+    fn count_skipped(&self, outbox: &mut Outbox) {
+        let skipped = outbox.take_skipped();
+        if skipped != Skipped::default() {
+            self.metrics.conflated.inc_by(skipped.conflated);
+            self.metrics.dropped.inc_by(skipped.dropped);
+        }
     }
 }

@@ -4,23 +4,25 @@
 //! the source. Commands wait in another one and go first, so a flood of messages does not delay a revocation. What the
 //! messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one write.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::outbox::SharedOutbox;
+use super::{Settings, change};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::id::{DeviceId, SessionId};
-use crate::domain::shard::{ShardSettings, ShardStats};
+use crate::domain::shard::ShardStats;
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::time::Now;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::metrics::RelayMetrics;
 
 /// A shard whose recipients are the outboxes of sessions.
 pub(super) type Shard = crate::domain::shard::Shard<Arc<SharedOutbox>>;
@@ -48,8 +50,10 @@ pub(super) struct Shards {
 struct ShardHandle {
     messages: mpsc::Sender<Vec<DeviceMessage>>,
     commands: mpsc::Sender<Command>,
-    stats: Arc<Mutex<ShardStats>>,
 }
+
+/// A read of a shard; it answers by itself.
+type Question = Box<dyn FnOnce(&mut Shard, Now) + Send>;
 
 enum Command {
     SetSubscriptions {
@@ -58,7 +62,7 @@ enum Command {
         changes: Vec<SubscriptionChange>,
         done: oneshot::Sender<()>,
     },
-    Ask(Box<dyn FnOnce(&mut Shard, Now) + Send>),
+    Ask(Question),
 }
 
 impl fmt::Debug for Command {
@@ -72,33 +76,33 @@ impl fmt::Debug for Command {
 
 impl Shards {
     pub(super) fn start(
-        count: usize,
-        settings: ShardSettings,
+        settings: &Settings,
         clock: &SharedClock,
-        tasks: &TaskTracker,
+        metrics: &Arc<RelayMetrics>,
+        lifecycle: &Lifecycle,
         stop: &CancellationToken,
     ) -> Self {
         let started_at = clock.monotonic();
-        let shards = (0..count.max(1))
+        let shards = (0..settings.shards.max(1))
             .map(|_| {
                 let (messages, messages_in) = mpsc::channel(BATCHES_MAX);
                 let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
-                let stats = Arc::new(Mutex::new(ShardStats::default()));
                 let task = ShardTask {
-                    shard: Shard::new(settings),
+                    shard: Shard::new(settings.shard),
                     messages: messages_in,
                     commands: commands_in,
-                    stats: stats.clone(),
+                    counted: ShardStats::default(),
+                    metrics: metrics.clone(),
                     clock: clock.clone(),
                     started_at,
                     to_wake: Vec::new(),
                 };
-                tasks.spawn(task.run(stop.clone()));
-                ShardHandle {
-                    messages,
-                    commands,
-                    stats,
-                }
+                let stop = stop.clone();
+                lifecycle.spawn("shard", async move {
+                    task.run(stop).await;
+                    Ok::<_, Infallible>(())
+                });
+                ShardHandle { messages, commands }
             })
             .collect();
         Self { shards }
@@ -172,21 +176,6 @@ impl Shards {
         answer.await.ok()
     }
 
-    /// What all shards did and hold.
-    pub(super) fn stats(&self) -> ShardStats {
-        self.shards.iter().map(|shard| *shard.stats.lock()).fold(
-            ShardStats::default(),
-            |sum, stats| ShardStats {
-                deliveries: sum.deliveries + stats.deliveries,
-                throttled: sum.throttled + stats.throttled,
-                messages_dropped: sum.messages_dropped + stats.messages_dropped,
-                values_dropped: sum.values_dropped + stats.values_dropped,
-                devices: sum.devices + stats.devices,
-                last_values: sum.last_values + stats.last_values,
-            },
-        )
-    }
-
     fn place(&self, device: &DeviceId) -> usize {
         if self.shards.len() == 1 {
             return 0;
@@ -208,7 +197,9 @@ struct ShardTask {
     shard: Shard,
     messages: mpsc::Receiver<Vec<DeviceMessage>>,
     commands: mpsc::Receiver<Command>,
-    stats: Arc<Mutex<ShardStats>>,
+    /// What the metrics know of already.
+    counted: ShardStats,
+    metrics: Arc<RelayMetrics>,
     clock: SharedClock,
     started_at: Instant,
     to_wake: Vec<Arc<SharedOutbox>>,
@@ -228,7 +219,7 @@ impl ShardTask {
                 () = sleep(expiry_in_ms), if expiry_in_ms.is_some() => self.expire(),
                 Some(messages) = self.messages.recv() => self.apply(messages),
             }
-            *self.stats.lock() = self.shard.stats();
+            self.count();
         }
     }
 
@@ -284,6 +275,30 @@ impl ShardTask {
         for outbox in self.to_wake.drain(..) {
             outbox.wake();
         }
+    }
+
+    fn count(&mut self) {
+        let stats = self.shard.stats();
+        let before = std::mem::replace(&mut self.counted, stats);
+        self.metrics
+            .delivered
+            .inc_by(stats.deliveries - before.deliveries);
+        self.metrics
+            .throttled
+            .inc_by(stats.throttled - before.throttled);
+        self.metrics
+            .dropped_messages
+            .inc_by(stats.messages_dropped - before.messages_dropped);
+        self.metrics
+            .dropped_values
+            .inc_by(stats.values_dropped - before.values_dropped);
+        // Other shards add their part to the same gauges.
+        self.metrics
+            .devices
+            .inc_by(change(before.devices, stats.devices));
+        self.metrics
+            .last_values
+            .inc_by(change(before.last_values, stats.last_values));
     }
 
     fn now(&self) -> Now {

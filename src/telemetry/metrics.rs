@@ -59,15 +59,15 @@ metrics! {
 metrics! {
     /// What becomes of device messages.
     RelayMetrics {
-        delivered: CounterBy<UpdateKind> = "hubrelay_relay_delivered_updates_total", "updates put into an outbox, counted for each session";
-        conflated: CounterBy<UpdateKind> = "hubrelay_relay_conflated_updates_total", "updates replaced by newer ones because a client was slow";
-        dropped: CounterBy<UpdateKind> = "hubrelay_relay_dropped_updates_total", "updates lost because a client was slow";
+        delivered: Counter = "hubrelay_relay_delivered_updates_total", "updates put into an outbox, counted for each session";
+        conflated: Counter = "hubrelay_relay_conflated_values_total", "values replaced by newer ones because a client was slow";
+        dropped: Counter = "hubrelay_relay_dropped_updates_total", "D2C messages lost because a client was slow";
         throttled: Counter = "hubrelay_relay_throttled_updates_total", "telemetry updates merged into a later one by the throttling interval";
-        purged_frames: Counter = "hubrelay_relay_purged_frames_total", "queued frames removed because a grant or subscription ended";
         devices: Gauge = "hubrelay_relay_known_devices", "devices whose state is kept";
         last_values: Gauge = "hubrelay_relay_last_values", "last values kept";
-        dropped_keys: Counter = "hubrelay_relay_dropped_keys_total", "telemetry keys not kept because their device has too many";
-        dropped_devices: Counter = "hubrelay_relay_dropped_devices_total", "messages of devices not kept because there are too many";
+        dropped_values: Counter = "hubrelay_relay_dropped_values_total", "values not kept because their device has too many telemetry keys";
+        dropped_messages: Counter = "hubrelay_relay_dropped_messages_total", "messages dropped because there are too many devices, or because their twin is none";
+        cut_connections: Counter = "hubrelay_relay_cut_connections_total", "connections cut because their stuck write held up a revocation";
     }
 }
 
@@ -105,6 +105,7 @@ metrics! {
         rejected: CounterBy<RequestRejection> = "hubrelay_api_rejected_requests_total", "requests rejected before their handler ran";
         open_sockets: Gauge = "hubrelay_http_open_sockets", "sockets that the HTTP listener holds";
         refused_sockets: Counter = "hubrelay_http_refused_sockets_total", "sockets closed at once because there were too many";
+        accept_failures: Counter = "hubrelay_http_accept_failures_total", "times that the operating system failed to accept a socket";
         tls_failures: Counter = "hubrelay_http_tls_failures_total", "TLS handshakes that failed";
     }
 }
@@ -238,7 +239,7 @@ impl Metrics {
         .flatten()
     }
 
-    /// The metrics of this moment in the OpenMetrics text format ([`OPENMETRICS_CONTENT_TYPE`]).
+    /// The metrics of this moment in the `OpenMetrics` text format ([`OPENMETRICS_CONTENT_TYPE`]).
     pub fn render(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");

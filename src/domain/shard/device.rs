@@ -29,9 +29,9 @@ pub(super) struct Device<R> {
     pub(super) twin: Option<Twin>,
     views: Views<R>,
     windows: HashMap<SessionId, Window>,
-    connection_state_recipients: Vec<(SessionId, R)>,
-    device_twin_recipients: Vec<(SessionId, R)>,
-    d2c_messages_recipients: Vec<(SessionId, R)>,
+    state_recipients: Vec<(SessionId, R)>,
+    twin_recipients: Vec<(SessionId, R)>,
+    message_recipients: Vec<(SessionId, R)>,
 }
 
 impl<R: Clone> Device<R> {
@@ -44,19 +44,19 @@ impl<R: Clone> Device<R> {
             twin: None,
             views: Views::default(),
             windows: HashMap::new(),
-            connection_state_recipients: Vec::new(),
-            device_twin_recipients: Vec::new(),
-            d2c_messages_recipients: Vec::new(),
+            state_recipients: Vec::new(),
+            twin_recipients: Vec::new(),
+            message_recipients: Vec::new(),
         }
     }
 
     pub(super) fn apply<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
-        content: Content,
+        said: Content,
         timestamp: Timestamp,
         context: &mut Context<'_, F>,
     ) {
-        match content {
+        match said {
             Content::Telemetry(TelemetryMessage {
                 telemetry,
                 connection_state,
@@ -68,14 +68,13 @@ impl<R: Clone> Device<R> {
                 if let Some(connected) = connection_state {
                     self.apply_connection_state(connected, timestamp.clone(), context);
                 }
-                if let Some(message) = message.filter(|_| !self.d2c_messages_recipients.is_empty())
-                {
+                if let Some(message) = message.filter(|_| !self.message_recipients.is_empty()) {
                     let update = self.update(timestamp, UpdateBody::Message(message));
-                    deliver_to_all(&self.d2c_messages_recipients, &update, context);
+                    deliver_to_all(&self.message_recipients, &update, context);
                 }
             }
             Content::ConnectionState(connected) => {
-                self.apply_connection_state(connected, timestamp, context)
+                self.apply_connection_state(connected, timestamp, context);
             }
             Content::Twin(event) => self.apply_twin(&event, timestamp, context),
         }
@@ -95,12 +94,9 @@ impl<R: Clone> Device<R> {
             window.retain(&wanted.telemetry);
         }
         for (recipients, wanted) in [
-            (
-                &mut self.connection_state_recipients,
-                wanted.connection_state,
-            ),
-            (&mut self.device_twin_recipients, wanted.device_twin),
-            (&mut self.d2c_messages_recipients, wanted.d2c_messages),
+            (&mut self.state_recipients, wanted.connection_state),
+            (&mut self.twin_recipients, wanted.device_twin),
+            (&mut self.message_recipients, wanted.d2c_messages),
         ] {
             let place = recipients.iter().position(|(member, _)| *member == session);
             match (place, wanted) {
@@ -117,9 +113,9 @@ impl<R: Clone> Device<R> {
         self.views.remove(session, &mut self.keys);
         self.windows.remove(&session);
         for recipients in [
-            &mut self.connection_state_recipients,
-            &mut self.device_twin_recipients,
-            &mut self.d2c_messages_recipients,
+            &mut self.state_recipients,
+            &mut self.twin_recipients,
+            &mut self.message_recipients,
         ] {
             recipients.retain(|(member, _)| *member != session);
         }
@@ -132,7 +128,7 @@ impl<R: Clone> Device<R> {
         self.connection_state_timer = false;
         if let Some(timestamp) = self.connection_state.expire(context.now) {
             let update = self.update(timestamp, UpdateBody::ConnectionState(false));
-            deliver_to_all(&self.connection_state_recipients, &update, context);
+            deliver_to_all(&self.state_recipients, &update, context);
         } else {
             self.arm_connection_state_timer(context);
         }
@@ -172,9 +168,9 @@ impl<R: Clone> Device<R> {
             && self.connection_state.is_empty()
             && self.twin.is_none()
             && self.views.is_empty()
-            && self.connection_state_recipients.is_empty()
-            && self.device_twin_recipients.is_empty()
-            && self.d2c_messages_recipients.is_empty()
+            && self.state_recipients.is_empty()
+            && self.twin_recipients.is_empty()
+            && self.message_recipients.is_empty()
     }
 
     fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
@@ -257,9 +253,9 @@ impl<R: Clone> Device<R> {
         self.connection_state
             .set(connected, timestamp.clone(), context.now, ttl_ms);
         self.arm_connection_state_timer(context);
-        if !self.connection_state_recipients.is_empty() {
+        if !self.state_recipients.is_empty() {
             let update = self.update(timestamp, UpdateBody::ConnectionState(connected));
-            deliver_to_all(&self.connection_state_recipients, &update, context);
+            deliver_to_all(&self.state_recipients, &update, context);
         }
     }
 
@@ -274,9 +270,9 @@ impl<R: Clone> Device<R> {
             context.stats.messages_dropped += 1;
             return;
         };
-        if !self.device_twin_recipients.is_empty() {
+        if !self.twin_recipients.is_empty() {
             let update = self.update(timestamp, UpdateBody::DeviceTwin(twin.to_json()));
-            deliver_to_all(&self.device_twin_recipients, &update, context);
+            deliver_to_all(&self.twin_recipients, &update, context);
         }
         self.twin = Some(twin);
     }

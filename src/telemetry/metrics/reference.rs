@@ -9,7 +9,7 @@ use super::{MetricKind, MetricSpec, Metrics};
 pub fn reference_markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         <!-- Written from `src/telemetry/metrics.rs`; after a change there run `UPDATE_DOCS=1 cargo test`. -->\n\n\
+         <!-- Written from `src/telemetry/metrics.rs`; after a change there run `UPDATE_DOCS=1 cargo test -p hubrelay committed`. -->\n\n\
          The OpenMetrics text format. Counters start at zero with the process.\n\n\
          | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n",
     );
