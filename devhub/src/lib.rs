@@ -14,12 +14,14 @@ pub mod clock;
 pub mod event;
 pub mod event_hub;
 pub mod faults;
+pub mod iot_hub;
 mod management;
 mod options;
 mod partition_log;
 mod readers;
 pub mod sas;
 mod selector;
+pub mod simulation;
 mod stand_in;
 pub mod tls;
 

@@ -96,7 +96,7 @@ impl<'a> Message<'a> {
     pub(crate) fn data(&self) -> impl Iterator<Item = &'a [u8]> {
         let mut reader = Reader::new(self.body);
         std::iter::from_fn(move || {
-            if reader.descriptor().ok()? != DATA.into() {
+            if reader.descriptor().ok()? != u64::from(DATA) {
                 return None;
             }
             match reader.value().ok()? {
@@ -109,7 +109,7 @@ impl<'a> Message<'a> {
     /// The value of an amqp-value body.
     pub(crate) fn value(&self) -> Option<Value<'a>> {
         let mut reader = Reader::new(self.body);
-        (reader.descriptor().ok()? == VALUE.into()).then(|| reader.value().ok())?
+        (reader.descriptor().ok()? == u64::from(VALUE)).then(|| reader.value().ok())?
     }
 
     /// The message-id, still encoded, so that a reply can carry it with its type.

@@ -353,7 +353,7 @@ impl Detach {
 /// The mechanism that a `sasl-init` names.
 pub(crate) fn decode_sasl_init(body: &[u8]) -> Result<&str, DecodeError> {
     let mut reader = Reader::new(body);
-    if reader.descriptor()? != SASL_INIT.into() {
+    if reader.descriptor()? != u64::from(SASL_INIT) {
         return Err(DecodeError::Unexpected("sasl-init"));
     }
     let list = reader.list()?;

@@ -1,0 +1,233 @@
+//! Every refusal of the REST API: its status and its text, in one place.
+//!
+//! The texts are part of the contract with ux4iot's clients, which hand them to the application as they are. A text for a
+//! status of 500 and above says nothing of the inside.
+
+use std::borrow::Cow;
+
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::relay::{GrantError, NoSuchSession, SubscribeError};
+use crate::telemetry::metrics::RequestRejection;
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Error {
+    /// An administrative call without a key.
+    KeyMissing,
+    /// An administrative call with a key that is not one of the two.
+    KeyWrong,
+    /// A read with neither a key nor a session.
+    ReadCredentialMissing,
+    /// A read with a wrong key.
+    ReadKeyWrong,
+    /// A read by a session that no grant allows it.
+    ReadNotGranted,
+    /// The session does not exist (any more).
+    NoSuchSession,
+    /// The body is not a grant request.
+    UnknownGrantType,
+    /// The grant needs the hub API, which is disabled.
+    GrantUnavailable,
+    /// The session has as many grants as it may have.
+    TooManyGrants,
+    /// The body is not a subscription request.
+    UnknownSubscriptionType,
+    /// The body is not a list of subscription requests.
+    NotSubscriptionRequests,
+    /// No grant covers the subscription.
+    SubscriptionNotGranted,
+    /// The session has as many subscriptions as it may have.
+    TooManySubscriptions,
+    /// The path names a device or telemetry key that no device message can have.
+    NameTooLong,
+    /// The device never sent that telemetry key.
+    NoLastTelemetry,
+    /// Nothing is known of the device's connection state, and nobody can be asked.
+    NoDevice,
+    /// The connection state is not known here and the hub cannot be asked.
+    ConnectionStateNeedsHub,
+    /// The twin is not known here and the hub cannot be asked.
+    DeviceTwinNeedsHub,
+    /// The body is not a direct method call.
+    MalformedDirectMethod,
+    /// The body is not a patch of desired properties.
+    MalformedDesiredProperties,
+    /// A call to a device needs the hub API, which is disabled.
+    HubApiDisabled,
+    /// There is no such log level.
+    UnknownLogLevel,
+    /// One address creates sessions too fast.
+    TooManySessionRequests {
+        /// When it may try again.
+        retry_after_s: u64,
+    },
+    /// There are as many sessions as there may be.
+    TooManySessions,
+    /// The body is longer than allowed.
+    BodyTooLarge {
+        /// Longest body that is read.
+        bytes_max: usize,
+    },
+    /// The body did not arrive in time.
+    BodyTimedOut,
+    /// The body ended early or is not framed as HTTP wants it.
+    BodyUnreadable,
+    /// There is nothing at the path.
+    NotFound,
+    /// The path does not take the method.
+    MethodNotAllowed,
+}
+
+impl Error {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::KeyMissing | Self::KeyWrong | Self::ReadCredentialMissing => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::ReadKeyWrong | Self::ReadNotGranted | Self::SubscriptionNotGranted => {
+                StatusCode::FORBIDDEN
+            }
+            Self::UnknownGrantType
+            | Self::GrantUnavailable
+            | Self::UnknownSubscriptionType
+            | Self::NotSubscriptionRequests
+            | Self::NameTooLong
+            | Self::ConnectionStateNeedsHub
+            | Self::DeviceTwinNeedsHub
+            | Self::MalformedDirectMethod
+            | Self::MalformedDesiredProperties
+            | Self::HubApiDisabled
+            | Self::UnknownLogLevel
+            | Self::BodyUnreadable => StatusCode::BAD_REQUEST,
+            Self::NoSuchSession | Self::NoLastTelemetry | Self::NoDevice | Self::NotFound => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyGrants
+            | Self::TooManySubscriptions
+            | Self::TooManySessionRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn text(self) -> Cow<'static, str> {
+        let text = match self {
+            Self::KeyMissing => "Unauthorized: missing shared-access-key",
+            Self::KeyWrong => "Unauthorized: invalid shared-access-key",
+            Self::ReadCredentialMissing => {
+                "Provide either a Shared-Access-Key or a sessionId header"
+            }
+            Self::ReadKeyWrong => {
+                "Forbidden to read last value of device: invalid shared-access-key"
+            }
+            Self::ReadNotGranted => "Forbidden to read last value of device: missing grant",
+            Self::NoSuchSession => "No such sessionId",
+            Self::UnknownGrantType => "unknown grant type",
+            Self::GrantUnavailable => "Grant unavailable",
+            Self::TooManyGrants => "Too many grants in this session",
+            Self::UnknownSubscriptionType => "unknown subscription type",
+            Self::NotSubscriptionRequests => {
+                "Not all elements in the request body are subscription requests"
+            }
+            Self::SubscriptionNotGranted => "subscription request not granted",
+            Self::TooManySubscriptions => "Too many subscriptions in this session",
+            Self::NameTooLong => "The deviceId or telemetryKey in the path is too long",
+            Self::NoLastTelemetry => "No last telemetry found",
+            Self::NoDevice => "No device found",
+            Self::ConnectionStateNeedsHub => "IoT Hub API disabled, cannot read connection state",
+            Self::DeviceTwinNeedsHub => "IoT Hub API disabled, cannot read device twin",
+            Self::MalformedDirectMethod => "Malformed direct method request",
+            Self::MalformedDesiredProperties => "Malformed desired properties request",
+            Self::HubApiDisabled => "IoT Hub API disabled, cannot invoke direct method",
+            Self::UnknownLogLevel => "Unknown log level",
+            Self::TooManySessionRequests { .. } => "Too many sessions created, try again later",
+            Self::TooManySessions => "Too many sessions",
+            Self::BodyTooLarge { bytes_max } => {
+                return format!("Request body is longer than {bytes_max} bytes").into();
+            }
+            Self::BodyTimedOut => "Request body did not arrive in time",
+            Self::BodyUnreadable => "Request body could not be read",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+        };
+        text.into()
+    }
+
+    /// Under which reason a request counts that was refused for what it is rather than for what it asks.
+    pub(super) fn rejection(self) -> Option<RequestRejection> {
+        match self {
+            Self::KeyMissing
+            | Self::KeyWrong
+            | Self::ReadCredentialMissing
+            | Self::ReadKeyWrong => Some(RequestRejection::Unauthorized),
+            Self::UnknownGrantType
+            | Self::UnknownSubscriptionType
+            | Self::NotSubscriptionRequests
+            | Self::NameTooLong
+            | Self::MalformedDirectMethod
+            | Self::MalformedDesiredProperties
+            | Self::BodyUnreadable => Some(RequestRejection::Malformed),
+            Self::BodyTooLarge { .. } => Some(RequestRejection::BodyTooLarge),
+            Self::BodyTimedOut => Some(RequestRejection::Timeout),
+            Self::ReadNotGranted
+            | Self::NoSuchSession
+            | Self::GrantUnavailable
+            | Self::TooManyGrants
+            | Self::SubscriptionNotGranted
+            | Self::TooManySubscriptions
+            | Self::NoLastTelemetry
+            | Self::NoDevice
+            | Self::ConnectionStateNeedsHub
+            | Self::DeviceTwinNeedsHub
+            | Self::HubApiDisabled
+            | Self::UnknownLogLevel
+            | Self::TooManySessionRequests { .. }
+            | Self::TooManySessions
+            | Self::NotFound
+            | Self::MethodNotAllowed => None,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), self.text()).into_response();
+        response.extensions_mut().insert(self);
+        if let Self::TooManySessionRequests { retry_after_s } = self {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+        }
+        response
+    }
+}
+
+impl From<NoSuchSession> for Error {
+    fn from(NoSuchSession: NoSuchSession) -> Self {
+        Self::NoSuchSession
+    }
+}
+
+impl From<GrantError> for Error {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
+            GrantError::TooMany => Self::TooManyGrants,
+        }
+    }
+}
+
+impl From<SubscribeError> for Error {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
+            SubscribeError::NotGranted => Self::SubscriptionNotGranted,
+            SubscribeError::TooMany => Self::TooManySubscriptions,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The relay with all its edges: one HTTP listener, the push transports, the REST API and the consumer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tracing::info;
+
+use super::origin;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Config, DeviceTwinCache, IotHubApi};
+use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
+use crate::domain::shard::{ShardSettings, TwinCache};
+use crate::http::{self, Server};
+use crate::ingest::Status;
+use crate::ingest::event_hubs::{Consumer, Timing};
+use crate::lifecycle::Lifecycle;
+use crate::push::{self, Push};
+use crate::relay::{Relay, Settings};
+use crate::telemetry::{LogFilter, Metrics};
+use crate::{api, ingest};
+
+/// How long a revocation waits for a write that is under way.
+const WRITE_WAIT: Duration = Duration::from_secs(2);
+
+/// The relay, bound to its address but not started.
+pub(super) struct RelayServer {
+    config: Arc<Config>,
+    server: Server,
+    metrics: Metrics,
+    log_filter: LogFilter,
+    clock: SharedClock,
+}
+
+impl RelayServer {
+    pub(super) fn bind(config: Arc<Config>, log_filter: LogFilter) -> Result<Self, http::Error> {
+        let metrics = Metrics::new();
+        let limits = http::Limits::from_config(&config);
+        let server = Server::bind(
+            config.listen,
+            config.tls.as_ref(),
+            limits,
+            metrics.api.clone(),
+        )?;
+        let bound = Self {
+            config,
+            server,
+            metrics,
+            log_filter,
+            clock: SystemClock::shared(),
+        };
+        info!(listen.address = %bound.server.local_addr(), url = bound.url(), "listening");
+        Ok(bound)
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where clients on this machine reach the relay.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        origin(scheme, self.server.local_addr())
+    }
+
+    /// Starts every part. `beside` makes further routes of the same listener; it is given the REST API to call in-process.
+    pub(super) fn start(self, lifecycle: &Lifecycle, beside: impl FnOnce(Router) -> Router) {
+        let Self {
+            config,
+            server,
+            metrics,
+            log_filter,
+            clock,
+        } = self;
+        let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
+        let push = Push::new(
+            relay.clone(),
+            push::Settings::from_config(&config),
+            metrics.push.clone(),
+        );
+        let status = Status::new();
+        start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
+
+        let state = api::State::new(
+            relay.clone(),
+            config.clone(),
+            metrics,
+            log_filter,
+            status,
+            clock,
+        );
+        let api = api::router(state.clone(), Router::new());
+        let router = api::router(state, push::router(push.clone()).merge(beside(api)));
+        let stop = lifecycle.stop.clone();
+        lifecycle.spawn("http server", async move {
+            server.run(router, stop).await;
+            Ok::<_, Infallible>(())
+        });
+
+        let stop = lifecycle.stop.clone();
+        lifecycle.spawn("drain", async move {
+            stop.cancelled().await;
+            // Clients hear of it first; the shards serve until the last of them is gone.
+            push.shut_down(config.shutdown_grace / 2).await;
+            relay.stop().await;
+            Ok::<_, Infallible>(())
+        });
+    }
+}
+
+fn start_consumer(
+    config: &Config,
+    relay: &Relay,
+    status: &Status,
+    metrics: &Metrics,
+    clock: &SharedClock,
+    lifecycle: &Lifecycle,
+) {
+    if let IotHubApi::Malformed(_) = config.iot_hub {
+        status.misformed(ingest::Misformed::IotHub);
+    }
+    let Ok(hub) = &config.event_hub.connection_string else {
+        status.misformed(ingest::Misformed::EventHub);
+        return;
+    };
+    let consumer = Consumer {
+        hub: hub.clone(),
+        consumer_group: config.event_hub.consumer_group.clone(),
+        transport: config.event_hub.transport,
+        start: config.event_hub.start,
+        decoding: config.decoding.clone(),
+        timing: Timing::default(),
+        sink: relay.clone(),
+        status: status.clone(),
+        metrics: metrics.ingest.clone(),
+        clock: clock.clone(),
+    };
+    lifecycle.spawn("event hub consumer", consumer.run(lifecycle.stop.clone()));
+}
+
+fn relay_settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    let shards = config.shards.get();
+    Settings {
+        shards,
+        shard: ShardSettings {
+            limits: ShardLimits {
+                devices_max: limits.devices_max.div_ceil(shards),
+                keys_per_device_max: limits.keys_per_device_max,
+            },
+            throttling_interval_ms: config.throttling_interval.map(milliseconds),
+            connection_state_ttl_ms: config.connection_state_ttl.map(milliseconds),
+            twin_cache: match config.device_twin_cache {
+                DeviceTwinCache::Off => TwinCache::Off,
+                DeviceTwinCache::For(ttl) => TwinCache::ForMs(milliseconds(ttl)),
+                DeviceTwinCache::Forever => TwinCache::Forever,
+            },
+        },
+        session_limits: SessionLimits {
+            grants_max: limits.grants_per_session_max,
+            subscriptions_max: limits.subscriptions_per_session_max,
+        },
+        outbox_limits: OutboxLimits {
+            frames_max: config.push.outbox_frames_max,
+            bytes_max: config.push.outbox_bytes_max,
+        },
+        sessions_max: limits.sessions_max,
+        unbound_sessions_max: limits.unbound_sessions_max,
+        write_wait: WRITE_WAIT,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

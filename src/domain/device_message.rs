@@ -1,0 +1,57 @@
+//! What comes in: one message about one device, as `ingest` decoded it.
+
+use super::id::DeviceId;
+use super::raw_json::RawJson;
+use super::telemetry::Telemetry;
+use super::time::Timestamp;
+
+/// One message about one device.
+#[derive(Clone, Debug)]
+pub struct DeviceMessage {
+    /// The device it is about.
+    pub device_id: DeviceId,
+    /// Its time, by the order of precedence of the ux4iot documentation.
+    pub timestamp: Timestamp,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a device message says.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// The device sent data.
+    Telemetry(TelemetryMessage),
+    /// The hub saw the device connect or disconnect.
+    ConnectionState(bool),
+    /// The hub saw the device's twin change.
+    Twin(TwinEvent),
+}
+
+/// Data that a device sent. Its parts are published in this order.
+#[derive(Clone, Debug, Default)]
+pub struct TelemetryMessage {
+    /// The top-level members of an object body, without the envelope members that were used.
+    pub telemetry: Option<Telemetry>,
+    /// What the message says about the device being connected.
+    pub connection_state: Option<bool>,
+    /// The complete decoded body, for subscribers of D2C messages.
+    pub message: Option<RawJson>,
+}
+
+/// A change of a device's twin.
+#[derive(Clone, Debug)]
+pub struct TwinEvent {
+    /// How much of the twin the body holds.
+    pub kind: TwinEventKind,
+    /// The event's body: a JSON object.
+    pub body: RawJson,
+}
+
+/// How much of the twin a twin event holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TwinEventKind {
+    /// What changed; `null` removes.
+    Update,
+    /// All of it.
+    Replace,
+}

@@ -1,0 +1,29 @@
+//! Why the relay ends a connection.
+
+/// Why the relay ends a connection by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// An administrator deleted the session.
+    SessionDeleted,
+    /// A newer connection took the session over.
+    Replaced,
+    /// The session's id came back on another connection although it had subscriptions, and is now retired.
+    Retired,
+    /// The client reads too slowly for what cannot be conflated, or not at all.
+    SlowConsumer,
+    /// The relay is shutting down.
+    ShuttingDown,
+}
+
+impl Disconnect {
+    /// The reason as a word for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionDeleted => "session_deleted",
+            Self::Replaced => "replaced",
+            Self::Retired => "retired",
+            Self::SlowConsumer => "slow_consumer",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The newest value of each telemetry key of one device.
+//!
+//! Values are overwritten in place, so a device that keeps sending the same keys costs no allocation. The last message
+//! to arrive wins; timestamps are carried, never compared.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::id::TelemetryKey;
+use super::raw_json::RawJson;
+use super::time::Timestamp;
+
+/// The newest value of one telemetry key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastValue {
+    /// The telemetry key.
+    pub key: TelemetryKey,
+    /// The value as the device wrote it.
+    pub value: RawJson,
+    /// The time of the message that carried it.
+    pub timestamp: Timestamp,
+}
+
+/// Stands for a telemetry key of one device, for as long as the key has a value or is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct KeySlot(u32);
+
+/// What became of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It is now the last value.
+    Stored(KeySlot),
+    /// The device has too many keys; the slot is there only because a view holds the key.
+    Refused(Option<KeySlot>),
+}
+
+impl Recorded {
+    pub(super) fn slot(self) -> Option<KeySlot> {
+        match self {
+            Self::Stored(slot) => Some(slot),
+            Self::Refused(slot) => slot,
+        }
+    }
+}
+
+/// The telemetry keys of one device: those with a last value and those that views hold.
+#[derive(Debug, Default)]
+pub(super) struct KeyTable {
+    slots: HashMap<TelemetryKey, KeySlot>,
+    entries: Vec<Entry>,
+    free: Vec<KeySlot>,
+    values: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: TelemetryKey,
+    /// How many views select the key by name.
+    holds: u32,
+    value: Option<StoredValue>,
+}
+
+#[derive(Debug)]
+struct StoredValue {
+    json: String,
+    timestamp: Timestamp,
+}
+
+impl KeyTable {
+    /// Makes `value` the last value of `key`, unless the key is new and the device has `values_max` already.
+    pub(super) fn record(
+        &mut self,
+        key: &str,
+        value: &str,
+        timestamp: &Timestamp,
+        values_max: usize,
+    ) -> Recorded {
+        let known = self.slots.get(key).copied();
+        let full = self.values >= values_max;
+        let slot = match known {
+            Some(slot) => slot,
+            None if full => return Recorded::Refused(None),
+            None => match TelemetryKey::new(key) {
+                Some(key) => self.add(key),
+                None => return Recorded::Refused(None),
+            },
+        };
+        match &mut self.entries[slot.0 as usize].value {
+            Some(stored) => {
+                stored.json.clear();
+                stored.json.push_str(value);
+                stored.timestamp.clone_from(timestamp);
+            }
+            None if full => return Recorded::Refused(Some(slot)),
+            empty @ None => {
+                *empty = Some(StoredValue {
+                    json: value.to_owned(),
+                    timestamp: timestamp.clone(),
+                });
+                self.values += 1;
+            }
+        }
+        Recorded::Stored(slot)
+    }
+
+    /// Keeps a slot for a key on behalf of a view, until [`release`](Self::release).
+    pub(super) fn hold(&mut self, key: &TelemetryKey) -> KeySlot {
+        let slot = match self.slots.get(key.as_str()) {
+            Some(slot) => *slot,
+            None => self.add(key.clone()),
+        };
+        self.entries[slot.0 as usize].holds += 1;
+        slot
+    }
+
+    /// Undoes one [`hold`](Self::hold).
+    pub(super) fn release(&mut self, slot: KeySlot) {
+        let entry = &mut self.entries[slot.0 as usize];
+        entry.holds -= 1;
+        self.forget_if_unused(slot);
+    }
+
+    /// The last value of a key.
+    pub(super) fn last_value(&self, key: &str) -> Option<LastValue> {
+        let slot = self.slots.get(key)?;
+        self.entries[slot.0 as usize].last_value()
+    }
+
+    /// All last values, in the order in which the keys first appeared.
+    pub(super) fn last_values(&self) -> Vec<LastValue> {
+        self.entries.iter().filter_map(Entry::last_value).collect()
+    }
+
+    /// Forgets the last value of one key, or all of them. Returns what was forgotten.
+    pub(super) fn remove(&mut self, key: Option<&TelemetryKey>) -> Vec<LastValue> {
+        let slots: Vec<KeySlot> = match key {
+            Some(key) => self.slots.get(key.as_str()).copied().into_iter().collect(),
+            None => (0..self.entries.len())
+                .map(|place| KeySlot(super::raw_json::offset(place)))
+                .collect(),
+        };
+        let mut removed = Vec::new();
+        for slot in slots {
+            let entry = &mut self.entries[slot.0 as usize];
+            if let Some(value) = entry.last_value() {
+                entry.value = None;
+                self.values -= 1;
+                removed.push(value);
+                self.forget_if_unused(slot);
+            }
+        }
+        removed
+    }
+
+    /// How many last values there are.
+    pub(super) fn values(&self) -> usize {
+        self.values
+    }
+
+    /// Whether there is neither a value nor a held key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn add(&mut self, key: TelemetryKey) -> KeySlot {
+        let entry = Entry {
+            key: key.clone(),
+            holds: 0,
+            value: None,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            self.entries[slot.0 as usize] = entry;
+            slot
+        } else {
+            self.entries.push(entry);
+            KeySlot(super::raw_json::offset(self.entries.len() - 1))
+        };
+        self.slots.insert(key, slot);
+        slot
+    }
+
+    fn forget_if_unused(&mut self, slot: KeySlot) {
+        let entry = &self.entries[slot.0 as usize];
+        if entry.holds == 0
+            && entry.value.is_none()
+            && self.slots.remove(entry.key.as_str()).is_some()
+        {
+            self.free.push(slot);
+        }
+    }
+}
+
+impl Entry {
+    fn last_value(&self) -> Option<LastValue> {
+        let stored = self.value.as_ref()?;
+        Some(LastValue {
+            key: self.key.clone(),
+            value: RawJson::from_valid(Arc::<str>::from(stored.json.as_str())),
+            timestamp: stored.timestamp.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UnixMs(1);
+
+    fn key(name: &str) -> TelemetryKey {
+        TelemetryKey::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_newest_value_replaces_the_one_before() {
+        let mut keys = KeyTable::default();
+        let first = keys.record("t", "123456789", &NOW, 10);
+        let second = keys.record("t", "0", &Timestamp::UnixMs(2), 10);
+        assert_eq!(first, second);
+        let last = keys.last_value("t").unwrap();
+        assert_eq!(
+            (last.value.as_str(), last.timestamp),
+            ("0", Timestamp::UnixMs(2))
+        );
+        assert_eq!(keys.values(), 1);
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_keys_but_updates_known_ones() {
+        let mut keys = KeyTable::default();
+        keys.record("a", "1", &NOW, 1);
+        assert_eq!(keys.record("b", "1", &NOW, 1), Recorded::Refused(None));
+        let held = keys.hold(&key("c"));
+        assert_eq!(
+            keys.record("c", "1", &NOW, 1),
+            Recorded::Refused(Some(held))
+        );
+        assert!(matches!(
+            keys.record("a", "2", &NOW, 1),
+            Recorded::Stored(_)
+        ));
+        assert_eq!(keys.last_values().len(), 1);
+    }
+
+    #[test]
+    fn a_key_lives_while_it_has_a_value_or_is_held() {
+        let mut keys = KeyTable::default();
+        let held = keys.hold(&key("t"));
+        keys.record("t", "1", &NOW, 10);
+        assert_eq!(keys.remove(None).len(), 1);
+        assert!(!keys.is_empty());
+        assert_eq!(keys.record("t", "2", &NOW, 10), Recorded::Stored(held));
+        keys.release(held);
+        assert!(!keys.is_empty());
+        keys.remove(Some(&key("t")));
+        assert!(keys.is_empty());
+        assert_eq!(keys.hold(&key("u")), held, "the slot is used again");
+        assert_eq!(keys.remove(None), []);
+    }
+}

@@ -1,0 +1,457 @@
+//! What is still to be sent to one client, within a bound.
+//!
+//! While the client keeps up, updates leave in the order they came. When the queue is full, the outbox conflates: for
+//! each device it keeps only the newest value of each telemetry key, the newest connection state and the newest twin, and
+//! hands them out once the queue has drained. Device-to-cloud messages cannot be conflated; the oldest are dropped.
+//!
+//! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device and
+//! kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::id::DeviceId;
+use super::limits::OutboxLimits;
+use super::subscription::DeviceSubscriptions;
+use super::telemetry::MergedTelemetry;
+use super::time::Timestamp;
+use super::update::{Update, UpdateBody};
+
+/// What is still to be sent to one client.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: OutboxLimits,
+    queue: VecDeque<Arc<Update>>,
+    queue_bytes: usize,
+    /// What came after the queue was full, by device; handed out from the front, so every device gets its turn.
+    conflated: IndexMap<DeviceId, Conflated>,
+    conflated_bytes: usize,
+    /// D2C messages that came after the queue was full.
+    messages: VecDeque<Arc<Update>>,
+    messages_bytes: usize,
+    skipped: Skipped,
+}
+
+/// How many values and messages a client did not get because newer ones overtook them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Telemetry values, connection states and twins replaced by newer ones.
+    pub conflated: u64,
+    /// Device-to-cloud messages dropped.
+    pub dropped: u64,
+}
+
+/// Even the newest values do not fit into the bound; the client must be disconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+#[derive(Debug, Default)]
+struct Conflated {
+    telemetry: Option<(MergedTelemetry, Timestamp)>,
+    connection_state: Option<Arc<Update>>,
+    device_twin: Option<Arc<Update>>,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new(limits: OutboxLimits) -> Self {
+        Self {
+            limits,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            conflated: IndexMap::new(),
+            conflated_bytes: 0,
+            messages: VecDeque::new(),
+            messages_bytes: 0,
+            skipped: Skipped::default(),
+        }
+    }
+
+    /// Adds an update.
+    pub fn push(&mut self, update: &Arc<Update>) -> Result<(), Overflow> {
+        let bytes = update.bytes();
+        let behind = !self.conflated.is_empty() || !self.messages.is_empty();
+        let fits = self.queue.len() < self.limits.frames_max
+            && self.queue_bytes + bytes <= self.limits.bytes_max;
+        // A single update over the bound still gets through to a client that has nothing else waiting.
+        if !behind && (fits || self.queue.is_empty()) {
+            self.queue_bytes += bytes;
+            self.queue.push_back(update.clone());
+            return Ok(());
+        }
+        self.conflate(update, bytes)
+    }
+
+    /// Takes what is to be sent next: at least one update if there is any, more while they stay within `bytes_max`.
+    pub fn take(&mut self, bytes_max: usize, taken: &mut Vec<Arc<Update>>) {
+        let mut bytes = 0;
+        while let Some(update) = self.pop() {
+            bytes += update.bytes();
+            taken.push(update);
+            if bytes >= bytes_max {
+                return;
+            }
+        }
+    }
+
+    /// Drops what is not covered by what the session still wants of a device. Updates with some telemetry keys still
+    /// wanted are cut down to those.
+    pub fn retain(&mut self, device: &DeviceId, wanted: &DeviceSubscriptions) {
+        retain_updates(&mut self.queue, &mut self.queue_bytes, device, wanted);
+        retain_updates(&mut self.messages, &mut self.messages_bytes, device, wanted);
+        if let Some(conflated) = self.conflated.get_mut(device) {
+            self.conflated_bytes -= conflated.bytes();
+            if let Some((merged, _)) = &mut conflated.telemetry {
+                merged.retain(|key| wanted.telemetry.covers(Some(key)));
+            }
+            conflated.telemetry.take_if(|(merged, _)| merged.is_empty());
+            conflated
+                .connection_state
+                .take_if(|_| !wanted.connection_state);
+            conflated.device_twin.take_if(|_| !wanted.device_twin);
+            self.conflated_bytes += conflated.bytes();
+            if conflated.is_empty() {
+                self.conflated.shift_remove(device);
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        let skipped = self.skipped;
+        *self = Self::new(self.limits);
+        self.skipped = skipped;
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.conflated.is_empty() && self.messages.is_empty()
+    }
+
+    /// What was skipped since the last call.
+    pub fn take_skipped(&mut self) -> Skipped {
+        std::mem::take(&mut self.skipped)
+    }
+
+    fn pop(&mut self) -> Option<Arc<Update>> {
+        if let Some(update) = self.queue.pop_front() {
+            self.queue_bytes -= update.bytes();
+            if self.queue.is_empty() {
+                // An idle client should not keep the memory that a burst needed.
+                self.queue = VecDeque::new();
+            }
+            return Some(update);
+        }
+        if let Some((device, conflated)) = self.conflated.first_mut() {
+            let device = device.clone();
+            let before = conflated.bytes();
+            let update = conflated.pop(&device);
+            self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
+            if conflated.is_empty() {
+                self.conflated.shift_remove_index(0);
+            }
+            if update.is_some() {
+                return update;
+            }
+        }
+        let update = self.messages.pop_front()?;
+        self.messages_bytes -= update.bytes();
+        Some(update)
+    }
+
+    fn conflate(&mut self, update: &Arc<Update>, bytes: usize) -> Result<(), Overflow> {
+        if let UpdateBody::Message(_) = update.body {
+            self.push_message(update.clone(), bytes);
+            return Ok(());
+        }
+        let conflated = self.conflated.entry(update.device_id.clone()).or_default();
+        let before = conflated.bytes();
+        self.skipped.conflated += conflated.merge(update);
+        self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
+        if self.conflated_bytes > self.limits.bytes_max {
+            Err(Overflow)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn push_message(&mut self, update: Arc<Update>, bytes: usize) {
+        self.messages_bytes += bytes;
+        self.messages.push_back(update);
+        while self.messages.len() > self.limits.frames_max
+            || self.messages_bytes > self.limits.bytes_max
+        {
+            let Some(oldest) = self.messages.pop_front() else {
+                break;
+            };
+            self.messages_bytes -= oldest.bytes();
+            self.skipped.dropped += 1;
+        }
+    }
+}
+
+/// Bytes that a device costs in the map of conflated updates beside its values.
+const CONFLATED_DEVICE_BYTES: usize = 256;
+
+impl Conflated {
+    /// Takes a newer update. Returns how many older ones it replaced.
+    fn merge(&mut self, update: &Arc<Update>) -> u64 {
+        match &update.body {
+            UpdateBody::Telemetry(newer) => {
+                let (merged, timestamp) = self
+                    .telemetry
+                    .get_or_insert_with(|| (MergedTelemetry::default(), update.timestamp.clone()));
+                timestamp.clone_from(&update.timestamp);
+                merged.merge(newer) as u64
+            }
+            UpdateBody::ConnectionState(_) => {
+                u64::from(self.connection_state.replace(update.clone()).is_some())
+            }
+            UpdateBody::DeviceTwin(_) => {
+                u64::from(self.device_twin.replace(update.clone()).is_some())
+            }
+            UpdateBody::Message(_) => unreachable!("messages are not conflated"),
+        }
+    }
+
+    fn pop(&mut self, device: &DeviceId) -> Option<Arc<Update>> {
+        if let Some((merged, timestamp)) = self.telemetry.take() {
+            let body = UpdateBody::Telemetry(merged.into_telemetry());
+            return Some(Arc::new(Update::new(device.clone(), timestamp, body)));
+        }
+        self.connection_state
+            .take()
+            .or_else(|| self.device_twin.take())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.telemetry.is_none() && self.connection_state.is_none() && self.device_twin.is_none()
+    }
+
+    fn bytes(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        let updates = [&self.connection_state, &self.device_twin]
+            .into_iter()
+            .flatten();
+        CONFLATED_DEVICE_BYTES
+            + self
+                .telemetry
+                .as_ref()
+                .map_or(0, |(merged, _)| merged.bytes())
+            + updates.map(|update| update.bytes()).sum::<usize>()
+    }
+}
+
+fn retain_updates(
+    queue: &mut VecDeque<Arc<Update>>,
+    queue_bytes: &mut usize,
+    device: &DeviceId,
+    wanted: &DeviceSubscriptions,
+) {
+    queue.retain_mut(|update| {
+        if update.device_id != *device {
+            return true;
+        }
+        let before = update.bytes();
+        let kept = match &update.body {
+            UpdateBody::Telemetry(_) => {
+                update.filter_keys(|key| wanted.telemetry.covers(Some(key)))
+            }
+            UpdateBody::ConnectionState(_) => wanted.connection_state.then(|| update.clone()),
+            UpdateBody::DeviceTwin(_) => wanted.device_twin.then(|| update.clone()),
+            UpdateBody::Message(_) => wanted.d2c_messages.then(|| update.clone()),
+        };
+        *queue_bytes = *queue_bytes - before + kept.as_ref().map_or(0, |update| update.bytes());
+        let keep = kept.is_some();
+        if let Some(kept) = kept {
+            *update = kept;
+        }
+        keep
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::TelemetryKey;
+    use super::super::raw_json::RawJson;
+    use super::super::telemetry::tests::telemetry;
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits {
+        frames_max: 2,
+        bytes_max: 10_000,
+    };
+
+    fn update(device: &str, body: UpdateBody) -> Arc<Update> {
+        Arc::new(Update::new(
+            DeviceId::new(device).unwrap(),
+            Timestamp::UnixMs(1),
+            body,
+        ))
+    }
+
+    fn values(device: &str, members: &[(&str, &str)]) -> Arc<Update> {
+        update(device, UpdateBody::Telemetry(telemetry(members)))
+    }
+
+    fn message(body: &str) -> Arc<Update> {
+        update("d1", UpdateBody::Message(RawJson::from_valid(body)))
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<String> {
+        let mut taken = Vec::new();
+        outbox.take(usize::MAX, &mut taken);
+        taken
+            .iter()
+            .map(|update| format!("{} {:?}", update.device_id, update.body))
+            .collect()
+    }
+
+    #[test]
+    fn updates_leave_in_order_while_there_is_room() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox.push(&values("d1", &[("t", "1")])).unwrap();
+        outbox.push(&values("d2", &[("t", "2")])).unwrap();
+        assert_eq!(
+            drain(&mut outbox),
+            [r#"d1 Telemetry({"t": "1"})"#, r#"d2 Telemetry({"t": "2"})"#]
+        );
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_full_outbox_keeps_the_newest_value_of_each_key() {
+        let mut outbox = Outbox::new(LIMITS);
+        for value in ["1", "2", "3", "4"] {
+            outbox.push(&values("d1", &[("t", value)])).unwrap();
+        }
+        outbox.push(&values("d1", &[("u", "9")])).unwrap();
+        assert_eq!(
+            drain(&mut outbox),
+            [
+                r#"d1 Telemetry({"t": "1"})"#,
+                r#"d1 Telemetry({"t": "2"})"#,
+                r#"d1 Telemetry({"t": "4", "u": "9"})"#
+            ]
+        );
+        assert_eq!(
+            outbox.take_skipped(),
+            Skipped {
+                conflated: 1,
+                dropped: 0
+            }
+        );
+        assert_eq!((outbox.conflated_bytes, outbox.queue_bytes), (0, 0));
+    }
+
+    #[test]
+    fn connection_state_and_twin_conflate_and_messages_drop_the_oldest() {
+        let mut outbox = Outbox::new(LIMITS);
+        for _ in 0..2 {
+            outbox.push(&values("d1", &[("t", "1")])).unwrap();
+        }
+        for connected in [true, false] {
+            outbox
+                .push(&update("d1", UpdateBody::ConnectionState(connected)))
+                .unwrap();
+        }
+        for body in ["1", "2", "3"] {
+            outbox.push(&message(body)).unwrap();
+        }
+        assert_eq!(
+            drain(&mut outbox)[2..],
+            [
+                "d1 ConnectionState(false)",
+                "d1 Message(2)",
+                "d1 Message(3)"
+            ]
+        );
+        assert_eq!(
+            outbox.take_skipped(),
+            Skipped {
+                conflated: 1,
+                dropped: 1
+            }
+        );
+    }
+
+    #[test]
+    fn more_newest_values_than_fit_are_an_overflow() {
+        let mut outbox = Outbox::new(OutboxLimits {
+            frames_max: 1,
+            bytes_max: 1000,
+        });
+        let long = format!("\"{}\"", "x".repeat(400));
+        outbox.push(&values("d1", &[("t", "1")])).unwrap();
+        outbox.push(&values("d1", &[("t", &long)])).unwrap();
+        outbox.push(&values("d1", &[("t", &long)])).unwrap();
+        assert_eq!(outbox.push(&values("d1", &[("u", &long)])), Err(Overflow));
+    }
+
+    #[test]
+    fn a_lone_update_over_the_bound_still_gets_through() {
+        let mut outbox = Outbox::new(OutboxLimits {
+            frames_max: 1,
+            bytes_max: 10,
+        });
+        outbox
+            .push(&values(
+                "d1",
+                &[("t", "\"a long text, longer than the bound\"")],
+            ))
+            .unwrap();
+        assert_eq!(drain(&mut outbox).len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_dropped_and_the_rest_is_cut() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox
+            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .unwrap();
+        outbox.push(&values("d2", &[("t", "1")])).unwrap();
+        outbox
+            .push(&values("d1", &[("t", "3"), ("u", "4")]))
+            .unwrap();
+        outbox
+            .push(&update("d1", UpdateBody::ConnectionState(true)))
+            .unwrap();
+        outbox.push(&message("5")).unwrap();
+        let mut wanted = DeviceSubscriptions::default();
+        wanted
+            .telemetry
+            .insert(Some(TelemetryKey::new("u").unwrap()));
+        outbox.retain(&DeviceId::new("d1").unwrap(), &wanted);
+        assert_eq!(
+            drain(&mut outbox),
+            [
+                r#"d1 Telemetry({"u": "2"})"#,
+                r#"d2 Telemetry({"t": "1"})"#,
+                r#"d1 Telemetry({"u": "4"})"#
+            ]
+        );
+        assert!(outbox.is_empty());
+        assert_eq!(
+            (
+                outbox.conflated_bytes,
+                outbox.queue_bytes,
+                outbox.messages_bytes
+            ),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_take_stops_at_its_bound_but_gives_at_least_one() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox.push(&values("d1", &[("t", "1")])).unwrap();
+        outbox.push(&values("d1", &[("t", "2")])).unwrap();
+        let mut taken = Vec::new();
+        outbox.take(1, &mut taken);
+        assert_eq!(taken.len(), 1);
+    }
+}

@@ -1,0 +1,71 @@
+//! JSON text that is passed on exactly as it was written: digits, white space and member order included.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A range of bytes in a shared text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The whole of `text`.
+    pub(crate) fn whole(text: &str) -> Self {
+        Self {
+            start: 0,
+            end: offset(text.len()),
+        }
+    }
+
+    /// The part of `text` that the span names. Panics when the span was made for another text.
+    pub fn of(self, text: &str) -> &str {
+        &text[self.start as usize..self.end as usize]
+    }
+}
+
+/// An offset in a text; every text that comes in is bounded far below 4 GiB.
+pub(crate) fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("texts are bounded far below 4 GiB")
+}
+
+/// The text of one valid JSON value: a slice of a shared text.
+#[derive(Clone)]
+pub struct RawJson {
+    text: Arc<str>,
+    span: Span,
+}
+
+impl RawJson {
+    /// Takes a text that the caller knows to be one valid JSON value.
+    pub fn from_valid(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        let span = Span::whole(&text);
+        Self { text, span }
+    }
+
+    /// Takes the part of a text that the caller knows to be one valid JSON value.
+    pub fn slice(text: Arc<str>, span: Span) -> Self {
+        Self { text, span }
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.span.of(&self.text)
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for RawJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}

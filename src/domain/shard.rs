@@ -1,0 +1,258 @@
+//! A shard owns a share of the devices and everything that is known about them; it turns device messages into updates
+//! for the sessions that want them.
+//!
+//! It is a single-writer state machine: one owner feeds it messages and commands in one order, so what a command says
+//! holds from the next message on, without locks. A recipient `R` is whatever the owner uses to name an outbox.
+//!
+//! Guarantees: for one device, recipients get updates in the order of its messages; each message gives a session at most
+//! one telemetry update with exactly the keys it selected; sessions that select the same keys share one update; last
+//! values, connection state and twin are current before any recipient hears of them.
+
+mod device;
+mod throttle;
+mod timers;
+mod views;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use self::device::Device;
+use self::timers::{Timer, Timers};
+use super::device_message::DeviceMessage;
+use super::id::{DeviceId, SessionId, TelemetryKey};
+use super::last_value::LastValue;
+use super::limits::ShardLimits;
+use super::raw_json::RawJson;
+use super::subscription::DeviceSubscriptions;
+use super::time::{Now, Timestamp};
+use super::update::Update;
+
+/// How a shard behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardSettings {
+    /// What it may remember.
+    pub limits: ShardLimits,
+    /// Shortest time between two telemetry updates of one device to one session; `None` for no throttling.
+    pub throttling_interval_ms: Option<u64>,
+    /// How long a device counts as connected after it last said so; `None` for ever.
+    pub connection_state_ttl_ms: Option<u64>,
+    /// How long a twin is good for a read.
+    pub twin_cache: TwinCache,
+}
+
+/// How long a twin is good for a read. Twin events are merged into the last known twin in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TwinCache {
+    /// Not at all: reads go to the hub.
+    Off,
+    /// For this long after its last change.
+    ForMs(u64),
+    /// Until the next change.
+    Forever,
+}
+
+/// What a shard did and holds, for metrics. The first four only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Updates handed to recipients, one for each recipient.
+    pub deliveries: u64,
+    /// Telemetry updates that were merged into a later one by throttling.
+    pub throttled: u64,
+    /// Messages dropped because the shard has as many devices as it may have, or because their twin is none.
+    pub messages_dropped: u64,
+    /// Values not remembered because their device has as many keys as it may have.
+    pub values_dropped: u64,
+    /// Devices known now.
+    pub devices: usize,
+    /// Last values held now.
+    pub last_values: usize,
+}
+
+/// Owns a share of the devices.
+#[derive(Debug)]
+pub struct Shard<R> {
+    settings: ShardSettings,
+    devices: HashMap<DeviceId, Device<R>>,
+    timers: Timers,
+    stats: ShardStats,
+}
+
+/// What a device needs of its shard while it handles something.
+struct Context<'a, F> {
+    settings: &'a ShardSettings,
+    timers: &'a mut Timers,
+    stats: &'a mut ShardStats,
+    now: Now,
+    deliver: F,
+}
+
+impl<F> Context<'_, F> {
+    fn deliver<R>(&mut self, recipient: &R, update: &Arc<Update>)
+    where
+        F: FnMut(&R, &Arc<Update>),
+    {
+        self.stats.deliveries += 1;
+        (self.deliver)(recipient, update);
+    }
+}
+
+impl<R: Clone> Shard<R> {
+    /// A shard that knows no device.
+    pub fn new(settings: ShardSettings) -> Self {
+        Self {
+            settings,
+            devices: HashMap::new(),
+            timers: Timers::default(),
+            stats: ShardStats::default(),
+        }
+    }
+
+    /// Takes in a device message and hands out the updates that follow from it.
+    pub fn apply(
+        &mut self,
+        message: DeviceMessage,
+        now: Now,
+        deliver: impl FnMut(&R, &Arc<Update>),
+    ) {
+        let full = self.devices.len() >= self.settings.limits.devices_max;
+        let device = match self.devices.entry(message.device_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if full => {
+                self.stats.messages_dropped += 1;
+                return;
+            }
+            Entry::Vacant(new) => {
+                let device = Device::new(new.key().clone());
+                new.insert(device)
+            }
+        };
+        let (settings, timers, stats) = (&self.settings, &mut self.timers, &mut self.stats);
+        let mut context = Context {
+            settings,
+            timers,
+            stats,
+            now,
+            deliver,
+        };
+        device.apply(message.content, message.timestamp, &mut context);
+    }
+
+    /// Replaces all that a session wants to see of a device; nothing to see ends it. The next message of the device
+    /// is the first that goes by it.
+    pub fn set_subscriptions(
+        &mut self,
+        device: &DeviceId,
+        session: SessionId,
+        recipient: &R,
+        subscriptions: &DeviceSubscriptions,
+    ) {
+        if !subscriptions.is_empty() {
+            let device = self
+                .devices
+                .entry(device.clone())
+                .or_insert_with_key(|id| Device::new(id.clone()));
+            device.subscribe(session, recipient, subscriptions);
+        } else if let Some(known) = self.devices.get_mut(device) {
+            known.unsubscribe(session);
+            self.forget_if_empty(device);
+        }
+    }
+
+    /// When [`expire`](Self::expire) has something to do, on the monotonic clock.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.timers.next_due_ms()
+    }
+
+    /// Does what is due: ends throttling windows and turns connection states that ran out into `false`.
+    pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, &Arc<Update>)) {
+        while let Some((device, timer)) = self.timers.pop_due(now.monotonic_ms) {
+            let Some(device) = self.devices.get_mut(&device) else {
+                continue;
+            };
+            let (settings, timers, stats) = (&self.settings, &mut self.timers, &mut self.stats);
+            let mut context = Context {
+                settings,
+                timers,
+                stats,
+                now,
+                deliver: &mut deliver,
+            };
+            match timer {
+                Timer::ConnectionState => device.expire_connection_state(&mut context),
+                Timer::ThrottlingWindow(session) => {
+                    device.end_throttling_window(session, &mut context);
+                }
+            }
+        }
+    }
+
+    /// The last value of one telemetry key of a device.
+    pub fn last_value(&self, device: &DeviceId, key: &TelemetryKey) -> Option<LastValue> {
+        self.devices.get(device)?.keys.last_value(key.as_str())
+    }
+
+    /// All last values of a device.
+    pub fn last_values(&self, device: &DeviceId) -> Vec<LastValue> {
+        self.devices
+            .get(device)
+            .map(|device| device.keys.last_values())
+            .unwrap_or_default()
+    }
+
+    /// Forgets the last value of one telemetry key of a device, or of all of them. Returns what was forgotten.
+    pub fn remove_last_values(
+        &mut self,
+        device: &DeviceId,
+        key: Option<&TelemetryKey>,
+    ) -> Vec<LastValue> {
+        let Some(known) = self.devices.get_mut(device) else {
+            return Vec::new();
+        };
+        let removed = known.keys.remove(key);
+        self.stats.last_values -= removed.len();
+        self.forget_if_empty(device);
+        removed
+    }
+
+    /// Whether a device is connected, and since which message this is known.
+    pub fn connection_state(&self, device: &DeviceId) -> Option<(bool, Timestamp)> {
+        self.devices.get(device)?.connection_state.get()
+    }
+
+    /// The whole twin of a device and its time, if it is known and still good for a read.
+    pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<(RawJson, Timestamp)> {
+        let twin = self
+            .devices
+            .get(device)?
+            .twin
+            .as_ref()
+            .filter(|twin| twin.is_complete())?;
+        let good = match self.settings.twin_cache {
+            TwinCache::Off => false,
+            TwinCache::ForMs(ttl_ms) => {
+                now.monotonic_ms.saturating_sub(twin.changed_at_ms) < ttl_ms
+            }
+            TwinCache::Forever => true,
+        };
+        good.then(|| (twin.to_json(), twin.timestamp.clone()))
+    }
+
+    /// What the shard did and holds.
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            devices: self.devices.len(),
+            ..self.stats
+        }
+    }
+
+    fn forget_if_empty(&mut self, device: &DeviceId) {
+        if self.devices.get(device).is_some_and(Device::is_empty) {
+            self.devices.remove(device);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

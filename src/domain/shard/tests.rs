@@ -1,0 +1,348 @@
+use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEventKind};
+use super::super::subscription::Subscription;
+use super::super::telemetry::tests::telemetry;
+use super::*;
+
+const SETTINGS: ShardSettings = ShardSettings {
+    limits: ShardLimits {
+        devices_max: 10,
+        keys_per_device_max: 3,
+    },
+    throttling_interval_ms: None,
+    connection_state_ttl_ms: None,
+    twin_cache: TwinCache::Forever,
+};
+
+/// A shard whose recipients are names, and what each was given.
+struct Rig {
+    shard: Shard<&'static str>,
+    given: Vec<(&'static str, Arc<Update>)>,
+    now_ms: u64,
+}
+
+impl Rig {
+    fn new(settings: ShardSettings) -> Self {
+        Self {
+            shard: Shard::new(settings),
+            given: Vec::new(),
+            now_ms: 0,
+        }
+    }
+
+    fn subscribe(&mut self, recipient: &'static str, subscriptions: &[Subscription]) {
+        let mut wanted = DeviceSubscriptions::default();
+        for subscription in subscriptions {
+            wanted.insert(subscription.clone());
+        }
+        let byte = recipient.as_bytes()[0];
+        self.shard
+            .set_subscriptions(&d1(), SessionId::issue(0, [byte; 10]), &recipient, &wanted);
+    }
+
+    fn send(&mut self, members: &[(&str, &str)]) {
+        let message = TelemetryMessage {
+            telemetry: Some(telemetry(members)),
+            ..TelemetryMessage::default()
+        };
+        self.apply("d1", Content::Telemetry(message));
+    }
+
+    fn apply(&mut self, device: &str, content: Content) {
+        let message = DeviceMessage {
+            device_id: DeviceId::new(device).unwrap(),
+            timestamp: Timestamp::UnixMs(i64::try_from(self.now_ms).unwrap()),
+            content,
+        };
+        let now = self.now();
+        self.shard.apply(message, now, |recipient, update| {
+            self.given.push((recipient, update.clone()));
+        });
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.now_ms += ms;
+        let now = self.now();
+        self.shard.expire(now, |recipient, update| {
+            self.given.push((recipient, update.clone()));
+        });
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic_ms: self.now_ms,
+            unix_ms: i64::try_from(self.now_ms).unwrap(),
+        }
+    }
+
+    fn given(&mut self) -> Vec<String> {
+        self.given
+            .drain(..)
+            .map(|(recipient, update)| format!("{recipient}: {:?}", update.body))
+            .collect()
+    }
+}
+
+fn d1() -> DeviceId {
+    DeviceId::new("d1").unwrap()
+}
+
+fn key(name: &str) -> Subscription {
+    Subscription::Telemetry(TelemetryKey::new(name))
+}
+
+const ALL: Subscription = Subscription::Telemetry(None);
+
+#[test]
+fn each_session_gets_its_own_keys_in_one_update() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[key("a"), key("b")]);
+    rig.subscribe("y", &[key("c")]);
+    rig.subscribe("z", &[ALL, key("a")]);
+    rig.send(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    let mut given = rig.given();
+    given.sort();
+    assert_eq!(
+        given,
+        [
+            r#"x: Telemetry({"a": "1", "b": "2"})"#,
+            r#"y: Telemetry({"c": "3"})"#,
+            r#"z: Telemetry({"a": "1", "b": "2", "c": "3"})"#
+        ]
+    );
+}
+
+#[test]
+fn nothing_selected_in_a_message_means_no_update() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[key("a")]);
+    rig.send(&[("c", "3")]);
+    assert!(rig.given().is_empty());
+}
+
+#[test]
+fn sessions_with_the_same_selection_share_one_update() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[key("a")]);
+    rig.subscribe("y", &[key("a")]);
+    rig.send(&[("a", "1"), ("b", "2")]);
+    let [(_, first), (_, second)] = &rig.given[..] else {
+        panic!("two recipients")
+    };
+    assert!(Arc::ptr_eq(first, second));
+}
+
+#[test]
+fn leaving_all_keys_leaves_the_single_ones() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[ALL, key("a")]);
+    rig.subscribe("x", &[key("a")]);
+    rig.send(&[("a", "1"), ("b", "2")]);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"a": "1"})"#]);
+    rig.subscribe("x", &[]);
+    rig.send(&[("a", "1")]);
+    assert!(rig.given().is_empty());
+}
+
+#[test]
+fn parts_of_a_message_leave_in_the_documented_order() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe(
+        "x",
+        &[
+            Subscription::D2cMessages,
+            Subscription::ConnectionState,
+            ALL,
+        ],
+    );
+    let message = TelemetryMessage {
+        telemetry: Some(telemetry(&[("a", "1")])),
+        connection_state: Some(true),
+        message: Some(RawJson::from_valid(r#"{"a":1,"_ts":5}"#)),
+    };
+    rig.apply("d1", Content::Telemetry(message));
+    assert_eq!(
+        rig.given(),
+        [
+            r#"x: Telemetry({"a": "1"})"#,
+            "x: ConnectionState(true)",
+            r#"x: Message({"a":1,"_ts":5})"#
+        ]
+    );
+}
+
+#[test]
+fn a_connection_state_that_is_not_renewed_turns_false_once() {
+    let mut rig = Rig::new(ShardSettings {
+        connection_state_ttl_ms: Some(100),
+        ..SETTINGS
+    });
+    rig.subscribe("x", &[Subscription::ConnectionState]);
+    rig.apply("d1", Content::ConnectionState(true));
+    rig.advance(60);
+    rig.apply("d1", Content::ConnectionState(true));
+    rig.given();
+    rig.advance(99);
+    assert!(rig.given().is_empty());
+    rig.advance(1);
+    assert_eq!(rig.given(), ["x: ConnectionState(false)"]);
+    assert_eq!(
+        rig.shard.connection_state(&d1()),
+        Some((false, Timestamp::UnixMs(160)))
+    );
+    assert_eq!(rig.shard.next_expiry_ms(), None);
+}
+
+#[test]
+fn throttling_sends_the_first_at_once_and_the_newest_at_the_end_of_the_window() {
+    let mut rig = Rig::new(ShardSettings {
+        throttling_interval_ms: Some(1000),
+        ..SETTINGS
+    });
+    rig.subscribe("x", &[ALL]);
+    for value in ["1", "2", "3"] {
+        rig.send(&[("a", value)]);
+        rig.advance(100);
+    }
+    rig.send(&[("b", "9")]);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"a": "1"})"#]);
+    rig.advance(700);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"a": "3", "b": "9"})"#]);
+    rig.send(&[("a", "4")]);
+    assert!(
+        rig.given().is_empty(),
+        "the trailing update opened a window too"
+    );
+    rig.advance(1000);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"a": "4"})"#]);
+    rig.advance(1000);
+    rig.send(&[("a", "5")]);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"a": "5"})"#]);
+}
+
+#[test]
+fn a_throttled_value_that_is_no_longer_wanted_is_discarded() {
+    let mut rig = Rig::new(ShardSettings {
+        throttling_interval_ms: Some(1000),
+        ..SETTINGS
+    });
+    rig.subscribe("x", &[key("a"), key("b")]);
+    rig.send(&[("a", "1"), ("b", "1")]);
+    rig.send(&[("a", "2"), ("b", "2")]);
+    rig.subscribe("x", &[key("b")]);
+    rig.given();
+    rig.advance(1000);
+    assert_eq!(rig.given(), [r#"x: Telemetry({"b": "2"})"#]);
+}
+
+#[test]
+fn throttling_leaves_last_values_and_other_kinds_alone() {
+    let mut rig = Rig::new(ShardSettings {
+        throttling_interval_ms: Some(1000),
+        ..SETTINGS
+    });
+    rig.subscribe("x", &[Subscription::ConnectionState]);
+    rig.send(&[("a", "1")]);
+    rig.send(&[("a", "2")]);
+    rig.apply("d1", Content::ConnectionState(true));
+    rig.apply("d1", Content::ConnectionState(true));
+    assert_eq!(rig.given().len(), 2);
+    let last = rig
+        .shard
+        .last_value(&d1(), &TelemetryKey::new("a").unwrap())
+        .unwrap();
+    assert_eq!(last.value.as_str(), "2");
+}
+
+#[test]
+fn over_the_limits_messages_are_dropped_and_values_not_remembered_but_delivered() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[ALL]);
+    rig.send(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
+    assert_eq!(
+        rig.given(),
+        [r#"x: Telemetry({"a": "1", "b": "1", "c": "1", "d": "1"})"#]
+    );
+    assert_eq!(rig.shard.last_values(&d1()).len(), 3);
+    for number in 0..20 {
+        rig.apply(&format!("other-{number}"), Content::ConnectionState(true));
+    }
+    let stats = rig.shard.stats();
+    assert_eq!(
+        (
+            stats.devices,
+            stats.messages_dropped,
+            stats.values_dropped,
+            stats.last_values
+        ),
+        (10, 11, 1, 3)
+    );
+}
+
+#[test]
+fn a_device_that_nobody_knows_or_wants_is_forgotten() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[key("a"), Subscription::DeviceTwin]);
+    rig.send(&[("a", "1"), ("b", "2")]);
+    assert_eq!(rig.shard.remove_last_values(&d1(), None).len(), 2);
+    rig.subscribe("x", &[]);
+    let stats = rig.shard.stats();
+    assert_eq!((stats.devices, stats.last_values), (0, 0));
+}
+
+#[test]
+fn a_twin_event_publishes_the_full_twin() {
+    let mut rig = Rig::new(SETTINGS);
+    rig.subscribe("x", &[Subscription::DeviceTwin]);
+    let twin = |kind, body: &str| {
+        Content::Twin(TwinEvent {
+            kind,
+            body: RawJson::from_valid(body),
+        })
+    };
+    rig.apply(
+        "d1",
+        twin(
+            TwinEventKind::Replace,
+            r#"{"version":1,"properties":{"reported":{"a":1},"desired":{"b":2}}}"#,
+        ),
+    );
+    rig.apply(
+        "d1",
+        twin(
+            TwinEventKind::Update,
+            r#"{"version":2,"properties":{"reported":{"a":3}}}"#,
+        ),
+    );
+    rig.apply("d1", twin(TwinEventKind::Update, "[]"));
+    assert_eq!(
+        rig.given()[1..],
+        [r#"x: DeviceTwin({"version":2,"properties":{"reported":{"a":3},"desired":{"b":2}}})"#]
+    );
+    assert!(rig.shard.device_twin(&d1(), rig.now()).is_some());
+    assert_eq!(rig.shard.stats().messages_dropped, 1);
+}
+
+#[test]
+fn a_cached_twin_is_good_for_as_long_as_the_setting_says() {
+    for (twin_cache, at_once, later) in [
+        (TwinCache::Off, false, false),
+        (TwinCache::ForMs(100), true, false),
+        (TwinCache::Forever, true, true),
+    ] {
+        let mut rig = Rig::new(ShardSettings {
+            twin_cache,
+            ..SETTINGS
+        });
+        let body = RawJson::from_valid(r#"{"version":1,"properties":{}}"#);
+        rig.apply(
+            "d1",
+            Content::Twin(TwinEvent {
+                kind: TwinEventKind::Replace,
+                body,
+            }),
+        );
+        assert_eq!(rig.shard.device_twin(&d1(), rig.now()).is_some(), at_once);
+        rig.advance(100);
+        assert_eq!(rig.shard.device_twin(&d1(), rig.now()).is_some(), later);
+    }
+}

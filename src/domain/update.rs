@@ -1,0 +1,95 @@
+//! What goes out: one update about one device, shared by every session that gets it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::id::DeviceId;
+use super::raw_json::RawJson;
+use super::telemetry::Telemetry;
+use super::time::Timestamp;
+
+/// One update about one device. Many outboxes hold the same one; each transport encoding is made once for all.
+#[derive(Debug)]
+pub struct Update {
+    /// The device it is about.
+    pub device_id: DeviceId,
+    /// The time of what it says.
+    pub timestamp: Timestamp,
+    /// What it says.
+    pub body: UpdateBody,
+    encodings: [OnceLock<Bytes>; Encoding::COUNT],
+}
+
+/// What an update says: exactly one kind.
+#[derive(Clone, Debug)]
+pub enum UpdateBody {
+    /// Values by telemetry key; never empty.
+    Telemetry(Telemetry),
+    /// Whether the device is connected.
+    ConnectionState(bool),
+    /// The full twin.
+    DeviceTwin(RawJson),
+    /// The complete body of a device-to-cloud message.
+    Message(RawJson),
+}
+
+/// How an update is written for a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The Engine.IO text packet of a Socket.IO event in the root namespace.
+    SocketIo,
+}
+
+impl Encoding {
+    const COUNT: usize = 1;
+}
+
+/// Bytes that an encoding adds to device id and body, roughly; outbox bounds need no exactness.
+const ENVELOPE_BYTES: usize = 96;
+
+impl Update {
+    /// Makes an update that is not encoded yet.
+    pub fn new(device_id: DeviceId, timestamp: Timestamp, body: UpdateBody) -> Self {
+        Self {
+            device_id,
+            timestamp,
+            body,
+            encodings: Default::default(),
+        }
+    }
+
+    /// The update in one encoding; `encode` runs for the first caller only.
+    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encodings[encoding as usize]
+            .get_or_init(|| encode(self))
+            .clone()
+    }
+
+    /// About how many bytes the update takes on the wire.
+    pub fn bytes(&self) -> usize {
+        let body = match &self.body {
+            UpdateBody::Telemetry(telemetry) => telemetry.bytes(),
+            UpdateBody::ConnectionState(_) => 5,
+            UpdateBody::DeviceTwin(json) | UpdateBody::Message(json) => json.as_str().len(),
+        };
+        ENVELOPE_BYTES + self.device_id.as_str().len() + body
+    }
+
+    /// The same update with only the telemetry that satisfies `keep`; itself when that is all of it, `None` when it
+    /// is none. Other kinds have no keys and stay as they are.
+    pub fn filter_keys(self: &Arc<Self>, mut keep: impl FnMut(&str) -> bool) -> Option<Arc<Self>> {
+        let UpdateBody::Telemetry(telemetry) = &self.body else {
+            return Some(self.clone());
+        };
+        if telemetry.iter().all(|(key, _, _)| keep(key)) {
+            return Some(self.clone());
+        }
+        let body = UpdateBody::Telemetry(telemetry.filter(keep)?);
+        Some(Arc::new(Self::new(
+            self.device_id.clone(),
+            self.timestamp.clone(),
+            body,
+        )))
+    }
+}

@@ -1,0 +1,396 @@
+//! From one event of an event hub to device messages, or to a counted reason why there is none.
+//!
+//! Follows the documented rules of ux4iot for classification, device id, time and connection state. It is pure: no I/O, no
+//! clock. Values are never parsed, only found: every part of a result is a slice of one shared copy of the body, so
+//! integers of any size and members of any kind pass through as they were written. A body costs at most a small multiple of its
+//! bounded size, however it is made up.
+//!
+//! Not done: `content-encoding` gzip and deflate. Such a body is not UTF-8 and arrives as base64 text at subscribers of D2C messages.
+
+mod class;
+mod device_ids;
+mod json;
+mod properties;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use self::class::Class;
+use self::device_ids::DeviceIds;
+use self::json::{Shape, Unusable};
+pub use self::properties::{Properties, Property};
+pub use self::tally::{DropReason, Tally};
+use crate::config::DecodingConfig;
+use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
+use crate::domain::id::DeviceId;
+use crate::domain::raw_json::{RawJson, Span};
+use crate::domain::telemetry::{Member, Telemetry};
+use crate::domain::time::Timestamp;
+
+/// One event as it came: what its property bags say, and its body.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event<'a> {
+    /// Message annotations, where IoT Hub writes.
+    pub annotations: Properties<'a>,
+    /// Application properties, where senders write.
+    pub application_properties: Properties<'a>,
+    /// The data section.
+    pub body: &'a [u8],
+}
+
+/// Decodes events one after the other and keeps count.
+#[derive(Debug)]
+pub struct Decoder {
+    options: DecodingConfig,
+    device_ids: DeviceIds,
+    tally: Tally,
+    members: Vec<Member>,
+    elements: Vec<Span>,
+}
+
+impl Decoder {
+    /// A decoder that has seen nothing yet.
+    pub fn new(options: DecodingConfig) -> Self {
+        Self {
+            options,
+            device_ids: DeviceIds::default(),
+            tally: Tally::default(),
+            members: Vec::new(),
+            elements: Vec::new(),
+        }
+    }
+
+    /// Appends the device messages of one event to `messages`: usually one, none when it is dropped, several when the body is
+    /// an array. `consumed_unix_ms` is the time of messages that carry none.
+    pub fn decode(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        messages: &mut Vec<DeviceMessage>,
+    ) {
+        let class = class::classify(event);
+        self.tally.count(class, event.body.len());
+        let decoded = match class {
+            Class::Ignored(_) => Ok(()),
+            _ if event.body.len() > self.options.message_bytes_max => Err(DropReason::TooLarge),
+            Class::Telemetry => self.telemetry(event, consumed_unix_ms, messages),
+            Class::ConnectionState => self
+                .connection_state(event, consumed_unix_ms)
+                .map(|message| messages.push(message)),
+            Class::Twin => self
+                .twin(event, consumed_unix_ms)
+                .map(|message| messages.push(message)),
+        };
+        if let Err(reason) = decoded {
+            self.tally.drop(reason);
+        }
+    }
+
+    /// What was counted since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        self.tally.take()
+    }
+
+    fn connection_state(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+    ) -> Result<DeviceMessage, DropReason> {
+        if self.options.custom_connection_state_key.is_some() {
+            return Err(DropReason::ConnectionStateUnused);
+        }
+        let connected = class::connection_state(event).ok_or(DropReason::UnknownOperation)?;
+        Ok(DeviceMessage {
+            device_id: self.envelope_device_id(event)?,
+            timestamp: hub_event_time(event, consumed_unix_ms),
+            content: Content::ConnectionState(connected),
+        })
+    }
+
+    fn twin(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+    ) -> Result<DeviceMessage, DropReason> {
+        let kind = class::twin_event_kind(event).ok_or(DropReason::UnknownOperation)?;
+        let text = std::str::from_utf8(event.body)
+            .map_err(|_| DropReason::Undecodable)?
+            .trim_ascii();
+        if json::shape(text) != Shape::Object {
+            return Err(DropReason::Undecodable);
+        }
+        json::validate(text, self.options.json_depth_max).map_err(drop_reason)?;
+        Ok(DeviceMessage {
+            device_id: self.envelope_device_id(event)?,
+            timestamp: hub_event_time(event, consumed_unix_ms),
+            content: Content::Twin(TwinEvent {
+                kind,
+                body: RawJson::from_valid(text),
+            }),
+        })
+    }
+
+    fn telemetry(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<(), DropReason> {
+        let Ok(text) = std::str::from_utf8(event.body) else {
+            self.tally.drop(DropReason::Undecodable);
+            let message = json::literal(&STANDARD.encode(event.body));
+            return self.message_only(
+                event,
+                consumed_unix_ms,
+                RawJson::from_valid(message),
+                messages,
+            );
+        };
+        let body: Arc<str> = Arc::from(text.trim_ascii());
+        let decoded = match json::shape(&body) {
+            Shape::Object => self.object(event, consumed_unix_ms, &body, messages),
+            Shape::Array => self.array(event, consumed_unix_ms, &body, messages),
+            Shape::Scalar => json::validate(&body, self.options.json_depth_max).map(|()| {
+                self.message_only(event, consumed_unix_ms, RawJson::from_valid(body), messages)
+            }),
+        };
+        decoded.unwrap_or_else(|unusable| {
+            self.tally.drop(drop_reason(unusable));
+            let message = json::literal(text);
+            self.message_only(
+                event,
+                consumed_unix_ms,
+                RawJson::from_valid(message),
+                messages,
+            )
+        })
+    }
+
+    /// The inner result is about the device id: JSON without one is still JSON.
+    fn object(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        body: &Arc<str>,
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<Result<(), DropReason>, Unusable> {
+        self.members.clear();
+        json::members(
+            body,
+            whole(body),
+            self.options.json_depth_max,
+            &mut self.members,
+        )?;
+        let message = RawJson::from_valid(Arc::clone(body));
+        Ok(self
+            .telemetry_message(event, consumed_unix_ms, body, Some(message))
+            .map(|message| messages.push(message)))
+    }
+
+    /// Each element that is an object becomes a message of its own; the array as a whole goes to subscribers of D2C messages of the
+    /// one device that all elements are about, otherwise of the device that sent it. So nobody is shown values of a
+    /// device through another that only shares an array with it, unless that other one sent them.
+    fn array(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        body: &Arc<str>,
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<Result<(), DropReason>, Unusable> {
+        let mut elements = std::mem::take(&mut self.elements);
+        elements.clear();
+        let parsed = json::elements(body, self.options.json_depth_max, &mut elements);
+        let first = messages.len();
+        if parsed.is_ok() {
+            for element in elements
+                .iter()
+                .filter(|element| json::shape(element.of(body)) == Shape::Object)
+            {
+                self.members.clear();
+                json::members(
+                    body,
+                    *element,
+                    self.options.json_depth_max,
+                    &mut self.members,
+                )
+                .expect("the element was validated with the array");
+                match self.telemetry_message(event, consumed_unix_ms, body, None) {
+                    Ok(message) => messages.push(message),
+                    Err(reason) => self.tally.drop(reason),
+                }
+            }
+        }
+        self.elements = elements;
+        parsed?;
+        let message = RawJson::from_valid(Arc::clone(body));
+        let device_id = match &messages[first..] {
+            [one, others @ ..] if others.iter().all(|other| other.device_id == one.device_id) => {
+                Ok(one.device_id.clone())
+            }
+            _ => self.envelope_device_id(event),
+        };
+        Ok(device_id.map(|device_id| {
+            let timestamp = telemetry_time(event, consumed_unix_ms);
+            messages.push(whole_message(device_id, timestamp, message));
+        }))
+    }
+
+    /// One message of the object whose members were found before. Removes the members that are used up as device id and time.
+    fn telemetry_message(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        body: &Arc<str>,
+        message: Option<RawJson>,
+    ) -> Result<DeviceMessage, DropReason> {
+        let device_id = match self.take_device_id(body) {
+            Some(device_id) => device_id?,
+            None => self.envelope_device_id(event)?,
+        };
+        let timestamp = self
+            .take_time(body)
+            .unwrap_or_else(|| telemetry_time(event, consumed_unix_ms));
+        let connection_state = self.telemetry_connection_state(body);
+        let telemetry = (!self.members.is_empty()).then(|| {
+            let members: Arc<[Member]> = self.members.drain(..).collect();
+            Telemetry::new(Arc::clone(body), members)
+        });
+        let content = Content::Telemetry(TelemetryMessage {
+            telemetry,
+            connection_state,
+            message,
+        });
+        Ok(DeviceMessage {
+            device_id,
+            timestamp,
+            content,
+        })
+    }
+
+    fn take_device_id(&mut self, body: &str) -> Option<Result<DeviceId, DropReason>> {
+        let place = self.find_member(body, self.options.custom_device_id_key.as_deref()?)?;
+        let literal = self.members[place].value.of(body);
+        if !literal.starts_with('"') || literal == "\"\"" {
+            return None;
+        }
+        let device_id = if literal.contains('\\') {
+            self.device_ids.get(&json::unescape(literal))
+        } else {
+            self.device_ids.get(json::inner(literal))
+        };
+        self.members.remove(place);
+        Some(device_id.ok_or(DropReason::InvalidDeviceId))
+    }
+
+    fn take_time(&mut self, body: &str) -> Option<Timestamp> {
+        let place = self.find_member(body, self.options.custom_timestamp_key.as_deref()?)?;
+        let value = self.members[place].value.of(body);
+        let timestamp = match value.as_bytes().first() {
+            Some(b'"') if value.contains('\\') => Timestamp::iso_8601(&json::unescape(value)),
+            Some(b'"') => Timestamp::iso_8601(json::inner(value)),
+            Some(b'-' | b'0'..=b'9') => value.parse().ok().and_then(Timestamp::number),
+            _ => None,
+        }?;
+        self.members.remove(place);
+        Some(timestamp)
+    }
+
+    fn telemetry_connection_state(&self, body: &str) -> Option<bool> {
+        let Some(key) = &self.options.custom_connection_state_key else {
+            return self.options.connection_state_on_telemetry.then_some(true);
+        };
+        match self.members[self.find_member(body, key)?].value.of(body) {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn find_member(&self, body: &str, key: &str) -> Option<usize> {
+        self.members
+            .iter()
+            .position(|member| json::key(body, member) == key)
+    }
+
+    fn message_only(
+        &mut self,
+        event: &Event<'_>,
+        consumed_unix_ms: i64,
+        message: RawJson,
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<(), DropReason> {
+        let device_id = self.envelope_device_id(event)?;
+        messages.push(whole_message(
+            device_id,
+            telemetry_time(event, consumed_unix_ms),
+            message,
+        ));
+        Ok(())
+    }
+
+    fn envelope_device_id(&mut self, event: &Event<'_>) -> Result<DeviceId, DropReason> {
+        let name = event
+            .application_properties
+            .connection_device_id
+            .text()
+            .or_else(|| event.annotations.connection_device_id.text())
+            .or_else(|| event.application_properties.device_id.text())
+            .ok_or(DropReason::MissingDeviceId)?;
+        self.device_ids.get(name).ok_or(DropReason::InvalidDeviceId)
+    }
+}
+
+fn whole_message(device_id: DeviceId, timestamp: Timestamp, message: RawJson) -> DeviceMessage {
+    let content = Content::Telemetry(TelemetryMessage {
+        message: Some(message),
+        ..TelemetryMessage::default()
+    });
+    DeviceMessage {
+        device_id,
+        timestamp,
+        content,
+    }
+}
+
+fn whole(text: &str) -> Span {
+    let end = u32::try_from(text.len()).expect("bodies are bounded far below 4 GiB");
+    Span { start: 0, end }
+}
+
+fn drop_reason(unusable: Unusable) -> DropReason {
+    match unusable {
+        Unusable::Malformed => DropReason::Undecodable,
+        Unusable::TooDeep => DropReason::TooDeep,
+    }
+}
+
+/// The first usable time of the envelope. The hub's own names are looked up in both bags.
+fn envelope_time(event: &Event<'_>) -> Option<Timestamp> {
+    let application = &event.application_properties;
+    let annotations = &event.annotations;
+    [
+        application.creation_time,
+        annotations.creation_time,
+        application.app_creation_time,
+        annotations.app_creation_time,
+        annotations.enqueued_time,
+        application.enqueued_time,
+    ]
+    .into_iter()
+    .find_map(Property::time)
+}
+
+fn telemetry_time(event: &Event<'_>, consumed_unix_ms: i64) -> Timestamp {
+    envelope_time(event).unwrap_or(Timestamp::UnixMs(consumed_unix_ms))
+}
+
+fn hub_event_time(event: &Event<'_>, consumed_unix_ms: i64) -> Timestamp {
+    envelope_time(event)
+        .or_else(|| event.application_properties.operation_timestamp.time())
+        .unwrap_or(Timestamp::UnixMs(consumed_unix_ms))
+}

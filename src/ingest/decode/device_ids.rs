@@ -1,0 +1,29 @@
+//! Device ids that were seen before, so that a known device costs a look-up and not an allocation.
+
+use hashbrown::HashSet;
+
+use crate::domain::id::DeviceId;
+
+/// Ids kept at most. When full the cache starts over: it saves allocations and holds no state.
+const DEVICE_IDS_MAX: usize = 100_000;
+
+/// A bounded cache of device ids.
+#[derive(Debug, Default)]
+pub(super) struct DeviceIds {
+    seen: HashSet<DeviceId>,
+}
+
+impl DeviceIds {
+    /// The shared id of this name; `None` when the name is empty or too long.
+    pub(super) fn get(&mut self, name: &str) -> Option<DeviceId> {
+        if let Some(device_id) = self.seen.get(name) {
+            return Some(device_id.clone());
+        }
+        let device_id = DeviceId::new(name)?;
+        if self.seen.len() >= DEVICE_IDS_MAX {
+            self.seen.clear();
+        }
+        self.seen.insert(device_id.clone());
+        Some(device_id)
+    }
+}

@@ -1,0 +1,210 @@
+//! Updates out: Socket.IO clients over WebSocket and HTTP long-polling.
+//!
+//! Our own small server for Engine.IO 4 and Socket.IO 5, since all of it that clients of ux4iot use is one event in one direction, and
+//! since a revocation must know when the last byte of what it covers has left. What it guarantees:
+//!
+//! - Every connection is one task that owns all of its state. Nothing shared is locked while it writes, so a stuck client delays
+//!   nobody.
+//! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out with one flush.
+//!   A batch counts as written when its last byte was given to the socket, and not before.
+//! - A client that does not read, does not answer pings or never asks for a session is closed in bounded time.
+//! - What a client sends is never trusted: it can close its own connection, nothing more.
+//!
+//! ```text
+//!   router ──► handshake: what is asked for
+//!     │ new connection                │ later request of a long-polling client
+//!     ▼                               ▼
+//!   driver, one task each ◄──────── registry
+//!     ├─ connection: decides          (engine_io, socket_io: codecs)
+//!     ├─ transport: WebSocket or long-polling
+//!     └─ relay: admission, updates    (data_event: their form on the wire)
+//! ```
+
+mod close_reason;
+mod connection;
+mod data_event;
+mod driver;
+mod engine_io;
+mod handshake;
+mod registry;
+mod router;
+mod socket_io;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Timing;
+use self::registry::Registry;
+pub use self::router::router;
+use crate::config::Config;
+use crate::relay::Relay;
+use crate::telemetry::metrics::PushMetrics;
+
+/// How connections are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Time from one answered ping to the next (Engine.IO `pingInterval`).
+    pub ping_interval: Duration,
+    /// How long the answer to a ping may take (Engine.IO `pingTimeout`).
+    pub ping_timeout: Duration,
+    /// How long a connection may stay without a session.
+    pub connect_timeout: Duration,
+    /// How long a client whose session was refused may stay.
+    pub refused_timeout: Duration,
+    /// How long one write may take before its client counts as stuck.
+    pub write_timeout: Duration,
+    /// How long a WebSocket may take to replace long-polling.
+    pub upgrade_timeout: Duration,
+    /// How long an ended connection may take to tell its client.
+    pub close_timeout: Duration,
+    /// Longest message or body from a client, in bytes (Engine.IO `maxPayload`).
+    pub payload_bytes_max: usize,
+    /// Open connections; further ones are refused.
+    pub connections_max: usize,
+    /// Connections that have no session yet; further ones are refused.
+    pub handshakes_max: usize,
+}
+
+impl Settings {
+    /// What is configured, with the defaults of Engine.IO and Socket.IO for what is not.
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            ping_interval: config.push.ping_interval,
+            ping_timeout: config.push.ping_timeout,
+            connections_max: config.limits.connections_max,
+            // Room for every client to come back at once after a restart, but not for handshakes alone to fill the house.
+            handshakes_max: (config.limits.connections_max / 2).max(1),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            refused_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+            upgrade_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            payload_bytes_max: 1_000_000,
+            connections_max: 20_000,
+            handshakes_max: 10_000,
+        }
+    }
+}
+
+/// The push edge. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Push(Arc<Shared>);
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    relay: Relay,
+    settings: Settings,
+    metrics: Arc<PushMetrics>,
+    registry: Registry,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    /// No new connections, and none without a session.
+    drain: CancellationToken,
+    /// No connections.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The place of a connection among those allowed.
+#[derive(Debug)]
+struct Place {
+    _connection: OwnedSemaphorePermit,
+    /// Given back when the connection has a session.
+    handshake: Option<OwnedSemaphorePermit>,
+}
+
+impl Push {
+    /// A push edge without connections, which serves what `relay` has.
+    pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
+        let semaphore =
+            |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Shared {
+            relay,
+            settings,
+            metrics,
+            registry: Registry::default(),
+            connections: semaphore(settings.connections_max),
+            handshakes: semaphore(settings.handshakes_max),
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Refuses new connections, tells every client that it is disconnected, and waits for their connections to end. Those that
+    /// have not ended after `grace` are dropped.
+    pub async fn shut_down(&self, grace: Duration) {
+        let Shared {
+            relay,
+            drain,
+            stop,
+            tasks,
+            ..
+        } = &*self.0;
+        drain.cancel();
+        tasks.close();
+        let drained = async {
+            relay.shut_down();
+            tasks.wait().await;
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(
+                push.connections = tasks.len(),
+                "dropping the connections that did not end in time"
+            );
+            stop.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    /// How many connections there are, those that are ending included.
+    pub fn connection_count(&self) -> usize {
+        self.0
+            .settings
+            .connections_max
+            .saturating_sub(self.0.connections.available_permits())
+    }
+
+    /// Takes a place for a new connection, if there is one.
+    fn take_place(&self) -> Option<Place> {
+        if self.0.drain.is_cancelled() {
+            return None;
+        }
+        let connection = Arc::clone(&self.0.connections).try_acquire_owned().ok()?;
+        let handshake = Arc::clone(&self.0.handshakes).try_acquire_owned().ok()?;
+        Some(Place {
+            _connection: connection,
+            handshake: Some(handshake),
+        })
+    }
+}
+
+impl Settings {
+    fn timing(&self) -> Timing {
+        Timing {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            connect_timeout: self.connect_timeout,
+            refused_timeout: self.refused_timeout,
+        }
+    }
+}

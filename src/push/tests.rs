@@ -1,0 +1,7 @@
+//! The push edge over real sockets, with a real relay behind it.
+
+mod harness;
+mod polling;
+mod stuck_client;
+mod upgrade;
+mod websocket;

@@ -1,0 +1,125 @@
+//! Packets over a WebSocket: one packet, one frame.
+//!
+//! All packets that are queued when the socket is ready go into one buffer and out with one flush.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket as Socket, WebSocketUpgrade};
+use bytes::Bytes;
+use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
+
+use super::Event;
+use crate::push::close_reason::CloseReason;
+use crate::push::engine_io::Packet;
+use crate::push::registry::Entry;
+
+/// Clients send next to nothing, and there are many of them.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// A burst is written in pieces of about this size. The buffer stays allocated once it was used.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// A queue that grew beyond this in a burst gives its memory back.
+const IDLE_QUEUE_CAPACITY: usize = 16;
+
+/// Sets the bounds of a WebSocket that is about to be accepted.
+pub(in crate::push) fn bound(
+    upgrade: WebSocketUpgrade,
+    payload_bytes_max: usize,
+) -> WebSocketUpgrade {
+    upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_message_size(payload_bytes_max)
+        .max_frame_size(payload_bytes_max)
+}
+
+/// One client's WebSocket.
+#[derive(Debug)]
+pub(in crate::push) struct WebSocket {
+    socket: Socket,
+    queue: VecDeque<Bytes>,
+    /// Whether the socket holds bytes that it has not passed on.
+    is_flushing: bool,
+    /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from nonsense.
+    pub(super) entry: Option<Entry>,
+}
+
+impl WebSocket {
+    /// Takes an accepted WebSocket.
+    pub(in crate::push) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            queue: VecDeque::new(),
+            is_flushing: false,
+            entry: None,
+        }
+    }
+
+    pub(super) fn queue(&mut self, packet: Bytes) {
+        self.queue.push_back(packet);
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.is_empty() && !self.is_flushing
+    }
+
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if !self.is_drained() {
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Event::Progress),
+                Poll::Ready(Err(_)) => {
+                    return Poll::Ready(Event::Closed(CloseReason::TransportFailed));
+                }
+                Poll::Pending => {}
+            }
+        }
+        loop {
+            let event = match ready!(self.socket.poll_next_unpin(cx)) {
+                Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
+                    Ok(packet) => Event::Packet(packet),
+                    Err(_) => Event::Closed(CloseReason::ProtocolViolation),
+                },
+                Some(Ok(Message::Binary(binary))) => Event::Packet(Packet::Binary(binary)),
+                // The library answers both by itself.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Close(_))) | None => Event::Closed(CloseReason::TransportClosed),
+                Some(Err(_)) => Event::Closed(CloseReason::TransportFailed),
+            };
+            return Poll::Ready(event);
+        }
+    }
+
+    /// Writes the whole queue, then flushes.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while !self.queue.is_empty() {
+            ready!(socket.as_mut().poll_ready(cx))?;
+            if let Some(packet) = self.queue.pop_front() {
+                self.is_flushing = true;
+                let text = Utf8Bytes::try_from(packet).expect("packets are written as text");
+                socket.as_mut().start_send(Message::Text(text))?;
+            }
+        }
+        ready!(socket.as_mut().poll_flush(cx))?;
+        self.is_flushing = false;
+        if self.queue.capacity() > IDLE_QUEUE_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends a close frame and waits for the client's own. A socket that is closed while bytes from the client are unread is reset,
+    /// and a reset may overtake what was written last.
+    pub(super) async fn close(&mut self) {
+        if self.socket.close().await.is_ok() {
+            while let Some(Ok(_)) = self.socket.next().await {}
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! Joins sessions and shards: the one way in for `api`, `push` and `ingest`.
+//!
+//! Every change of what a session may see or wants to see goes through here, one after the other for each session, and
+//! is finished even when whoever asked for it goes away. A call that takes something away (revocation, unsubscription,
+//! deletion) returns only when nothing of it can leave any more: the shards have stopped producing it, the outbox has
+//! dropped it, and a write that was under way has ended; a write that does not end in time is cut off.
+
+mod connection;
+mod outbox;
+mod sessions;
+mod shards;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::connection::{Admission, Batch, Connection, FirstTransport, Next};
+use self::sessions::{SessionEntry, SessionTurn, Sessions};
+use self::shards::{Shards, SubscriptionChange};
+use crate::clock::SharedClock;
+use crate::domain::device_message::DeviceMessage;
+use crate::domain::disconnect::Disconnect;
+use crate::domain::grant::Grant;
+use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
+use crate::domain::last_value::LastValue;
+use crate::domain::limits::{OutboxLimits, SessionLimits};
+use crate::domain::raw_json::RawJson;
+use crate::domain::session::{Session, SubscribeRefusal, TooManyGrants};
+use crate::domain::shard::ShardSettings;
+use crate::domain::subscription::{Selection, Subscription};
+use crate::domain::time::Timestamp;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::SessionRefusal;
+
+/// How often sessions that nobody uses are looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many sessions are ended side by side when all are.
+const ENDED_AT_ONCE: usize = 256;
+
+/// How a relay behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Number of shards, at least one.
+    pub shards: usize,
+    /// How each shard behaves; its limits are for one shard.
+    pub shard: ShardSettings,
+    /// What one session may ask for.
+    pub session_limits: SessionLimits,
+    /// What may wait for one client.
+    pub outbox_limits: OutboxLimits,
+    /// Sessions at one time; one more is refused.
+    pub sessions_max: usize,
+    /// Sessions without a connection at one time; one more is refused.
+    pub unbound_sessions_max: usize,
+    /// How long a revocation waits for a write that is under way before the connection is cut.
+    pub write_wait: Duration,
+}
+
+/// The session does not exist, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such session")]
+pub struct NoSuchSession;
+
+/// Why a grant was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The session does not exist, or no longer.
+    #[error(transparent)]
+    NoSuchSession(#[from] NoSuchSession),
+    /// The session has as many grants as it may have.
+    #[error("too many grants in one session")]
+    TooMany,
+}
+
+/// Why a subscription was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The session does not exist, or no longer.
+    #[error(transparent)]
+    NoSuchSession(#[from] NoSuchSession),
+    /// No grant covers the subscription.
+    #[error("subscription is not granted")]
+    NotGranted,
+    /// The session would have more subscriptions than it may have.
+    #[error("too many subscriptions in one session")]
+    TooMany,
+}
+
+/// The relay has as many sessions as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many sessions")]
+pub struct TooManySessions;
+
+/// One element of a bulk subscription.
+#[derive(Clone, Debug)]
+pub struct SubscriptionRequest {
+    /// The session that wants it.
+    pub session: SessionId,
+    /// The device it is about.
+    pub device: DeviceId,
+    /// What is wanted of the device.
+    pub subscription: Subscription,
+}
+
+/// Sessions and shards, joined. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    clock: SharedClock,
+    sessions: Sessions,
+    shards: Shards,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Relay {
+    /// Starts the shards on the current runtime; one that crashes stops the program. [`stop`](Self::stop) ends them.
+    pub fn start(
+        settings: Settings,
+        clock: SharedClock,
+        metrics: &Metrics,
+        lifecycle: &Lifecycle,
+    ) -> Self {
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let shards = Shards::start(&settings, &clock, &metrics.relay, lifecycle, &stop);
+        let sessions = Sessions::new(&settings, clock.clone(), metrics);
+        let relay = Self {
+            inner: Arc::new(Inner {
+                settings,
+                clock,
+                sessions,
+                shards,
+                tasks,
+                stop,
+            }),
+        };
+        let expiring = relay.clone();
+        lifecycle.spawn("session expiry", async move {
+            expiring.retire_expired_sessions().await;
+            Ok::<_, Infallible>(())
+        });
+        relay
+    }
+
+    /// Ends all tasks and waits for them. Connections should have been ended before.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Takes in device messages, in order. Waits while the shards are behind.
+    pub async fn ingest(&self, messages: Vec<DeviceMessage>) {
+        self.inner.shards.ingest(messages).await;
+    }
+
+    /// Creates a session.
+    pub fn create_session(&self) -> Result<SessionId, TooManySessions> {
+        self.inner.sessions.create()
+    }
+
+    /// Ends a session; its connection is told. An id that names no session has no effect.
+    pub async fn delete_session(&self, id: SessionId) {
+        let Ok(entry) = self.inner.sessions.get(id) else {
+            return;
+        };
+        self.to_the_end(move |relay| async move {
+            relay.end_session(&entry, Disconnect::SessionDeleted).await;
+        })
+        .await;
+    }
+
+    /// Ends every session; their connections are told.
+    pub async fn delete_all_sessions(&self) {
+        self.to_the_end(|relay| async move {
+            stream::iter(relay.inner.sessions.all())
+                .for_each_concurrent(ENDED_AT_ONCE, |entry| {
+                    let relay = &relay;
+                    async move { relay.end_session(&entry, Disconnect::SessionDeleted).await }
+                })
+                .await;
+        })
+        .await;
+    }
+
+    /// Adds a grant; adding it again changes nothing.
+    pub async fn grant(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        grant: Grant,
+    ) -> Result<(), GrantError> {
+        let entry = self.inner.sessions.get(id)?;
+        let mut session = self.lock(&entry).await?;
+        session
+            .grant(&device, grant, &self.inner.settings.session_limits)
+            .map_err(|TooManyGrants| {
+                self.inner.sessions.refuse(SessionRefusal::GrantsFull);
+                GrantError::TooMany
+            })
+    }
+
+    /// Takes a grant away, and every subscription that no other grant covers.
+    pub async fn revoke(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        grant: Grant,
+    ) -> Result<(), NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            if session.revoke(&device, &grant) {
+                relay
+                    .narrow(&entry, &session, BTreeSet::from([device]))
+                    .await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds a subscription; adding it again changes nothing.
+    pub async fn subscribe(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        subscription: Subscription,
+    ) -> Result<(), SubscribeError> {
+        let entry = self.inner.sessions.get(id)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let limits = &relay.inner.settings.session_limits;
+            let outcome = session.subscribe(&device, subscription, limits);
+            if outcome == Err(SubscribeRefusal::TooMany) {
+                relay
+                    .inner
+                    .sessions
+                    .refuse(SessionRefusal::SubscriptionsFull);
+            }
+            if outcome? {
+                relay
+                    .tell_shards(&entry, &session, BTreeSet::from([device]))
+                    .await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a subscription away. It must be granted, but need not be there.
+    pub async fn unsubscribe(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        subscription: Subscription,
+    ) -> Result<(), SubscribeError> {
+        let entry = self.inner.sessions.get(id)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            if session.unsubscribe(&device, &subscription)? {
+                relay
+                    .narrow(&entry, &session, BTreeSet::from([device]))
+                    .await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds every subscription that is granted and tells which ones these are. When a session is unknown, or one would
+    /// get too many subscriptions, nothing of that session changes.
+    pub async fn subscribe_all(
+        &self,
+        requests: Vec<SubscriptionRequest>,
+    ) -> Result<Vec<bool>, SubscribeError> {
+        self.change_all(requests, |relay, entry, mut session, requests| async move {
+            let limits = relay.inner.settings.session_limits;
+            let new = requests.iter().filter(|(_, request)| {
+                let subscriptions = session.subscriptions_of(&request.device);
+                !subscriptions.is_some_and(|known| known.contains(&request.subscription))
+                    && session.is_granted(&request.device, &request.subscription.needed_grant())
+            });
+            if session.subscription_count() + new.count() > limits.subscriptions_max {
+                relay
+                    .inner
+                    .sessions
+                    .refuse(SessionRefusal::SubscriptionsFull);
+                return Err(SubscribeError::TooMany);
+            }
+            let mut changed = BTreeSet::new();
+            let mut applied = Vec::with_capacity(requests.len());
+            for (
+                place,
+                SubscriptionRequest {
+                    device,
+                    subscription,
+                    ..
+                },
+            ) in requests
+            {
+                let outcome = session.subscribe(&device, subscription, &limits);
+                if outcome == Ok(true) {
+                    changed.insert(device);
+                }
+                applied.push((place, outcome.is_ok()));
+            }
+            relay.tell_shards(&entry, &session, changed).await;
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Takes every subscription away that is granted and tells which ones these are. When a session is unknown nothing
+    /// changes.
+    pub async fn unsubscribe_all(
+        &self,
+        requests: Vec<SubscriptionRequest>,
+    ) -> Result<Vec<bool>, SubscribeError> {
+        self.change_all(requests, |relay, entry, mut session, requests| async move {
+            let mut changed = BTreeSet::new();
+            let mut applied = Vec::with_capacity(requests.len());
+            for (
+                place,
+                SubscriptionRequest {
+                    device,
+                    subscription,
+                    ..
+                },
+            ) in requests
+            {
+                let outcome = session.unsubscribe(&device, &subscription);
+                if outcome == Ok(true) {
+                    changed.insert(device);
+                }
+                applied.push((place, outcome.is_ok()));
+            }
+            relay.narrow(&entry, &session, changed).await;
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Whether a session exists.
+    pub fn has_session(&self, id: SessionId) -> bool {
+        self.inner.sessions.get(id).is_ok()
+    }
+
+    /// Whether a session's grants cover what `needed` allows.
+    pub async fn is_granted(
+        &self,
+        id: SessionId,
+        device: &DeviceId,
+        needed: &Grant,
+    ) -> Result<bool, NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        let session = self.lock(&entry).await?;
+        Ok(session.is_granted(device, needed))
+    }
+
+    /// The telemetry keys of a device that a session may see.
+    pub async fn telemetry_access(
+        &self,
+        id: SessionId,
+        device: &DeviceId,
+    ) -> Result<Selection<TelemetryKey>, NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        let session = self.lock(&entry).await?;
+        Ok(session.telemetry_access(device))
+    }
+
+    /// The last value of one telemetry key.
+    pub async fn last_value(&self, device: &DeviceId, key: &TelemetryKey) -> Option<LastValue> {
+        let key = key.clone();
+        self.inner
+            .shards
+            .ask(device, move |shard, device, _| {
+                shard.last_value(device, &key)
+            })
+            .await
+            .flatten()
+    }
+
+    /// All last values of a device, in the order in which their keys first appeared.
+    pub async fn last_values(&self, device: &DeviceId) -> Vec<LastValue> {
+        self.inner
+            .shards
+            .ask(device, |shard, device, _| shard.last_values(device))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Forgets one last value of a device or all of them. Returns what was forgotten.
+    pub async fn delete_last_values(
+        &self,
+        device: &DeviceId,
+        key: Option<&TelemetryKey>,
+    ) -> Vec<LastValue> {
+        let key = key.cloned();
+        let remove = move |shard: &mut shards::Shard, device: &DeviceId, _| {
+            shard.remove_last_values(device, key.as_ref())
+        };
+        self.inner
+            .shards
+            .ask(device, remove)
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Whether a device is connected, as far as is known, and since which message.
+    pub async fn connection_state(&self, device: &DeviceId) -> Option<(bool, Timestamp)> {
+        self.inner
+            .shards
+            .ask(device, |shard, device, _| shard.connection_state(device))
+            .await
+            .flatten()
+    }
+
+    /// The whole twin of a device and its time, if it is known and the cache setting allows its use.
+    pub async fn device_twin(&self, device: &DeviceId) -> Option<(RawJson, Timestamp)> {
+        self.inner
+            .shards
+            .ask(device, |shard, device, now| shard.device_twin(device, now))
+            .await
+            .flatten()
+    }
+
+    /// Tells every connection that the relay shuts down, once what waits for it has been sent.
+    pub fn shut_down(&self) {
+        for entry in self.inner.sessions.all() {
+            entry.outbox.disconnect(Disconnect::ShuttingDown);
+        }
+    }
+
+    /// Runs a change to its end, even when the caller goes away half-way, for example because its client hung up.
+    async fn to_the_end<C, F>(&self, change: C) -> F::Output
+    where
+        C: FnOnce(Self) -> F,
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let change = self.inner.tasks.spawn(change(self.clone()));
+        match change.await {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => unreachable!("nobody aborts a change: {error}"),
+            },
+        }
+    }
+
+    /// Runs a bulk change, session by session; gives each session its requests with their places in the list.
+    async fn change_all<C, F>(
+        &self,
+        requests: Vec<SubscriptionRequest>,
+        change: C,
+    ) -> Result<Vec<bool>, SubscribeError>
+    where
+        C: Fn(Self, Arc<SessionEntry>, SessionTurn, Vec<(usize, SubscriptionRequest)>) -> F
+            + Send
+            + 'static,
+        F: Future<Output = Result<Vec<(usize, bool)>, SubscribeError>> + Send,
+    {
+        let mut applied = vec![false; requests.len()];
+        let mut by_session: Vec<(Arc<SessionEntry>, Numbered)> = Vec::new();
+        for (place, request) in requests.into_iter().enumerate() {
+            match by_session
+                .iter_mut()
+                .find(|(entry, _)| entry.id == request.session)
+            {
+                Some((_, requests)) => requests.push((place, request)),
+                None => by_session.push((
+                    self.inner.sessions.get(request.session)?,
+                    vec![(place, request)],
+                )),
+            }
+        }
+        self.to_the_end(move |relay| async move {
+            for (entry, requests) in by_session {
+                let session = relay.lock(&entry).await?;
+                for (place, done) in change(relay.clone(), entry, session, requests).await? {
+                    applied[place] = done;
+                }
+            }
+            Ok(applied)
+        })
+        .await
+    }
+
+    /// Waits for a session's turn; a session that was retired meanwhile does not exist.
+    async fn lock(&self, entry: &Arc<SessionEntry>) -> Result<SessionTurn, NoSuchSession> {
+        let mut session = self.inner.sessions.turn(entry).await;
+        if session.is_retired() {
+            return Err(NoSuchSession);
+        }
+        session.touch(self.now_ms());
+        Ok(session)
+    }
+
+    /// Tells the shards what a session now wants of some devices and waits until they go by it.
+    async fn tell_shards(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &Session,
+        devices: BTreeSet<DeviceId>,
+    ) {
+        let changes = devices
+            .into_iter()
+            .map(|device| SubscriptionChange {
+                subscriptions: session.subscriptions(&device),
+                device,
+            })
+            .collect();
+        self.inner
+            .shards
+            .set_subscriptions(entry.id, &entry.outbox, changes)
+            .await;
+    }
+
+    /// As [`tell_shards`](Self::tell_shards), for changes that take something away: also drops what already waits in the
+    /// outbox, and waits until a write under way has ended.
+    async fn narrow(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &Session,
+        devices: BTreeSet<DeviceId>,
+    ) {
+        if devices.is_empty() {
+            return;
+        }
+        self.tell_shards(entry, session, devices.clone()).await;
+        entry.outbox.retain(
+            devices
+                .iter()
+                .map(|device| (device, session.subscriptions(device))),
+        );
+        entry.outbox.settle(self.inner.settings.write_wait).await;
+    }
+
+    /// Retires a session and lets its connection go, for the reason given.
+    async fn end_session(&self, entry: &Arc<SessionEntry>, reason: Disconnect) {
+        let mut session = self.inner.sessions.turn(entry).await;
+        self.retire(entry, &mut session, reason).await;
+    }
+
+    async fn retire(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &mut SessionTurn,
+        reason: Disconnect,
+    ) {
+        if session.is_retired() {
+            return;
+        }
+        let was_bound = session.is_bound();
+        let devices: BTreeSet<_> = session.retire().into_iter().collect();
+        self.inner.sessions.forget(entry.id, was_bound);
+        self.tell_shards(entry, session, devices).await;
+        entry.outbox.clear();
+        entry.outbox.disconnect(reason);
+        entry.outbox.settle(self.inner.settings.write_wait).await;
+    }
+
+    async fn retire_expired_sessions(&self) {
+        loop {
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
+            }
+            for entry in self.inner.sessions.all() {
+                // A session whose turn is taken is in use.
+                let Some(mut session) = self.inner.sessions.try_turn(&entry) else {
+                    continue;
+                };
+                if session.is_expired(self.now_ms()) {
+                    self.retire(&entry, &mut session, Disconnect::Retired).await;
+                }
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.inner.sessions.now_ms()
+    }
+}
+
+/// Requests with their places in the list that they came in.
+type Numbered = Vec<(usize, SubscriptionRequest)>;
+
+/// How a gauge changes with the number it counts.
+fn change(before: usize, now: usize) -> i64 {
+    let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    number(now) - number(before)
+}
+
+impl From<SubscribeRefusal> for SubscribeError {
+    fn from(refusal: SubscribeRefusal) -> Self {
+        match refusal {
+            SubscribeRefusal::NotGranted => Self::NotGranted,
+            SubscribeRefusal::TooMany => Self::TooMany,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! The tasks that own the shards, and the ways to reach them.
+//!
+//! Each shard is driven by one task. Messages wait in a bounded queue of batches: when it is full, ingest waits, and with it
+//! the source. Commands wait in another one and go first, so a flood of messages does not delay a revocation. What the
+//! messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one write.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::SharedOutbox;
+use super::{Settings, change};
+use crate::clock::SharedClock;
+use crate::domain::device_message::DeviceMessage;
+use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::shard::ShardStats;
+use crate::domain::subscription::DeviceSubscriptions;
+use crate::domain::time::Now;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::metrics::RelayMetrics;
+
+/// A shard whose recipients are the outboxes of sessions.
+pub(super) type Shard = crate::domain::shard::Shard<Arc<SharedOutbox>>;
+
+/// Batches of messages that may wait for one shard.
+const BATCHES_MAX: usize = 16;
+
+/// Commands that may wait for one shard.
+const COMMANDS_MAX: usize = 1024;
+
+/// What a session now wants to see of a device.
+#[derive(Debug)]
+pub(super) struct SubscriptionChange {
+    pub(super) device: DeviceId,
+    pub(super) subscriptions: DeviceSubscriptions,
+}
+
+/// The shards, by the devices they own.
+#[derive(Debug)]
+pub(super) struct Shards {
+    shards: Vec<ShardHandle>,
+}
+
+#[derive(Debug)]
+struct ShardHandle {
+    messages: mpsc::Sender<Vec<DeviceMessage>>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// A read of a shard; it answers by itself.
+type Question = Box<dyn FnOnce(&mut Shard, Now) + Send>;
+
+enum Command {
+    SetSubscriptions {
+        session: SessionId,
+        recipient: Arc<SharedOutbox>,
+        changes: Vec<SubscriptionChange>,
+        done: oneshot::Sender<()>,
+    },
+    Ask(Question),
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetSubscriptions { .. } => formatter.write_str("SetSubscriptions"),
+            Self::Ask(_) => formatter.write_str("Ask"),
+        }
+    }
+}
+
+impl Shards {
+    pub(super) fn start(
+        settings: &Settings,
+        clock: &SharedClock,
+        metrics: &Arc<RelayMetrics>,
+        lifecycle: &Lifecycle,
+        stop: &CancellationToken,
+    ) -> Self {
+        let started_at = clock.monotonic();
+        let shards = (0..settings.shards.max(1))
+            .map(|_| {
+                let (messages, messages_in) = mpsc::channel(BATCHES_MAX);
+                let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+                let task = ShardTask {
+                    shard: Shard::new(settings.shard),
+                    messages: messages_in,
+                    commands: commands_in,
+                    counted: ShardStats::default(),
+                    metrics: metrics.clone(),
+                    clock: clock.clone(),
+                    started_at,
+                    to_wake: Vec::new(),
+                };
+                let stop = stop.clone();
+                lifecycle.spawn("shard", async move {
+                    task.run(stop).await;
+                    Ok::<_, Infallible>(())
+                });
+                ShardHandle { messages, commands }
+            })
+            .collect();
+        Self { shards }
+    }
+
+    /// Gives each shard its part of the messages, in order.
+    pub(super) async fn ingest(&self, messages: Vec<DeviceMessage>) {
+        if let [only] = self.shards.as_slice() {
+            only.ingest(messages).await;
+            return;
+        }
+        let mut parts: Vec<Vec<DeviceMessage>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for message in messages {
+            parts[self.place(&message.device_id)].push(message);
+        }
+        for (shard, part) in self.shards.iter().zip(parts) {
+            if !part.is_empty() {
+                shard.ingest(part).await;
+            }
+        }
+    }
+
+    /// Returns when every shard concerned goes by the changes.
+    pub(super) async fn set_subscriptions(
+        &self,
+        session: SessionId,
+        recipient: &Arc<SharedOutbox>,
+        changes: Vec<SubscriptionChange>,
+    ) {
+        let mut parts: Vec<Vec<SubscriptionChange>> =
+            self.shards.iter().map(|_| Vec::new()).collect();
+        for change in changes {
+            parts[self.place(&change.device)].push(change);
+        }
+        let mut answers = Vec::new();
+        for (shard, changes) in self.shards.iter().zip(parts) {
+            if changes.is_empty() {
+                continue;
+            }
+            let (done, answer) = oneshot::channel();
+            let command = Command::SetSubscriptions {
+                session,
+                recipient: recipient.clone(),
+                changes,
+                done,
+            };
+            // A shard that has stopped sends nothing any more, so there is nothing to wait for.
+            if shard.commands.send(command).await.is_ok() {
+                answers.push(answer);
+            }
+        }
+        for answer in answers {
+            let _stopped = answer.await;
+        }
+    }
+
+    /// Asks the shard that owns a device; `None` when it has stopped.
+    pub(super) async fn ask<A, Q>(&self, device: &DeviceId, question: Q) -> Option<A>
+    where
+        A: Send + 'static,
+        Q: FnOnce(&mut Shard, &DeviceId, Now) -> A + Send + 'static,
+    {
+        let shard = &self.shards[self.place(device)];
+        let device = device.clone();
+        let (reply, answer) = oneshot::channel();
+        let ask = Box::new(move |shard: &mut Shard, now| {
+            // Whoever asked may have gone.
+            let _gone = reply.send(question(shard, &device, now));
+        });
+        shard.commands.send(Command::Ask(ask)).await.ok()?;
+        answer.await.ok()
+    }
+
+    fn place(&self, device: &DeviceId) -> usize {
+        if self.shards.len() == 1 {
+            return 0;
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(device);
+        usize::try_from(hash % self.shards.len() as u64).expect("less than the number of shards")
+    }
+}
+
+impl ShardHandle {
+    async fn ingest(&self, messages: Vec<DeviceMessage>) {
+        if self.messages.send(messages).await.is_err() {
+            tracing::debug!("the shards have stopped; messages are left to the next start");
+        }
+    }
+}
+
+struct ShardTask {
+    shard: Shard,
+    messages: mpsc::Receiver<Vec<DeviceMessage>>,
+    commands: mpsc::Receiver<Command>,
+    /// What the metrics know of already.
+    counted: ShardStats,
+    metrics: Arc<RelayMetrics>,
+    clock: SharedClock,
+    started_at: Instant,
+    to_wake: Vec<Arc<SharedOutbox>>,
+}
+
+impl ShardTask {
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let expiry_in_ms = self
+                .shard
+                .next_expiry_ms()
+                .map(|due_ms| due_ms.saturating_sub(self.now().monotonic_ms));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(command) = self.commands.recv() => self.command(command),
+                () = sleep(expiry_in_ms), if expiry_in_ms.is_some() => self.expire(),
+                Some(messages) = self.messages.recv() => self.apply(messages),
+            }
+            self.count();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::SetSubscriptions {
+                session,
+                recipient,
+                changes,
+                done,
+            } => {
+                for SubscriptionChange {
+                    device,
+                    subscriptions,
+                } in changes
+                {
+                    self.shard
+                        .set_subscriptions(&device, session, &recipient, &subscriptions);
+                }
+                // Whoever asked may have gone.
+                let _gone = done.send(());
+            }
+            Command::Ask(ask) => {
+                let now = self.now();
+                ask(&mut self.shard, now);
+            }
+        }
+    }
+
+    fn apply(&mut self, messages: Vec<DeviceMessage>) {
+        let now = self.now();
+        for message in messages {
+            self.shard.apply(message, now, |outbox, update| {
+                if outbox.push(update) {
+                    self.to_wake.push(outbox.clone());
+                }
+            });
+        }
+        self.wake();
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        self.shard.expire(now, |outbox, update| {
+            if outbox.push(update) {
+                self.to_wake.push(outbox.clone());
+            }
+        });
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        for outbox in self.to_wake.drain(..) {
+            outbox.wake();
+        }
+    }
+
+    fn count(&mut self) {
+        let stats = self.shard.stats();
+        let before = std::mem::replace(&mut self.counted, stats);
+        self.metrics
+            .delivered
+            .inc_by(stats.deliveries - before.deliveries);
+        self.metrics
+            .throttled
+            .inc_by(stats.throttled - before.throttled);
+        self.metrics
+            .dropped_messages
+            .inc_by(stats.messages_dropped - before.messages_dropped);
+        self.metrics
+            .dropped_values
+            .inc_by(stats.values_dropped - before.values_dropped);
+        // Other shards add their part to the same gauges.
+        self.metrics
+            .devices
+            .inc_by(change(before.devices, stats.devices));
+        self.metrics
+            .last_values
+            .inc_by(change(before.last_values, stats.last_values));
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = self
+            .clock
+            .monotonic()
+            .saturating_duration_since(self.started_at);
+        Now {
+            monotonic_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            unix_ms: self.clock.unix_ms(),
+        }
+    }
+}
+
+async fn sleep(ms: Option<u64>) {
+    tokio::time::sleep(Duration::from_millis(ms.unwrap_or_default())).await;
+}

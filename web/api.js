@@ -1,0 +1,115 @@
+// The relay's REST API as a browser uses it, and the demo's security backend beside it.
+// Every call leaves one line in the protocol log.
+
+import { parseJson } from "./json.js";
+
+/** An answer other than 2xx; `message` is the relay's plain text. */
+export class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class RelayApi {
+  #log;
+
+  constructor(log) {
+    this.#log = log;
+  }
+
+  /** Creates a session; gives its id. */
+  async createSession() {
+    const { sessionId } = await this.#call("POST", "/session");
+    return sessionId;
+  }
+
+  /** The demo's devices: `{deviceCount, devices}` with `{deviceId, kind, telemetryKeys}` each. */
+  devices() {
+    return this.#call("GET", "/demo/devices", { silent: true });
+  }
+
+  /** Asks the security backend for a grant. `bulk` folds such lines of the log into one. */
+  grant(grant, bulk = false) {
+    return this.#call("POST", "/demo/grants", { body: grant, note: describe(grant), bulk });
+  }
+
+  /** Asks the security backend to revoke a grant. */
+  revoke(grant) {
+    return this.#call("DELETE", "/demo/grants", { body: grant, note: describe(grant) });
+  }
+
+  /** Subscribes to one thing; refused with 403 when no grant covers it. */
+  subscribe(subscription) {
+    return this.#call("PUT", "/subscription", { body: subscription, note: describe(subscription) });
+  }
+
+  /** Subscribes to many things; gives those that were covered by a grant. */
+  subscribeAll(subscriptions) {
+    const note = (applied) => `${applied.length} of ${subscriptions.length} applied`;
+    return this.#call("PUT", "/subscriptions", { body: subscriptions, note });
+  }
+
+  /** Last values of a device: `{key: {value, timestamp}}`, narrowed to what the session may read. */
+  async lastValues(sessionId, deviceId, bulk = false) {
+    const path = `/lastValue/${encodeURIComponent(deviceId)}`;
+    const note = ({ data }) => `${Object.keys(data).length} keys`;
+    const { data } = await this.#call("GET", path, { sessionId, note, bulk });
+    return data;
+  }
+
+  /** The last value of one key, in the same shape. */
+  async lastValue(sessionId, deviceId, key) {
+    const path = `/lastValue/${encodeURIComponent(deviceId)}/${encodeURIComponent(key)}`;
+    const { data, timestamp } = await this.#call("GET", path, { sessionId });
+    return { [key]: { value: data[key], timestamp } };
+  }
+
+  /** The stored connection state: true, false, or null when the relay knows none. */
+  async connectionState(sessionId, deviceId, bulk = false) {
+    const path = `/connectionState/${encodeURIComponent(deviceId)}`;
+    try {
+      return (await this.#call("GET", path, { sessionId, bulk })).data;
+    } catch (error) {
+      // 404 and 400 both say that nothing is stored and no hub can be asked.
+      if (error instanceof Refusal && (error.status === 404 || error.status === 400)) return null;
+      throw error;
+    }
+  }
+
+  async #call(method, path, { body, sessionId, note = "", bulk = false, silent = false } = {}) {
+    const headers = {};
+    if (body !== undefined) headers["content-type"] = "application/json";
+    if (sessionId !== undefined) headers.sessionId = sessionId;
+    const line = { method, path, bulk, note: typeof note === "string" ? note : "" };
+    let response;
+    let text;
+    try {
+      response = await fetch(path, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        cache: "no-store",
+      });
+      text = await response.text();
+    } catch (error) {
+      this.#log.add({ ...line, status: "failed", note: "relay not reachable" });
+      throw error;
+    }
+    if (!response.ok) {
+      this.#log.add({ ...line, status: response.status, note: text });
+      throw new Refusal(response.status, text);
+    }
+    const answer = text === "" ? null : parseJson(text);
+    if (!silent) {
+      if (typeof note === "function") line.note = note(answer);
+      this.#log.add({ ...line, status: response.status });
+    }
+    return answer;
+  }
+}
+
+function describe({ deviceId, type, telemetryKey }) {
+  if (type !== "telemetry") return `${deviceId} ${type}`;
+  return `${deviceId} telemetry ${telemetryKey ?? "*"}`;
+}

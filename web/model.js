@@ -1,0 +1,277 @@
+// What the page knows: devices, their readings, and what the session may read and has subscribed to.
+// Views read it; only `session.js` and `app.js` change it.
+
+import { fractionDigits } from "./format.js";
+import { canonicalJson } from "./json.js";
+
+/** Samples kept for one key; the oldest go first. At one per second this is half an hour. */
+const SAMPLES_MAX = 1800;
+/** Readings kept for one device; further keys are not shown. */
+const READINGS_MAX = 64;
+/** Updates of a revoked key that arrive this soon were still on their way. */
+const IN_FLIGHT_MS = 1000;
+/** The page's first grants take effect this soon; what was hidden until then was not denied. */
+const OPENING_MS = 5000;
+/** Spans without a grant that are kept for one key. */
+const DENIED_SPANS_MAX = 50;
+/** Span over which updates per second are averaged. */
+const RATE_SPAN_MS = 5000;
+
+/** The grants (or subscriptions) of one device: those the session has, or those the visitor wants. */
+class Holdings {
+  allKeys = false;
+  keys = new Set();
+  connectionState = false;
+
+  /** How many single grants or subscriptions these are. */
+  get count() {
+    return Number(this.allKeys) + this.keys.size + Number(this.connectionState);
+  }
+
+  /** Whether telemetry of this key is covered. */
+  covers(key) {
+    return this.allKeys || this.keys.has(key);
+  }
+
+  /** Adds what a grant or subscription request names. */
+  add({ type, telemetryKey }) {
+    if (type === "connectionState") this.connectionState = true;
+    else if (telemetryKey === null) this.allKeys = true;
+    else this.keys.add(telemetryKey);
+  }
+
+  /** Removes what a request names; a request for all keys removes single keys too. */
+  remove({ type, telemetryKey }) {
+    if (type === "connectionState") {
+      this.connectionState = false;
+    } else if (telemetryKey === null) {
+      this.allKeys = false;
+      this.keys.clear();
+    } else {
+      this.keys.delete(telemetryKey);
+    }
+  }
+
+  /** The grant requests that would bring about the same in a session. */
+  requests(sessionId, deviceId) {
+    const keys = this.allKeys ? [null] : [...this.keys];
+    const requests = keys.map((telemetryKey) => ({ sessionId, deviceId, type: "telemetry", telemetryKey }));
+    if (this.connectionState) requests.push({ sessionId, deviceId, type: "connectionState" });
+    return requests;
+  }
+
+  clear() {
+    this.allKeys = false;
+    this.connectionState = false;
+    this.keys.clear();
+  }
+}
+
+/** One telemetry key of one device. */
+export class Reading {
+  /** Undefined until a value arrived. */
+  value = undefined;
+  /** Time the device gave the value, and time it got here, both in ms since the epoch. */
+  timestampMs = 0;
+  receivedMs = 0;
+  /** How often a different value arrived. */
+  changes = 0;
+  /** Most digits after the point seen so far. */
+  digits = 0;
+  /** `{at, value}`; a sample whose value is undefined is a break in the line. */
+  samples = [];
+  /**
+   * Spans in which the session could not read this key: `{from, to, initial}`; `to` is null while it lasts, and
+   * `initial` true for one that began before the key was known.
+   */
+  deniedSpans = [];
+
+  constructor(key) {
+    this.key = key;
+  }
+
+  get hasValue() {
+    return this.value !== undefined;
+  }
+
+  #keep(sample) {
+    this.samples.push(sample);
+    if (this.samples.length > SAMPLES_MAX) this.samples.shift();
+  }
+
+  /** Takes a value unless a newer one is here already. */
+  take(value, timestampMs, nowMs, at) {
+    if (this.hasValue && timestampMs < this.timestampMs) return;
+    if (!this.hasValue || !sameValue(this.value, value)) this.changes += 1;
+    if (typeof value === "number") this.digits = Math.max(this.digits, fractionDigits(value));
+    this.value = value;
+    this.timestampMs = timestampMs;
+    this.receivedMs = nowMs;
+    this.#keep({ at, value });
+  }
+
+  /** Notes from when on, or until when, the key could not be read. */
+  noteAccess(readable, nowMs) {
+    const open = this.deniedSpans.at(-1);
+    const denied = open !== undefined && open.to === null;
+    if (readable && denied) {
+      open.to = nowMs;
+      if (this.samples.length === 0 && open.to - open.from < OPENING_MS) this.deniedSpans.pop();
+    } else if (!readable && !denied) {
+      this.deniedSpans.push({ from: nowMs, to: null, initial: !this.hasValue });
+      if (this.samples.length > 0) this.#keep({ at: nowMs, value: undefined });
+      if (this.deniedSpans.length > DENIED_SPANS_MAX) this.deniedSpans.shift();
+    }
+  }
+}
+
+/** One device, granted or not. */
+export class Device {
+  /** Key to reading, in the order the keys became known. */
+  readings = new Map();
+  /** What the visitor asked for; kept when the session is lost, and asked for again. */
+  wanted = new Holdings();
+  grants = new Holdings();
+  subscriptions = new Holdings();
+  /** True, false, or null when unknown or not readable. */
+  connected = null;
+  /** `data` events that named this device, whatever the grants said. */
+  updates = 0;
+  updatedMs = 0;
+  /** When telemetry of this device was last revoked; 0 if it is not. */
+  revokedMs = 0;
+  /** The relay's last refusal `{status, message}` while nothing is granted. */
+  refusal = null;
+  /** A grant or revocation is under way. */
+  pending = false;
+
+  constructor(deviceId, kind, startedMs) {
+    this.deviceId = deviceId;
+    this.kind = kind;
+    this.startedMs = startedMs;
+  }
+
+  /** `granted` (all keys), `partial` (single keys), `revoked` or `locked`. */
+  get access() {
+    if (this.grants.allKeys) return "granted";
+    if (this.grants.keys.size > 0) return "partial";
+    return this.revokedMs > 0 ? "revoked" : "locked";
+  }
+
+  get readable() {
+    return this.grants.allKeys || this.grants.keys.size > 0;
+  }
+
+  /** The reading of a key, created on first sight; undefined when the device has too many keys. */
+  reading(key) {
+    let reading = this.readings.get(key);
+    if (reading === undefined && this.readings.size < READINGS_MAX) {
+      reading = new Reading(key);
+      if (!this.grants.covers(key)) reading.noteAccess(false, this.startedMs);
+      this.readings.set(key, reading);
+    }
+    return reading;
+  }
+
+  /** Brings the readings in line after the grants changed. */
+  noteAccess(nowMs) {
+    for (const reading of this.readings.values()) {
+      reading.noteAccess(this.grants.covers(reading.key), nowMs);
+    }
+    if (this.readable) {
+      this.revokedMs = 0;
+      this.refusal = null;
+    }
+    if (!this.grants.connectionState) this.connected = null;
+  }
+
+  /** Forgets what only a session gives; values seen stay. */
+  forgetSession(nowMs) {
+    this.grants.clear();
+    this.subscriptions.clear();
+    this.noteAccess(nowMs);
+  }
+}
+
+/** All devices, and counters of the session. */
+export class Model {
+  startedMs = Date.now();
+  devices = new Map();
+  updates = 0;
+  /** Updates for something the session may not read. The relay promises there are none. */
+  unexpected = 0;
+  #arrivals = [];
+
+  /** The device with this id, created on first sight. */
+  device(deviceId, kind = "device") {
+    let device = this.devices.get(deviceId);
+    if (device === undefined) {
+      device = new Device(deviceId, kind, this.startedMs);
+      this.devices.set(deviceId, device);
+    }
+    return device;
+  }
+
+  /** Takes one `data` event; gives the device if one of its readings or its state was touched. */
+  takeUpdate({ deviceId, telemetry, connectionState, timestamp }, nowMs) {
+    const device = this.devices.get(deviceId);
+    this.updates += 1;
+    this.#arrivals.push(nowMs);
+    if (device === undefined) {
+      this.unexpected += 1;
+      return undefined;
+    }
+    device.updates += 1;
+    if (connectionState !== undefined) {
+      if (device.grants.connectionState) device.connected = connectionState;
+      else this.#noteUnexpected(device, nowMs);
+    }
+    for (const [key, value] of Object.entries(telemetry ?? {})) {
+      if (device.grants.covers(key)) {
+        device.reading(key)?.take(value, Date.parse(timestamp), nowMs, nowMs);
+        device.updatedMs = nowMs;
+      } else {
+        this.#noteUnexpected(device, nowMs);
+      }
+    }
+    return device;
+  }
+
+  /** Takes last values read by REST: `{key: {value, timestamp}}`. */
+  takeLastValues(device, values, nowMs) {
+    for (const [key, { value, timestamp }] of Object.entries(values)) {
+      if (!device.grants.covers(key)) continue;
+      const timestampMs = Math.min(Date.parse(timestamp), nowMs);
+      device.reading(key)?.take(value, timestampMs, nowMs, nowMs);
+      device.updatedMs = Math.max(device.updatedMs, timestampMs);
+    }
+  }
+
+  #noteUnexpected(device, nowMs) {
+    if (nowMs - device.revokedMs > IN_FLIGHT_MS) this.unexpected += 1;
+  }
+
+  /** Updates per second over the last few seconds. */
+  rate(nowMs) {
+    const first = this.#arrivals.findIndex((at) => at > nowMs - RATE_SPAN_MS);
+    this.#arrivals = first < 0 ? [] : this.#arrivals.slice(first);
+    return this.#arrivals.length / (RATE_SPAN_MS / 1000);
+  }
+
+  /** Totals over all devices. */
+  totals() {
+    let readable = 0;
+    let grants = 0;
+    let subscriptions = 0;
+    for (const device of this.devices.values()) {
+      readable += Number(device.readable);
+      grants += device.grants.count;
+      subscriptions += device.subscriptions.count;
+    }
+    return { readable, grants, subscriptions };
+  }
+}
+
+function sameValue(a, b) {
+  return a === b || (typeof a === "object" && canonicalJson(a) === canonicalJson(b));
+}
