@@ -8,3 +8,4 @@ mod malformed;
 mod receiving;
 mod security;
 mod sending;
+mod websocket;
