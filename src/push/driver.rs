@@ -100,7 +100,7 @@ impl Driver {
             }
             _ => {}
         }
-        self.end(reason).await;
+        Box::pin(self.end(reason)).await;
         metrics.connections.get(kind).dec();
     }
 
@@ -195,12 +195,9 @@ impl Driver {
                 self.transport.queue(packet);
                 Ok(())
             }
-            Step::AskForSession => self.ask_for_session().await,
-            Step::LeaveSession => {
-                self.finish_batch().await?;
-                self.close_session().await;
-                Ok(())
-            }
+            // Boxed here and below: what happens once must not make every idle connection larger.
+            Step::AskForSession => Box::pin(self.ask_for_session()).await,
+            Step::LeaveSession => Box::pin(self.leave_session()).await,
             Step::Close(reason) => Err(reason),
         }
     }
@@ -272,6 +269,12 @@ impl Driver {
             self.write_deadline = None;
             self.queued_max = QUEUED_PACKETS_MAX;
         }
+    }
+
+    async fn leave_session(&mut self) -> Result<(), CloseReason> {
+        self.finish_batch().await?;
+        self.close_session().await;
+        Ok(())
     }
 
     /// Ends the session's side of the connection. For the relay that is the end of its writes as well, so none may be under way.
