@@ -303,7 +303,7 @@ impl Driver {
             farewell = Farewell::Drop;
         }
         if farewell == Farewell::Drop {
-            drop(self.transport);
+            let _ = timeout(self.push.0.settings.close_timeout, self.transport.abort()).await;
             drop(self.batch);
             if let Some(session) = self.session {
                 session.close().await;

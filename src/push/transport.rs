@@ -113,6 +113,13 @@ impl Transport {
         }
     }
 
+    /// Ends the transport without another byte. Returns when none can leave any more.
+    pub(super) async fn abort(mut self) {
+        if let Self::Polling(polling) = &mut self {
+            poll_fn(|cx| polling.poll_abort(cx)).await;
+        }
+    }
+
     /// Ends the transport with the given manners. May wait for the client; the caller bounds that.
     pub(super) async fn close(&mut self, farewell: Farewell) {
         if farewell == Farewell::Drop {
