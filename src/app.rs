@@ -118,10 +118,10 @@ fn origin(scheme: &str, address: SocketAddr) -> String {
     let mut address = address;
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
-            address.set_ip(Ipv4Addr::LOCALHOST.into())
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            address.set_ip(Ipv6Addr::LOCALHOST.into())
+            address.set_ip(Ipv6Addr::LOCALHOST.into());
         }
         SocketAddr::V4(_) | SocketAddr::V6(_) => {}
     }

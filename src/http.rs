@@ -84,7 +84,7 @@ impl Limits {
             connections_max: config.limits.connections_max,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
             drain_timeout: config.shutdown_grace / 2,
         }
     }
@@ -168,12 +168,11 @@ impl Server {
     pub async fn run(self, router: Router, stop: CancellationToken) {
         let Self {
             listener,
-            local_address,
+            local_address: _,
             tls,
             limits,
             metrics,
         } = self;
-        tracing::info!(address = %local_address, tls = tls.is_some(), "listening for HTTP");
         let connections = Connections {
             router,
             tls,

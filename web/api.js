@@ -1,6 +1,8 @@
 // The relay's REST API as a browser uses it, and the demo's security backend beside it.
 // Every call leaves one line in the protocol log.
 
+import { parseJson } from "./json.js";
+
 /** An answer other than 2xx; `message` is the relay's plain text. */
 export class Refusal extends Error {
   constructor(status, message) {
@@ -98,7 +100,7 @@ export class RelayApi {
       this.#log.add({ ...line, status: response.status, note: text });
       throw new Refusal(response.status, text);
     }
-    const answer = text === "" ? null : JSON.parse(text);
+    const answer = text === "" ? null : parseJson(text);
     if (!silent) {
       if (typeof note === "function") line.note = note(answer);
       this.#log.add({ ...line, status: response.status });

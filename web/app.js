@@ -52,19 +52,20 @@ const session = new RelaySession({
 const actions = {
   onChoose: (device, key) => {
     inspector.choose(device, key);
+    inspector.reveal();
     renderSoon();
   },
   onGrant: async (device, key = null) => {
-    await session.grant(device, key);
-    announce(`Granted ${key ?? "all keys"} of ${device.deviceId}`);
+    const done = await session.grant(device, key);
+    if (done) announce(`Granted ${key ?? "all keys"} of ${device.deviceId}`);
   },
   onRevoke: async (device, key = null) => {
-    await session.revoke(device, key);
-    announce(`Revoked ${key ?? "all keys"} of ${device.deviceId}`);
+    const done = await session.revoke(device, key);
+    if (done) announce(`Revoked ${key ?? "all keys"} of ${device.deviceId}`);
   },
   onTry: async (device) => {
     await session.tryWithoutGrant(device);
-    announce(device.refusal ? `Refused: ${device.refusal.message}` : "Not refused");
+    if (device.refusal) announce(`Refused: ${device.refusal.message}`);
   },
 };
 

@@ -11,8 +11,8 @@ import { numberScale } from "./scale.js";
 const MARGIN = { top: 14, right: 14, bottom: 26, left: 52 };
 const LANES_MAX = 6;
 const TIME_LABELS = 4;
-/** Shorter spans without a grant, as between opening the page and its first grant, are not drawn. */
-const DENIED_MS_MIN = 600;
+/** New data is drawn at most this often; in between the drawing is shifted. */
+const BUILD_EVERY_MS = 200;
 
 export class Chart {
   windowMs = 60_000;
@@ -65,11 +65,13 @@ export class Chart {
   redraw() {
     this.#pointerX = null;
     this.#stale = true;
+    this.#builtMs = 0;
   }
 
   #frame() {
-    if (this.#stale) this.#build(Date.now());
-    else if (!prefersStillness()) this.#shift(Date.now());
+    const nowMs = Date.now();
+    if (this.#stale && nowMs - this.#builtMs >= BUILD_EVERY_MS) this.#build(nowMs);
+    else if (this.#builtMs > 0 && !prefersStillness()) this.#shift(nowMs);
   }
 
   #shift(nowMs) {
@@ -99,6 +101,7 @@ export class Chart {
     this.#builtMs = nowMs;
     this.#width = this.#holder.clientWidth;
     this.#height = this.#holder.clientHeight;
+    if (this.#width === 0) return;
     this.#svg.setAttribute("viewBox", `0 0 ${this.#width} ${this.#height}`);
     for (const [name, value] of [
       ["x", MARGIN.left],
@@ -144,22 +147,15 @@ export class Chart {
   }
 
   #drawDenied(spans, nowMs) {
-    const right = nowMs + this.windowMs;
-    for (const { from, to } of spans) {
-      if (to !== null && to - from < DENIED_MS_MIN) continue;
-      const x = Math.max(this.#x(from), MARGIN.left - this.#plotWidth);
-      const width = this.#x(to ?? right) - x;
-      if (to !== null && this.#x(to) < MARGIN.left) continue;
-      this.#moving.append(
-        svgElement("rect", { class: "denied", x, y: 0, width, height: this.#height - MARGIN.bottom }),
-        svgElement("line", { class: "denied-edge", x1: x, x2: x, y1: 0, y2: this.#height - MARGIN.bottom }),
-      );
-      if (to !== null) {
-        const edge = this.#x(to);
-        this.#moving.append(
-          svgElement("line", { class: "granted-edge", x1: edge, x2: edge, y1: 0, y2: this.#height - MARGIN.bottom }),
-        );
-      }
+    const height = this.#height - MARGIN.bottom;
+    const edge = (className, x) => svgElement("line", { class: className, x1: x, x2: x, y1: 0, y2: height });
+    for (const { from, to, initial } of spans) {
+      const end = this.#x(to ?? nowMs + this.windowMs);
+      if (end < MARGIN.left) continue;
+      const start = initial ? -this.#plotWidth : Math.max(this.#x(from), -this.#plotWidth);
+      this.#moving.append(svgElement("rect", { class: "denied", x: start, y: 0, width: end - start, height }));
+      if (!initial) this.#moving.append(edge("denied-edge", start));
+      if (to !== null) this.#moving.append(edge("granted-edge", end));
     }
   }
 
@@ -264,7 +260,11 @@ export class Chart {
 function visibleSamples({ samples, leaf }, fromMs) {
   let first = samples.findIndex(({ at }) => at >= fromMs);
   first = first < 0 ? Math.max(0, samples.length - 1) : Math.max(0, first - 1);
-  return samples.slice(first).map(({ at, value }) => ({ at, value: leafAt(value, leaf) }));
+  return samples.slice(first).map(({ at, value }) => ({ at, value: drawable(leafAt(value, leaf)) }));
+}
+
+function drawable(value) {
+  return typeof value === "bigint" ? Number(value) : value;
 }
 
 /** Splits samples at the breaks. */

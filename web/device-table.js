@@ -86,16 +86,16 @@ class Row {
     setText(this.#note, accessNote(device, access));
     this.#note.dataset.tone = device.refusal ? "refused" : "";
 
-    const action = device.grants.allKeys ? "Revoke" : "Grant";
+    const action = (waiting ? device.wanted : device.grants).allKeys ? "Revoke" : "Grant";
     setText(this.#button, action);
     setAttribute(this.#button, "aria-label", `${action} all keys of ${device.deviceId}`);
     this.#button.dataset.action = action.toLowerCase();
     // Not `disabled`: a focused button would lose the focus while its own call is under way.
     setAttribute(this.#button, "aria-disabled", String(device.pending || !connected));
-    this.#renderTiles(device, chosen ? chosenKey : null, nowMs);
+    this.#renderTiles(waiting ? device.wanted : device.grants, device, chosen ? chosenKey : null, nowMs);
   }
 
-  #renderTiles(device, chosenKey, nowMs) {
+  #renderTiles(holdings, device, chosenKey, nowMs) {
     const readings = [...device.readings.values()];
     for (const reading of readings.slice(0, TILES_MAX)) {
       let tile = this.#tiles.get(reading.key);
@@ -104,7 +104,7 @@ class Row {
         this.#tiles.set(reading.key, tile);
         this.#more.before(tile.node);
       }
-      tile.render(device, reading, reading.key === chosenKey, nowMs);
+      tile.render(reading, holdings.covers(reading.key), reading.key === chosenKey, nowMs);
     }
     const hidden = readings.length - TILES_MAX;
     this.#more.hidden = hidden <= 0;
@@ -129,8 +129,7 @@ class Tile {
     );
   }
 
-  render(device, reading, chosen, nowMs) {
-    const readable = device.grants.covers(reading.key);
+  render(reading, readable, chosen, nowMs) {
     const { dataset } = this.node;
     dataset.readable = readable;
     dataset.stopped = !readable && reading.hasValue;

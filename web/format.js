@@ -17,6 +17,7 @@ export function fractionDigits(value) {
 /** A number with at least `digits` after the point, so that a value in motion keeps its width. */
 export function formatNumber(value, digits = 0) {
   const size = Math.abs(value);
+  if (Number.isInteger(value) && digits === 0) return String(value);
   if (size >= 1e15 || (size > 0 && size < 0.001)) return String(Number(value.toPrecision(4)));
   return value.toFixed(Math.max(digits, fractionDigits(value)));
 }
@@ -26,6 +27,8 @@ export function formatValue(value, digits = 0) {
   switch (typeof value) {
     case "number":
       return formatNumber(value, digits);
+    case "bigint":
+      return String(value);
     case "boolean":
       return value ? "on" : "off";
     case "string":

@@ -46,7 +46,7 @@ export class Gate {
   }
 
   #frame(nowMs) {
-    this.#pulses = this.#pulses.filter(({ startedMs }) => nowMs - startedMs < PULSE_MS);
+    this.#pulses = this.#pulses.filter(({ device, startedMs }) => device.readable && nowMs - startedMs < PULSE_MS);
     this.#paint(nowMs);
     this.#running = this.#pulses.length > 0;
     if (this.#running) requestAnimationFrame((next) => this.#frame(next));

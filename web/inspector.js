@@ -1,7 +1,7 @@
 // The chosen device: its keys with their grants, the chosen key's value, and the chart of that key.
 
 import { Chart } from "./chart.js";
-import { byId, element, setAttribute, setText } from "./dom.js";
+import { byId, element, prefersStillness, setAttribute, setText } from "./dom.js";
 import { formatValue, leafAt, leavesOf } from "./format.js";
 
 const WINDOWS = [
@@ -39,10 +39,19 @@ export class Inspector {
       this.#keyRows.clear();
       byId("keys").replaceChildren();
     }
+    byId("inspector").hidden = false;
     this.device = device;
     this.key = key ?? device.readings.keys().next().value ?? null;
     this.#leaf = "";
     this.#chart.redraw();
+  }
+
+  /** Scrolls the chart into view if nothing of it can be seen. */
+  reveal() {
+    const panel = byId("inspector");
+    const { top, bottom } = panel.getBoundingClientRect();
+    if (bottom > 80 && top < window.innerHeight - 80) return;
+    panel.scrollIntoView({ block: "start", behavior: prefersStillness() ? "auto" : "smooth" });
   }
 
   /** Brings everything but the moving chart up to date. */

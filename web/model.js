@@ -2,6 +2,7 @@
 // Views read it; only `session.js` and `app.js` change it.
 
 import { fractionDigits } from "./format.js";
+import { canonicalJson } from "./json.js";
 
 /** Samples kept for one key; the oldest go first. At one per second this is half an hour. */
 const SAMPLES_MAX = 1800;
@@ -9,6 +10,10 @@ const SAMPLES_MAX = 1800;
 const READINGS_MAX = 64;
 /** Updates of a revoked key that arrive this soon were still on their way. */
 const IN_FLIGHT_MS = 1000;
+/** The page's first grants take effect this soon; what was hidden until then was not denied. */
+const OPENING_MS = 5000;
+/** Spans without a grant that are kept for one key. */
+const DENIED_SPANS_MAX = 50;
 /** Span over which updates per second are averaged. */
 const RATE_SPAN_MS = 5000;
 
@@ -75,7 +80,10 @@ export class Reading {
   digits = 0;
   /** `{at, value}`; a sample whose value is undefined is a break in the line. */
   samples = [];
-  /** Spans in which the session could not read this key: `{from, to}`, `to` null while it lasts. */
+  /**
+   * Spans in which the session could not read this key: `{from, to, initial}`; `to` is null while it lasts, and
+   * `initial` true for one that began before the key was known.
+   */
   deniedSpans = [];
 
   constructor(key) {
@@ -108,10 +116,11 @@ export class Reading {
     const denied = open !== undefined && open.to === null;
     if (readable && denied) {
       open.to = nowMs;
+      if (this.samples.length === 0 && open.to - open.from < OPENING_MS) this.deniedSpans.pop();
     } else if (!readable && !denied) {
-      this.deniedSpans.push({ from: nowMs, to: null });
+      this.deniedSpans.push({ from: nowMs, to: null, initial: !this.hasValue });
       if (this.samples.length > 0) this.#keep({ at: nowMs, value: undefined });
-      if (this.deniedSpans.length > 50) this.deniedSpans.shift();
+      if (this.deniedSpans.length > DENIED_SPANS_MAX) this.deniedSpans.shift();
     }
   }
 }
@@ -264,5 +273,5 @@ export class Model {
 }
 
 function sameValue(a, b) {
-  return a === b || (typeof a === "object" && JSON.stringify(a) === JSON.stringify(b));
+  return a === b || (typeof a === "object" && canonicalJson(a) === canonicalJson(b));
 }

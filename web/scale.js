@@ -5,7 +5,11 @@
  * `{from, to, ticks, label(tick)}`.
  */
 export function numberScale(low, high, tickCount) {
-  const span = high - low || Math.max(Math.abs(high) * 0.02, 1);
+  if (low === high) {
+    const air = Math.max(Math.abs(low) * 0.01, 1);
+    return numberScale(low - air, high + air, tickCount);
+  }
+  const span = high - low;
   const padded = span * 0.06;
   const step = roundStep((span + 2 * padded) / tickCount);
   // Ends lie on half steps: close to the data, and still at rest while it moves a little.

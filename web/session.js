@@ -56,7 +56,10 @@ export class RelaySession {
     this.#socket?.drop();
   }
 
-  /** Grants one key, or all keys and the connection state when `key` is null, and shows the values at once. */
+  /**
+   * Grants one key, or all keys and the connection state when `key` is null, and shows the values at once.
+   * Gives whether that went through.
+   */
   grant(device, key) {
     return this.#exclusively(device, async (sessionId) => {
       const requests = requestsFor(sessionId, device, key);
@@ -69,7 +72,10 @@ export class RelaySession {
     });
   }
 
-  /** Revokes one key, or everything when `key` is null; then asks once more, to see the refusal. */
+  /**
+   * Revokes one key, or everything when `key` is null; then asks once more, to see the refusal.
+   * Gives whether that went through.
+   */
   revoke(device, key) {
     return this.#exclusively(device, async (sessionId) => {
       if (key !== null && device.grants.allKeys) await this.#narrow(sessionId, device, key);
@@ -146,17 +152,22 @@ export class RelaySession {
     }
   }
 
-  /** Runs one change of a device's grants at a time; a refusal is in the log and not an error here. */
+  /**
+   * Runs one change of a device's grants at a time. Gives whether it went through; a refusal is in the log and not an
+   * error here.
+   */
   async #exclusively(device, change) {
-    if (device.pending || this.connectedMs === 0) return;
+    if (device.pending || this.connectedMs === 0) return false;
     const sessionId = this.sessionId;
     device.pending = true;
     this.#callbacks.onChange(device);
     try {
       await change(sessionId);
+      return true;
     } catch (error) {
       this.#settle(error);
       noteRefusal(device, error);
+      return false;
     } finally {
       device.pending = false;
       device.noteAccess(Date.now());

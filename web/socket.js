@@ -1,6 +1,8 @@
 // A Socket.IO 5 client over Engine.IO 4, WebSocket transport only: just what the relay's contract needs.
 // Packets: `0` open, `2`/`3` ping and pong, `40` connect, `41` disconnect, `42` event, `44` connect error.
 
+import { parseJson } from "./json.js";
+
 /** How one socket ended; decides what the log says, not whether to reconnect. */
 export const Ending = Object.freeze({
   disconnected: "41 disconnected by the relay",
@@ -73,7 +75,7 @@ export class RelaySocket {
         this.#end(Ending.disconnected);
         break;
       case "2": {
-        const [event, update] = JSON.parse(packet.slice(2));
+        const [event, update] = parseJson(packet.slice(2));
         if (event === "data") this.#callbacks.onData(update);
         break;
       }

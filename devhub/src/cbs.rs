@@ -91,9 +91,8 @@ impl Tokens {
             .text("name")
             .map(Address::parse)
             .ok_or_else(|| Refusal::bad_request("the request has no name"))?;
-        let token = match request.value() {
-            Some(Value::String(token)) => token,
-            _ => return Err(Refusal::bad_request("the body must be the token, a string")),
+        let Some(Value::String(token)) = request.value() else {
+            return Err(Refusal::bad_request("the body must be the token, a string"));
         };
         let (scope, expires_ms) = if authority.accepts_any_token {
             (audience.clone(), i64::MAX)

@@ -94,11 +94,13 @@ impl EventHub {
         u16::try_from(self.inner.partitions.len()).expect("built from a 16-bit count")
     }
 
-    /// Publishes one event into the partition of its key and stamps the key on it as
-    /// `x-opt-partition-key`. Never waits; when the partition is full its oldest events go. The size
-    /// of the event is not limited here.
+    /// Publishes one event into the partition of its key. The key is not stamped on the event: IoT
+    /// Hub, in whose name this is called, chooses partitions by device and does not say so.
+    ///
+    /// Never waits; when the partition is full its oldest events go. The size of the event is not
+    /// limited here.
     pub fn publish(&self, partition_key: &str, event: &Event) {
-        let draft = Draft::from_event(event, partition_key);
+        let draft = Draft::from_event(event);
         self.append(self.partition_of_key(partition_key), &[draft]);
     }
 

@@ -60,7 +60,7 @@ impl Default for Options {
             shared_access_key: None,
             accept_any_token: false,
             connections_max: 1000,
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             clock: Arc::new(SystemClock),
         }
     }

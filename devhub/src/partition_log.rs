@@ -194,7 +194,7 @@ mod tests {
             bytes_max,
         });
         for &now_ms in times_ms {
-            log.append(&Draft::from_event(&Event::default(), "k"), now_ms);
+            log.append(&Draft::from_event(&Event::default()), now_ms);
         }
         log
     }

@@ -69,24 +69,20 @@ impl Readers {
     ) -> Result<ReaderId, AmqpError> {
         let mut state = self.state.lock();
         let readers = state.by_place.get_mut(place).map_or(&mut [][..], |r| r);
-        match epoch {
-            Some(epoch) => {
-                if let Some(current) = readers.iter().filter_map(|r| r.epoch).find(|c| epoch < *c) {
-                    return Err(lower_epoch(current, epoch));
-                }
-                for reader in state.by_place.remove(place).unwrap_or_default() {
-                    reader
-                        .mailbox
-                        .post(Verdict::Detach(reader.id, stolen(&reader, epoch)));
-                }
+        if let Some(epoch) = epoch {
+            if let Some(current) = readers.iter().filter_map(|r| r.epoch).find(|c| epoch < *c) {
+                return Err(lower_epoch(current, epoch));
             }
-            None => {
-                if let Some(current) = readers.iter().find_map(|reader| reader.epoch) {
-                    return Err(epoch_needed(current));
-                }
-                if readers.len() >= READERS_MAX {
-                    return Err(too_many(readers));
-                }
+            for reader in state.by_place.remove(place).unwrap_or_default() {
+                let error = stolen(&reader, name, epoch);
+                reader.mailbox.post(Verdict::Detach(reader.id, error));
+            }
+        } else {
+            if let Some(current) = readers.iter().find_map(|reader| reader.epoch) {
+                return Err(epoch_needed(current));
+            }
+            if readers.len() >= READERS_MAX {
+                return Err(too_many(readers));
             }
         }
         state.last_id += 1;
@@ -139,13 +135,13 @@ fn label(name: Option<&str>) -> &str {
     name.unwrap_or("nil")
 }
 
-fn stolen(reader: &Reader, epoch: i64) -> AmqpError {
-    let name = label(reader.name.as_deref());
+fn stolen(reader: &Reader, newcomer: Option<&str>, epoch: i64) -> AmqpError {
+    let (newcomer, name) = (label(newcomer), label(reader.name.as_deref()));
     let current = reader.epoch.unwrap_or_default();
     AmqpError::new(
         STOLEN,
         format!(
-            "New receiver 'nil' with higher epoch of '{epoch}' is created hence current receiver \
+            "New receiver '{newcomer}' with higher epoch of '{epoch}' is created hence current receiver \
              '{name}' with epoch '{current}' is getting disconnected. If you are recreating the \
              receiver, make sure a higher epoch is used."
         ),

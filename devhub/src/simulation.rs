@@ -1,7 +1,7 @@
 //! Simulated devices that publish into the event hub as if through an IoT hub: telemetry that moves
 //! like physical measurements, devices that are lost and come back, twins that change now and then.
 //!
-//! The devices are one state machine without timers ([`fleet`]); the task here steps it and publishes
+//! The devices are one state machine without timers (`fleet`); the task here steps it and publishes
 //! what it gives. A step that comes late is not made up for, so a busy machine gets fewer messages
 //! instead of bursts.
 

@@ -32,7 +32,7 @@ use crate::clock::Clock;
 const LIFETIME_DAYS: i32 = 397;
 
 /// A leaf that lapses sooner than this is not used again.
-const LEFT_MIN: Duration = Duration::from_secs(24 * 3600);
+const LEFT_MIN: Duration = Duration::from_hours(24);
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,6 @@ use super::error::Error;
 use super::json_response;
 use super::last_values::envelope;
 use super::path::DevicePath;
-use crate::config::DeviceTwinCache;
 use crate::domain::grant::Grant;
 use crate::domain::id::DeviceId;
 use crate::domain::time::Timestamp;
@@ -55,12 +54,7 @@ pub(super) async fn device_twin(
     state
         .check_read(&reader, &device, &Grant::DeviceTwin)
         .await?;
-    let known = match state.config.device_twin_cache {
-        DeviceTwinCache::Off => None,
-        DeviceTwinCache::Forever | DeviceTwinCache::For(_) => {
-            state.relay.device_twin(&device).await
-        }
-    };
+    let known = state.relay.device_twin(&device).await;
     let (twin, timestamp) = known.ok_or(Error::DeviceTwinNeedsHub)?;
     Ok(device_response(&device, twin.as_str(), &timestamp))
 }

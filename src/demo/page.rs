@@ -61,6 +61,7 @@ const ASSETS: &[Asset] = &[
     asset!("format.js", JAVASCRIPT),
     asset!("gate.js", JAVASCRIPT),
     asset!("inspector.js", JAVASCRIPT),
+    asset!("json.js", JAVASCRIPT),
     asset!("model.js", JAVASCRIPT),
     asset!("protocol-log.js", JAVASCRIPT),
     asset!("scale.js", JAVASCRIPT),

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Option<TelemetryKey> {
-        Some(TelemetryKey::new(name).unwrap())
+        TelemetryKey::new(name)
     }
 
     #[test]

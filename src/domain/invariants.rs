@@ -229,7 +229,7 @@ impl World {
         match step {
             Step::Send { device, keys } => self.send(*device, keys),
             Step::SendConnectionState { device, connected } => {
-                self.send_connection_state(*device, *connected)
+                self.send_connection_state(*device, *connected);
             }
             Step::Grant {
                 session,
@@ -327,7 +327,7 @@ impl World {
         let outboxes = &mut self.outboxes;
         self.shard
             .apply(message, self.now, |session: &usize, update| {
-                outboxes[*session].push(update).unwrap()
+                outboxes[*session].push(update).unwrap();
             });
     }
 
@@ -342,7 +342,7 @@ impl World {
             self.now.monotonic_ms = due_ms.max(self.now.monotonic_ms);
             let outboxes = &mut self.outboxes;
             self.shard.expire(self.now, |session: &usize, update| {
-                outboxes[*session].push(update).unwrap()
+                outboxes[*session].push(update).unwrap();
             });
         }
         self.now.monotonic_ms = end_ms;

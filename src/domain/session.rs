@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn key(name: &str) -> Option<TelemetryKey> {
-        Some(TelemetryKey::new(name).unwrap())
+        TelemetryKey::new(name)
     }
 
     fn subscribed() -> Session {

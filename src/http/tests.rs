@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Far longer than anything takes here; a test that reaches it has failed.
-const NEVER: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_mins(1);
 
 const LIMITS: Limits = Limits {
     connections_max: 100,
@@ -182,9 +182,8 @@ async fn a_request_body_that_does_not_arrive_in_time_fails_the_read() {
             .collect()
             .await
             .expect_err("never complete");
-        let timed_out = error
-            .source()
-            .is_some_and(|source| source.is::<BodyTimedOut>());
+        let source = error.source().expect("the reason");
+        let timed_out = source.is::<BodyTimedOut>();
         if timed_out { "timed out" } else { "broken" }
     }
     let limits = Limits {
@@ -247,10 +246,10 @@ async fn a_connection_beyond_the_cap_is_closed_at_once_and_counted() {
 
 #[tokio::test]
 async fn an_upgraded_socket_keeps_its_place_until_its_owner_drops_it() {
-    let (upgraded_to, mut upgrades) = mpsc::channel::<Upgraded>(1);
+    let (hand_over, mut sockets) = mpsc::channel::<Upgraded>(1);
     let upgrade = async move |request: Request| {
         let upgrade = hyper::upgrade::on(request);
-        tokio::spawn(async move { upgraded_to.send(upgrade.await.unwrap()).await.unwrap() });
+        tokio::spawn(async move { hand_over.send(upgrade.await.unwrap()).await.unwrap() });
         (
             StatusCode::SWITCHING_PROTOCOLS,
             [("connection", "upgrade"), ("upgrade", "test")],
@@ -272,7 +271,7 @@ async fn an_upgraded_socket_keeps_its_place_until_its_owner_drops_it() {
         )
         .await
         .unwrap();
-    let upgraded = timeout(NEVER, upgrades.recv()).await.unwrap().unwrap();
+    let upgraded = timeout(NEVER, sockets.recv()).await.unwrap().unwrap();
 
     let mut refused = server.connect().await;
     assert_eq!(read_to_end(&mut refused).await, "");

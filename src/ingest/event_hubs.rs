@@ -40,8 +40,9 @@ use crate::telemetry::metrics::IngestMetrics;
 /// A connection that held this long was a success: the next loss is met with the shortest wait again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// Stack of the thread. The AMQP library decodes nested values by recursion, and a sender may nest as deep as an event is long.
-const STACK_BYTES: usize = 256 * 1024 * 1024;
+/// Stack of the thread, of which only what is used takes memory. The AMQP library decodes nested values by recursion, at about 400 bytes of
+/// stack for a byte of input, and a sender may nest an annotation as deep as an event is long: 1 MiB.
+const STACK_BYTES: usize = 512 * 1024 * 1024;
 
 /// Limits and intervals of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Default for Timing {
             watch_interval: Duration::from_secs(5),
             watch_limit: Duration::from_secs(5),
             silence_max: Duration::from_secs(10),
-            token_lifetime: Duration::from_secs(3600),
+            token_lifetime: Duration::from_hours(1),
         }
     }
 }

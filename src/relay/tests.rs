@@ -47,7 +47,7 @@ fn device(name: &str) -> DeviceId {
 }
 
 fn key(name: &str) -> Option<TelemetryKey> {
-    Some(TelemetryKey::new(name).unwrap())
+    TelemetryKey::new(name)
 }
 
 fn message(device_name: &str, value: &str) -> DeviceMessage {

@@ -63,17 +63,12 @@ async function check(page) {
 
 /** Two different values in one cell, without a click. */
 async function seeAValueMove(page) {
-  const cell = page.locator('tr[data-access="granted"] [data-key][data-readable="true"]').first();
-  const text = () => cell.locator(".tile-value").textContent();
-  await page.waitForSelector('tr[data-access="granted"] [data-key] .tile-value:not(:empty)');
+  const shown = await page.waitForSelector('tr[data-access="granted"] .tile:has(.tile-value:not(:empty))');
+  const [device, key] = await shown.evaluate((tile) => [tile.closest("tr").dataset.device, tile.dataset.key]);
+  const value = `tr[data-device="${device}"] [data-key="${key}"] .tile-value`;
+  const text = () => page.textContent(value);
   const first = await text();
-  const device = await page.locator('tr[data-access="granted"]').first().getAttribute("data-device");
-  const key = await cell.getAttribute("data-key");
-  await page.waitForFunction(
-    ([device, key, first]) =>
-      document.querySelector(`tr[data-device="${device}"] [data-key="${key}"] .tile-value`).textContent !== first,
-    [device, key, first],
-  );
+  await page.waitForFunction(([value, first]) => document.querySelector(value).textContent !== first, [value, first]);
   return { device, key, values: [first, await text()] };
 }
 

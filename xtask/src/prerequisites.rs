@@ -6,7 +6,6 @@
 //! installation was cut off.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +14,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, process};
 
-/// Where the tests find the folder that holds `node_modules`.
-const NODE_MODULES: &str = "HUBRELAY_TEST_NODE_MODULES";
 /// Where the tests find a Python with the packages of `tests/python/requirements.txt`.
 const PYTHON: &str = "HUBRELAY_TEST_PYTHON";
 /// Where the tests find a Chromium or Chrome.
@@ -38,7 +35,6 @@ const CHROMIUM_PACKAGES: [&str; 3] = ["chromium", "fonts-dejavu-core", "fonts-no
 /// Places of what is installed; a place that is not known is left to the tests' own defaults.
 #[derive(Debug)]
 pub(crate) struct Prerequisites {
-    node: PathBuf,
     python: PathBuf,
     chromium: Option<PathBuf>,
 }
@@ -47,7 +43,6 @@ impl Prerequisites {
     /// Takes what is there as it is.
     pub(crate) fn present() -> Self {
         Self {
-            node: node_folder(),
             python: env_path(PYTHON).unwrap_or_else(|| venv_python(&venv_folder())),
             chromium: find_chromium(),
         }
@@ -65,24 +60,16 @@ impl Prerequisites {
             None => install_chromium()?,
         };
         Ok(Self {
-            node: node_folder(),
             python,
             chromium: Some(chromium),
         })
     }
 
     /// The variables by which the tests are told the places.
-    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, OsString)> {
-        let known = [
-            (NODE_MODULES, Some(&self.node)),
-            (PYTHON, Some(&self.python)),
-            (CHROMIUM, self.chromium.as_ref()),
-        ];
-        known
-            .into_iter()
-            .filter_map(|(name, path)| Some((name, path?.clone().into_os_string())))
-            .collect::<Vec<_>>()
-            .into_iter()
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let chromium = self.chromium.as_deref();
+        std::iter::once((PYTHON, self.python.as_path()))
+            .chain(chromium.map(|chromium| (CHROMIUM, chromium)))
     }
 }
 
@@ -206,8 +193,9 @@ fn is_root() -> Result<bool> {
     Ok(process::output(Command::new("id").arg("-u"))?.is_some_and(|id| id.trim() == "0"))
 }
 
+/// Node finds the packages from the scripts beside them.
 fn node_folder() -> PathBuf {
-    env_path(NODE_MODULES).unwrap_or_else(|| cargo::workspace_root().join("tests/node"))
+    cargo::workspace_root().join("tests/node")
 }
 
 /// Always in the workspace's own `target`, so that tests find it however they were started.

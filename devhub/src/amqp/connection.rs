@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     error::{AmqpError, NOT_ALLOWED, RESOURCE_LIMIT_EXCEEDED},
-    frame::{FrameType, put_frame},
+    frame::{Layer, put_frame},
     link::{OUT_BYTES_FULL, RequestNode},
     mailbox::{Mailbox, Verdict},
     message::{Message, Reply},
@@ -76,7 +76,7 @@ impl Connection {
         if !self.closed {
             self.closed = true;
             self.sessions.clear();
-            put_frame(&mut self.out, FrameType::Amqp, 0, |out| {
+            put_frame(&mut self.out, Layer::Amqp, 0, |out| {
                 put_close(out, error);
             });
         }
@@ -119,7 +119,10 @@ impl Connection {
             | Performative::Disposition
             | Performative::Detach(_) => {}
         }
-        let link_count = self.sessions.values().map(Session::link_count).sum();
+        let link_count = match performative {
+            Performative::Attach(_) => self.sessions.values().map(Session::link_count).sum(),
+            _ => 0,
+        };
         let session = self.sessions.get_mut(&channel).ok_or_else(|| {
             let text = format!("no session has begun on channel {channel}");
             AmqpError::new(NOT_ALLOWED, text)

@@ -13,9 +13,9 @@ const HEADER_LEN: usize = 8;
 pub(crate) const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 pub(crate) const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 
-/// Which layer a frame belongs to.
+/// What a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FrameType {
+pub(crate) enum Layer {
     Amqp,
     Sasl,
 }
@@ -23,7 +23,7 @@ pub(crate) enum FrameType {
 /// One frame, borrowing from the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
-    pub(crate) frame_type: FrameType,
+    pub(crate) layer: Layer,
     pub(crate) channel: u16,
     /// Empty in a heartbeat.
     pub(crate) body: &'a [u8],
@@ -48,13 +48,13 @@ impl<'a> Frame<'a> {
         if body_at < HEADER_LEN || body_at > len {
             return Err(framing("the data offset of a frame lies outside of it"));
         }
-        let frame_type = match frame_type {
-            0 => FrameType::Amqp,
-            1 => FrameType::Sasl,
+        let layer = match frame_type {
+            0 => Layer::Amqp,
+            1 => Layer::Sasl,
             _ => return Err(framing("a frame has an unknown type")),
         };
         Ok(bytes.get(body_at..len).map(|body| Self {
-            frame_type,
+            layer,
             channel: u16::from_be_bytes([c0, c1]),
             body,
             len,
@@ -65,16 +65,16 @@ impl<'a> Frame<'a> {
 /// Appends a frame whose body `write` appends.
 pub(crate) fn put_frame(
     out: &mut BytesMut,
-    frame_type: FrameType,
+    layer: Layer,
     channel: u16,
     write: impl FnOnce(&mut BytesMut),
 ) {
     let at = out.len();
     out.put_u32(0);
     out.put_u8(2);
-    out.put_u8(match frame_type {
-        FrameType::Amqp => 0,
-        FrameType::Sasl => 1,
+    out.put_u8(match layer {
+        Layer::Amqp => 0,
+        Layer::Sasl => 1,
     });
     out.put_u16(channel);
     write(out);
@@ -84,7 +84,7 @@ pub(crate) fn put_frame(
 
 /// Appends the empty frame that keeps a connection alive.
 pub(crate) fn put_heartbeat(out: &mut BytesMut) {
-    put_frame(out, FrameType::Amqp, 0, |_| {});
+    put_frame(out, Layer::Amqp, 0, |_| {});
 }
 
 fn framing(description: impl Into<String>) -> AmqpError {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_frame_is_found_once_it_is_complete() {
         let mut out = BytesMut::new();
-        put_frame(&mut out, FrameType::Amqp, 7, |out| out.put_slice(b"body"));
+        put_frame(&mut out, Layer::Amqp, 7, |out| out.put_slice(b"body"));
         for len in 0..out.len() {
             assert_eq!(Frame::parse(&out[..len], 512), Ok(None));
         }

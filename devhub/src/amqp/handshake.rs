@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::{
     connection::CHANNEL_MAX,
     error::{AmqpError, FRAMING_ERROR},
-    frame::{AMQP_HEADER, FRAME_SIZE_MIN, Frame, FrameType, SASL_HEADER, put_frame},
+    frame::{AMQP_HEADER, FRAME_SIZE_MIN, Frame, Layer, SASL_HEADER, put_frame},
     performative::{
         Open, Performative, decode_sasl_init, put_close, put_open, put_sasl_mechanisms,
         put_sasl_outcome,
@@ -58,17 +58,17 @@ where
         return Err(Error::Protocol);
     }
     out.extend_from_slice(&SASL_HEADER);
-    put_frame(&mut out, FrameType::Sasl, 0, |out| {
+    put_frame(&mut out, Layer::Sasl, 0, |out| {
         put_sasl_mechanisms(out, &MECHANISMS);
     });
     write(stream, &mut out).await?;
 
-    let offered = read_frame(stream, input, FrameType::Sasl, |body| {
+    let offered = read_frame(stream, input, Layer::Sasl, |body| {
         let mechanism = decode_sasl_init(body)?;
         Ok(MECHANISMS.contains(&mechanism))
     })
     .await?;
-    put_frame(&mut out, FrameType::Sasl, 0, |out| {
+    put_frame(&mut out, Layer::Sasl, 0, |out| {
         put_sasl_outcome(out, if offered { SASL_OK } else { SASL_AUTH });
     });
     write(stream, &mut out).await?;
@@ -85,7 +85,7 @@ where
     let open = read_frame(
         stream,
         input,
-        FrameType::Amqp,
+        Layer::Amqp,
         |body| match Performative::decode(body)? {
             Performative::Open(open) if (open.max_frame_size as usize) < FRAME_SIZE_MIN => {
                 Err(framing("max-frame-size is below 512"))
@@ -95,7 +95,7 @@ where
         },
     )
     .await;
-    put_frame(&mut out, FrameType::Amqp, 0, |out| {
+    put_frame(&mut out, Layer::Amqp, 0, |out| {
         put_open(
             out,
             container_id,
@@ -105,7 +105,7 @@ where
         );
     });
     if let Err(Error::Amqp(error)) = &open {
-        put_frame(&mut out, FrameType::Amqp, 0, |out| {
+        put_frame(&mut out, Layer::Amqp, 0, |out| {
             put_close(out, Some(error));
         });
     }
@@ -130,7 +130,7 @@ where
 async fn read_frame<S, T>(
     stream: &mut S,
     input: &mut BytesMut,
-    frame_type: FrameType,
+    layer: Layer,
     take: impl FnOnce(&[u8]) -> Result<T, AmqpError>,
 ) -> Result<T, Error>
 where
@@ -139,7 +139,7 @@ where
     loop {
         if let Some(frame) = Frame::parse(input, FRAME_SIZE_MAX as usize)? {
             let len = frame.len;
-            let taken = if frame.frame_type == frame_type {
+            let taken = if frame.layer == layer {
                 take(frame.body)
             } else {
                 Err(framing("a frame of the other layer came"))

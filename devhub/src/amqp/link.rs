@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     error::{AmqpError, RESOURCE_LIMIT_EXCEEDED},
-    frame::{FrameType, put_frame},
+    frame::{Layer, put_frame},
     mailbox::Mailbox,
     performative::{LinkFlow, TRANSFER_LEN_MAX, put_transfer},
 };
@@ -158,7 +158,7 @@ impl SendWindow {
     }
 
     fn put(&mut self, out: &mut BytesMut, handle: u32, id: u32, parts: [&[u8]; 3], more: bool) {
-        put_frame(out, FrameType::Amqp, self.channel, |out| {
+        put_frame(out, Layer::Amqp, self.channel, |out| {
             put_transfer(out, handle, id, more);
             for part in parts {
                 out.put_slice(part);

@@ -15,7 +15,7 @@ use super::{
         AmqpError, HANDLE_IN_USE, MESSAGE_SIZE_EXCEEDED, NOT_ALLOWED, TRANSFER_LIMIT_EXCEEDED,
         UNATTACHED_HANDLE,
     },
-    frame::{FrameType, put_frame},
+    frame::{Layer, put_frame},
     link::{
         Destination, Feed, Link, MESSAGE_SIZE_MAX, OUT_BYTES_FULL, Outgoing, RequestNode,
         SENDER_CREDIT, SendWindow, Unfinished,
@@ -41,7 +41,7 @@ pub(crate) struct Context<'a> {
     pub(crate) tokens: &'a Tokens,
     pub(crate) mailbox: &'a Arc<Mailbox>,
     pub(crate) unfinished_bytes: &'a Arc<AtomicUsize>,
-    /// Links of all sessions.
+    /// Links of all sessions; counted for an attach only.
     pub(crate) link_count: usize,
     pub(crate) out: &'a mut BytesMut,
 }
@@ -92,7 +92,7 @@ impl Session {
             ended: false,
         };
         let windows = session.windows();
-        put_frame(out, FrameType::Amqp, channel, |out| {
+        put_frame(out, Layer::Amqp, channel, |out| {
             put_begin(out, channel, windows, HANDLE_MAX);
         });
         session
@@ -107,7 +107,7 @@ impl Session {
         self.ended = true;
         self.links.clear();
         self.accepted = None;
-        put_frame(out, FrameType::Amqp, self.window.channel, |out| {
+        put_frame(out, Layer::Amqp, self.window.channel, |out| {
             put_end(out, error);
         });
     }
@@ -326,24 +326,22 @@ impl Session {
                 ),
             ));
         }
+        if unfinished.is_none() && link.credit == 0 {
+            return Err(AmqpError::new(
+                TRANSFER_LIMIT_EXCEEDED,
+                "a transfer came without credit",
+            ));
+        }
         let mut delivery = match unfinished {
             Some(delivery) => delivery,
-            None => {
-                if link.credit == 0 {
-                    return Err(AmqpError::new(
-                        TRANSFER_LIMIT_EXCEEDED,
-                        "a transfer came without credit",
-                    ));
-                }
-                Unfinished::new(
-                    transfer
-                        .delivery_id
-                        .ok_or(DecodeError::Unexpected("delivery-id"))?,
-                    transfer.message_format.unwrap_or(0),
-                    transfer.settled,
-                    cx.unfinished_bytes,
-                )
-            }
+            None => Unfinished::new(
+                transfer
+                    .delivery_id
+                    .ok_or(DecodeError::Unexpected("delivery-id"))?,
+                transfer.message_format.unwrap_or(0),
+                transfer.settled,
+                cx.unfinished_bytes,
+            ),
         };
         delivery.settled |= transfer.settled;
         // The usual message comes in one frame and is not copied together.
@@ -413,7 +411,7 @@ impl Session {
     }
 
     fn put(&self, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
-        put_frame(out, FrameType::Amqp, self.window.channel, write);
+        put_frame(out, Layer::Amqp, self.window.channel, write);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connection::{self, Connection},
     error::{AmqpError, CONNECTION_FORCED, FRAMING_ERROR},
-    frame::{Frame, FrameType, put_heartbeat},
+    frame::{Frame, Layer, put_heartbeat},
     handshake::{self, FRAME_SIZE_MAX, shake_hands},
     mailbox::Mailbox,
     server::Shared,
@@ -25,7 +25,7 @@ use super::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A peer that takes nothing for this long is cut off.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What is left for the peer to take a close, and to hang up.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -148,10 +148,10 @@ where
                 Ok(None) => return,
                 Err(error) => return self.connection.close(Some(&error)),
             };
-            let taken = match frame.frame_type {
-                FrameType::Amqp if frame.body.is_empty() => Ok(()),
-                FrameType::Amqp => self.connection.on_frame(frame.channel, frame.body),
-                FrameType::Sasl => Err(AmqpError::new(FRAMING_ERROR, "SASL is over")),
+            let taken = match frame.layer {
+                Layer::Amqp if frame.body.is_empty() => Ok(()),
+                Layer::Amqp => self.connection.on_frame(frame.channel, frame.body),
+                Layer::Sasl => Err(AmqpError::new(FRAMING_ERROR, "SASL is over")),
             };
             let len = frame.len;
             self.input.advance(len);

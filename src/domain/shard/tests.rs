@@ -55,7 +55,7 @@ impl Rig {
         };
         let now = self.now();
         self.shard.apply(message, now, |recipient, update| {
-            self.given.push((recipient, update.clone()))
+            self.given.push((recipient, update.clone()));
         });
     }
 
@@ -63,7 +63,7 @@ impl Rig {
         self.now_ms += ms;
         let now = self.now();
         self.shard.expire(now, |recipient, update| {
-            self.given.push((recipient, update.clone()))
+            self.given.push((recipient, update.clone()));
         });
     }
 

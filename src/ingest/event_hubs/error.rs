@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use fe2o3_amqp::connection::{ConnectionStopReason, OpenError};
 use fe2o3_amqp::link::{
-    DetachError, DispositionError, LinkStateError, ReceiverAttachError, RecvError, SendError,
-    SenderAttachError, SessionStopReason,
+    DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError,
+    SessionStopReason,
 };
 use fe2o3_amqp::session::BeginError;
-use fe2o3_amqp_types::definitions::{self, ErrorCondition};
+use fe2o3_amqp_types::definitions::{self, ErrorCondition, LinkError};
 use fe2o3_amqp_types::primitives::Symbol;
 
 /// Why the event hub cannot be read.
@@ -47,6 +47,9 @@ pub(super) enum Error {
         last_enqueued: i64,
         position: i64,
     },
+    /// The next event of a partition is larger than the relay takes.
+    #[error("the event is too large")]
+    EventTooLarge,
     /// Code on the thread of the connection panicked.
     #[error("the connection's task panicked: {0}")]
     Panicked(String),
@@ -62,7 +65,7 @@ impl Error {
         }
     }
 
-    pub(super) fn failed(doing: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn failed(doing: &'static str, detail: &impl ToString) -> Self {
         Self::Failed {
             doing,
             detail: detail.to_string(),
@@ -91,6 +94,7 @@ impl Error {
                 }
                 _ => "it will be tried again",
             },
+            Self::EventTooLarge => "it is passed over",
             Self::Failed { .. }
             | Self::TimedOut { .. }
             | Self::Silent { .. }
@@ -117,7 +121,7 @@ pub(super) fn open(error: OpenError) -> Error {
     const DOING: &str = "opening the AMQP connection";
     match error {
         OpenError::RemoteClosedWithError(error) => Error::refused(DOING, &error),
-        error => Error::failed(DOING, error),
+        error => Error::failed(DOING, &error),
     }
 }
 
@@ -128,7 +132,7 @@ pub(super) fn begin(error: BeginError) -> Error {
         | BeginError::ConnectionStopped(ConnectionStopReason::RemoteClosedWithError(error)) => {
             Error::refused(DOING, &error)
         }
-        error => Error::failed(DOING, error),
+        error => Error::failed(DOING, &error),
     }
 }
 
@@ -136,7 +140,7 @@ pub(super) fn attach_receiver(doing: &'static str, error: ReceiverAttachError) -
     match error {
         ReceiverAttachError::RemoteClosedWithError(error) => Error::refused(doing, &error),
         ReceiverAttachError::SessionStopped(reason) => session_stopped(&reason),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -144,14 +148,15 @@ pub(super) fn attach_sender(doing: &'static str, error: SenderAttachError) -> Er
     match error {
         SenderAttachError::RemoteClosedWithError(error) => Error::refused(doing, &error),
         SenderAttachError::SessionStopped(reason) => session_stopped(&reason),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
 pub(super) fn receive(doing: &'static str, error: RecvError) -> Error {
     match error {
+        RecvError::MessageSizeExceeded(_) => Error::EventTooLarge,
         RecvError::LinkStateError(error) => link_state(doing, error),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -161,16 +166,18 @@ pub(super) fn send(doing: &'static str, error: SendError) -> Error {
         SendError::Detached(
             DetachError::RemoteClosedWithError(error) | DetachError::RemoteDetachedWithError(error),
         ) => Error::refused(doing, &error),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
-}
-
-pub(super) fn dispose(doing: &'static str, error: DispositionError) -> Error {
-    Error::failed(doing, error)
 }
 
 fn link_state(doing: &'static str, error: LinkStateError) -> Error {
     match error {
+        LinkStateError::RemoteClosedWithError(error)
+        | LinkStateError::RemoteDetachedWithError(error)
+            if error.condition == LinkError::MessageSizeExceeded.into() =>
+        {
+            Error::EventTooLarge
+        }
         LinkStateError::RemoteClosedWithError(error)
         | LinkStateError::RemoteDetachedWithError(error) => Error::refused(doing, &error),
         LinkStateError::SessionStopped(reason) => session_stopped(&reason),
@@ -179,7 +186,7 @@ fn link_state(doing: &'static str, error: LinkStateError) -> Error {
             condition: "amqp:link:detach-forced".to_owned(),
             description: error.to_string(),
         },
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -190,7 +197,7 @@ fn session_stopped(reason: &SessionStopReason) -> Error {
         | SessionStopReason::ConnectionStopped(ConnectionStopReason::RemoteClosedWithError(
             error,
         )) => Error::refused(DOING, error),
-        reason => Error::failed(DOING, format!("{reason:?}")),
+        reason => Error::failed(DOING, &format!("{reason:?}")),
     }
 }
 

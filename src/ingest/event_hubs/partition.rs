@@ -34,6 +34,9 @@ use crate::telemetry::metrics::{IngestMetrics, MessageClass, MessageDrop};
 /// Events that the hub may send ahead.
 const PREFETCH: u32 = 2000;
 
+/// Room for all sections of an event beside its body.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
 /// Bounds of one batch. What was received already is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1000;
 const BATCH_BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -61,9 +64,14 @@ impl<S: Sink> Reader<S> {
             let ended = self.attach_and_read().await;
             self.note_attached(false);
             let Err(error) = ended else { return Ok(()) };
+            if matches!(error, Error::EventTooLarge) {
+                self.pass_over_next();
+                continue;
+            }
             if !error.concerns_link_only() {
                 return Err(error);
             }
+            self.context.status.lose();
             if begun.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
             }
@@ -88,6 +96,7 @@ impl<S: Sink> Reader<S> {
             &mut self.session,
             source_address(&self.context, &self.partition),
             self.progress.position(),
+            self.context.decoding.message_bytes_max,
         );
         let receiver = within(READING, self.context.timing.operation_limit, attach).await?;
         self.note_attached(true);
@@ -102,34 +111,43 @@ impl<S: Sink> Reader<S> {
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                received = receiver.recv() => received,
+                delivery = receiver.recv() => delivery,
             };
             self.progress.wait_ends();
             batch.begin(self.progress.position(), self.context.clock.unix_ms());
-            let mut received = Some(first);
+            let mut next = Some(first);
             let mut failure = None;
-            while let Some(delivery) = received {
+            while let Some(delivery) = next {
                 failure = batch.add(delivery);
-                received = if failure.is_some() || batch.is_full() {
+                next = if failure.is_some() || batch.is_full() {
                     None
                 } else {
                     receiver.recv().now_or_never()
                 };
             }
+            batch.count(&self.context.metrics);
             if !batch.messages.is_empty() {
                 let messages = std::mem::take(&mut batch.messages);
                 self.context.sink.ingest(messages).await;
             }
             self.progress.advance(batch.position);
-            batch.count(&self.context.metrics);
             if let Some(failure) = failure {
                 return Err(error::receive(READING, failure));
             }
             // Event Hubs sends settled; then this costs no frame and only counts towards the credit.
             let accept = receiver.accept_all(std::mem::take(&mut batch.deliveries));
-            let accepted = async { accept.await.map_err(|error| error::dispose(READING, error)) };
+            let accepted = async { accept.await.map_err(|error| Error::failed(READING, &error)) };
             within(READING, self.context.timing.operation_limit, accepted).await?;
         }
+    }
+
+    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no gaps, so it
+    /// is the one after the last that arrived.
+    fn pass_over_next(&self) {
+        let sequence = self.progress.position() + 1;
+        warn!(partition = %self.partition, sequence, "passed over an event that is too large");
+        self.progress.advance(sequence);
+        self.context.metrics.dropped.inc(MessageDrop::TooLarge);
     }
 
     fn note_attached(&self, attached: bool) {
@@ -283,6 +301,7 @@ async fn attach(
     session: &mut SessionHandle<()>,
     address: String,
     position: i64,
+    body_bytes_max: usize,
 ) -> Result<Receiver, Error> {
     let filter = Described {
         descriptor: Descriptor::Code(SELECTOR_FILTER_CODE),
@@ -297,6 +316,7 @@ async fn attach(
         .source(source)
         .sender_settle_mode(SenderSettleMode::Settled)
         .credit_mode(CreditMode::Auto(PREFETCH))
+        .max_message_size((body_bytes_max + ENVELOPE_BYTES_MAX) as u64)
         .attach(session)
         .await
         .map_err(|error| error::attach_receiver(READING, error))

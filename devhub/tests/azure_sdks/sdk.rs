@@ -1,0 +1,96 @@
+//! Microsoft's SDKs as child processes, each driven by the script beside it that speaks JSON.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Longer than any scenario takes on a loaded machine, and shorter than the test runner's own limit.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// An Event Hubs SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sdk {
+    /// The npm package `@azure/event-hubs`.
+    JavaScript,
+    /// The Python package `azure-eventhub`.
+    Python,
+}
+
+impl Sdk {
+    /// Runs one scenario of the SDK's script and returns its result.
+    pub(crate) async fn run(self, scenario: &str, input: &Value) -> Value {
+        self.run_trusting(scenario, input, None).await
+    }
+
+    /// Like [`Sdk::run`], with a certificate authority that Node trusts beside those of the system.
+    pub(crate) async fn run_trusting(
+        self,
+        scenario: &str,
+        input: &Value,
+        certificate_authority: Option<&Path>,
+    ) -> Value {
+        let mut command = self.command();
+        command.arg(scenario).arg(input.to_string());
+        if let Some(path) = certificate_authority {
+            command.env("NODE_EXTRA_CA_CERTS", path);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let output = timeout(PATIENCE, child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("{self:?} {scenario} did not end in {PATIENCE:?}: {input}"))
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{self:?} {scenario} failed ({}): {input}\n{stderr}",
+            output.status
+        );
+        serde_json::from_str(&stdout)
+            .unwrap_or_else(|error| panic!("{error} in {stdout:?}\n{stderr}"))
+    }
+
+    fn command(self) -> Command {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+        match self {
+            Self::JavaScript => {
+                require(&tests.join("node/node_modules/@azure/event-hubs/package.json"));
+                script(OsStr::new("node"), &tests.join("node/event_hubs.mjs"))
+            }
+            Self::Python => {
+                let python = env::var_os("HUBRELAY_TEST_PYTHON").map_or_else(
+                    || tests.join("../target/python-venv/bin/python"),
+                    PathBuf::from,
+                );
+                require(&python);
+                script(python.as_os_str(), &tests.join("python/event_hubs.py"))
+            }
+        }
+    }
+}
+
+fn script(interpreter: &OsStr, path: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(path);
+    command
+}
+
+fn require(path: &Path) {
+    assert!(
+        path.exists(),
+        "{} is not there: run `cargo xtask test`, which installs what the tests need",
+        path.display()
+    );
+}

@@ -1,0 +1,35 @@
+//! End-to-end tests: the started binary, seen only from outside.
+//!
+//! Tests named `check_NN_…` prove the numbered conformance checks of the ux4iot HTTP and Socket.IO API; the others
+//! prove what hubrelay promises on top of it. One file for each area, one test for each sentence.
+
+mod harness;
+
+mod admin_client;
+mod bad_amqp;
+mod bad_events;
+mod bad_requests;
+mod bad_sockets;
+mod configuration;
+mod connection_states;
+mod cors;
+mod delivery;
+mod demo;
+mod device_calls;
+mod grants;
+mod ingest;
+mod last_values;
+mod operations;
+mod page;
+mod react_client;
+mod revocation;
+mod sessions;
+mod shutdown;
+mod socket_io;
+mod socket_io_client;
+mod source_loss;
+mod subscriptions;
+mod throttling;
+mod tls;
+mod twins;
+mod updates;

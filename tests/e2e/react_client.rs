@@ -1,0 +1,62 @@
+//! The published React client's behaviour in a real browser, its connection cut.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{PRIMARY_KEY, Testbed, node_script::NodeScript, tcp_proxy::TcpProxy};
+
+/// How soon values must flow again after the connection was cut.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn check_53_a_hook_in_a_browser_recovers_from_a_cut_and_sees_each_value_once() {
+    let testbed = Testbed::start().await;
+    let proxy = TcpProxy::start(testbed.rest.authority()).await;
+    let arguments =
+        json!({"url": proxy.url, "key": PRIMARY_KEY, "deviceId": "d1", "telemetryKey": "n"});
+    let mut page = NodeScript::start("check_53.mjs", &[&arguments.to_string()]);
+    page.next_event("subscribed").await;
+
+    let flood = testbed
+        .injector
+        .flood_paced("d1", "n", Duration::from_millis(50));
+    let mut last = 0;
+    for _ in 0..5 {
+        last = next_value(&mut page, last).await;
+    }
+
+    proxy.cut();
+    let cut = Instant::now();
+    let injected_before = flood.accepted();
+    while last <= injected_before {
+        last = next_value(&mut page, last).await;
+    }
+    let recovered = cut.elapsed();
+    assert!(
+        recovered <= RECOVERY,
+        "values flowed again after {recovered:?}"
+    );
+
+    // From here on every value arrives, none of them twice.
+    for _ in 0..20 {
+        let next = next_value(&mut page, last).await;
+        assert_eq!(next, last + 1);
+        last = next;
+    }
+    flood.stop().await;
+    page.finish().await;
+}
+
+/// The next value the hook shows, which must be newer than `last`.
+async fn next_value(page: &mut NodeScript, last: u64) -> u64 {
+    loop {
+        let line = page.next_line().await;
+        if line["event"] == "value" {
+            let value = line["value"].as_u64().expect("a count");
+            assert!(value > last, "{value} after {last}");
+            return value;
+        }
+    }
+}
