@@ -10,6 +10,7 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
+    kept_file::Error as FileError,
     options::Options,
     sas::SharedAccessKey,
     tls::{self, Identity},
@@ -38,6 +39,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The key cannot be kept.
+    #[error(transparent)]
+    Key(#[from] FileError),
     /// There are no certificates.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -79,9 +83,11 @@ impl Devhub {
             options.clock,
         );
         let policy = options.shared_access_key_name;
-        let key = options
-            .shared_access_key
-            .unwrap_or_else(SharedAccessKey::generate);
+        let key = match (options.shared_access_key, &options.tls_dir) {
+            (Some(key), _) => key,
+            (None, Some(directory)) => SharedAccessKey::load_or_create(directory)?,
+            (None, None) => SharedAccessKey::generate(),
+        };
         let faults = Faults {
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
