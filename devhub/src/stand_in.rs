@@ -16,6 +16,9 @@ use crate::{
     tls::{self, Identity},
 };
 
+#[cfg(unix)]
+const SEGMENT_BYTES: u32 = 16 * 1024;
+
 /// Why a devhub did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -247,6 +250,10 @@ fn validate(options: &Options) -> Result<(), Error> {
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
+        // The Python SDK sets the segment size that it reads from its socket. Over loopback that may
+        // be larger than the system lets it set, so it is kept smaller from here.
+        #[cfg(unix)]
+        socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };

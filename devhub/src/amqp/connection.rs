@@ -291,3 +291,6 @@ impl Connection {
 pub(crate) fn idle() -> AmqpError {
     AmqpError::new(RESOURCE_LIMIT_EXCEEDED, "local-idle-timeout expired")
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,9 +35,10 @@ const OUT_BYTES_MAX: usize = 1024 * 1024;
 
 const READ_BYTES: usize = 32 * 1024;
 
-/// Serves one connection until either side ends it.
+/// Serves one connection until either side ends it. `start` is what was read of it already.
 pub(crate) async fn serve<S>(
     mut stream: S,
+    start: &[u8],
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     stop: CancellationToken,
@@ -46,6 +47,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut input = BytesMut::with_capacity(READ_BYTES);
+    input.extend_from_slice(start);
     let idle_timeout_ms = u32::try_from(shared.idle_timeout.as_millis()).unwrap_or(u32::MAX);
     let open = tokio::select! {
         open = timeout(

@@ -241,6 +241,8 @@ async fn look<S>(
             Ok(last_enqueued) => last_enqueued,
             Err(error @ Error::Refused { .. }) => {
                 warn!(%partition, %error, "could not watch the partition: {}", error.advice());
+                // The hub is there, but says nothing more for now.
+                judge(context, partitions);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -256,8 +258,8 @@ async fn look<S>(
                 position,
             });
         }
+        judge(context, partitions);
     }
-    judge(context, partitions);
     Ok(())
 }
 

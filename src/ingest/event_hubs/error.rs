@@ -80,7 +80,7 @@ impl Error {
             }
             Self::Refused { condition, .. } => match condition.as_str() {
                 "amqp:unauthorized-access" | "com.microsoft:auth-failed" => {
-                    "check SharedAccessKeyName and SharedAccessKey, that the policy has the right Listen, and this machine's clock"
+                    "check SharedAccessKeyName and SharedAccessKey, that the policy has the right Listen, and this machine's clock; a given SharedAccessSignature may have lapsed"
                 }
                 "amqp:not-found" => "check EntityPath and the consumer group",
                 "amqp:link:stolen" => {
