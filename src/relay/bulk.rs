@@ -3,6 +3,7 @@
 //! Either all that is granted is applied, or nothing changes. The turns of all sessions are taken first, in the order of their
 //! ids so that two bulk changes never wait for each other.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -63,20 +64,13 @@ impl Relay {
         let mut applied = vec![false; requests.len()];
         let mut by_session: BTreeMap<SessionId, SessionRequests> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
-            let id = request.session;
-            if !by_session.contains_key(&id) {
-                let entry = self.inner.sessions.get(id)?;
-                by_session.insert(
-                    id,
-                    SessionRequests {
-                        entry,
-                        requests: Vec::new(),
-                    },
-                );
-            }
-            let known = by_session
-                .get_mut(&id)
-                .expect("inserted when it was missing");
+            let known = match by_session.entry(request.session) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(SessionRequests {
+                    entry: self.inner.sessions.get(request.session)?,
+                    requests: Vec::new(),
+                }),
+            };
             known.requests.push((place, request));
         }
         self.to_the_end(move |relay| async move {
