@@ -1,2 +1,115 @@
-//! Placeholder.
-fn main() {}
+//! Load scenarios for hubrelay: real binary, real AMQP in, real updates out.
+//!
+//! `cargo run --release -p loadtests -- <scenario>` starts the stand-in and the relay as processes of their own, drives them, checks
+//! that every delivery arrives once and in order, and reports what that took. Everything happens on loopback addresses. Run
+//! `cargo build --release` first: the binary is looked for beside this one.
+
+mod audience;
+mod event_sender;
+mod limits;
+mod message;
+mod pace;
+mod process_usage;
+mod progress;
+mod report;
+mod scenario;
+mod servers;
+mod socket_io_client;
+mod tally;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use self::progress::Progress;
+use self::scenario::{SCENARIOS, Scenario};
+
+/// Runs a load scenario against the release build of hubrelay and reports what it measured.
+#[derive(Debug, Parser)]
+#[command(name = "loadtests", version, arg_required_else_help = true)]
+struct Cli {
+    /// The scenario to run; --list shows them
+    #[arg(value_name = "SCENARIO", required_unless_present = "list", value_parser = known_scenario)]
+    scenario: Option<&'static Scenario>,
+
+    /// Show the scenarios and what each of them measures
+    #[arg(long)]
+    list: bool,
+
+    /// How long to measure, after a warm-up
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
+    seconds: u16,
+
+    /// Write the report to this file as well, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Messages offered each second [default: what the scenario says; for `relay` as many as go through]
+    #[arg(long, value_name = "N", value_parser = message_rate)]
+    rate: Option<NonZeroU32>,
+
+    /// Open connections, in `idle`
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let Some(scenario) = cli.scenario.filter(|_| !cli.list) else {
+        report::print(&list());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let options = scenario::Options {
+        measured: Duration::from_secs(cli.seconds.into()),
+        rate: cli.rate,
+        connections: cli.connections as usize,
+    };
+    // Not the runtime of the event sender: each of the two would disturb the other's timing.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let report = runtime.block_on(scenario.run(&options, &Progress::new()))?;
+    report::print(&report.table());
+    if let Some(path) = &cli.json {
+        std::fs::write(path, report.json())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if report.is_sound() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        progress::complain("deliveries were lost, repeated, out of order or never asked for");
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn list() -> String {
+    let mut lines = SCENARIOS
+        .iter()
+        .map(|scenario| format!("{:<10} {}", scenario.name, scenario.about))
+        .collect::<Vec<_>>()
+        .join("\n");
+    lines.push('\n');
+    lines
+}
+
+fn known_scenario(name: &str) -> Result<&'static Scenario, String> {
+    SCENARIOS
+        .iter()
+        .find(|scenario| scenario.name == name)
+        .ok_or_else(|| {
+            let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            format!("the scenarios are {}", names.join(", "))
+        })
+}
+
+fn message_rate(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &NonZeroU32| rate.get() <= 1_000_000)
+        .ok_or_else(|| "must be a whole number from 1 to 1000000".to_owned())
+}

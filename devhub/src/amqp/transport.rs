@@ -33,6 +33,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers that wait to be written before no more frames are taken in.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
+/// When to look at tokens again that hold for longer, or for ever.
+const LAPSE_MAX: Duration = Duration::from_hours(24);
+
 const READ_BYTES: usize = 32 * 1024;
 
 /// Serves one connection until either side ends it. `start` is what was read of it already.
@@ -164,12 +167,11 @@ where
         }
     }
 
-    fn deadline(&mut self) -> Instant {
-        let now_ms = self.shared.hub.now_ms();
-        let lapse = self
-            .connection
-            .next_token_expiry_ms(now_ms)
-            .map(|at_ms| Instant::now() + Duration::from_millis(at_ms.abs_diff(now_ms)));
+    fn deadline(&self) -> Instant {
+        let lapse = self.connection.next_token_expiry_ms().map(|at_ms| {
+            let left_ms = at_ms.saturating_sub(self.shared.hub.now_ms());
+            Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or(0)).min(LAPSE_MAX)
+        });
         let mut deadline = self.last_read + self.silence_max;
         if !self.connection.out.is_empty() {
             deadline = deadline.min(self.last_write + WRITE_TIMEOUT);

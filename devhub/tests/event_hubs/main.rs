@@ -5,6 +5,7 @@
 mod client;
 mod faults;
 mod malformed;
+mod management;
 mod receiving;
 mod security;
 mod sending;

@@ -1,0 +1,236 @@
+//! What a device message costs in the domain, without sockets: decoding, last values, routing to two sessions, their outboxes.
+//!
+//! `cargo bench --bench domain`. One thread, a thousand devices, bodies of about 200 bytes as devices send them, with the properties
+//! that IoT Hub stamps on them. Of two sessions that see a device one wants every key and one a single key, so each message is cut
+//! twice. The best of a few rounds is shown, which is what a machine with other work can still tell; there are no thresholds here.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use hubrelay::config::DecodingConfig;
+use hubrelay::domain::device_message::DeviceMessage;
+use hubrelay::domain::id::{DeviceId, SessionId, TelemetryKey};
+use hubrelay::domain::limits::{OutboxLimits, ShardLimits};
+use hubrelay::domain::outbox::Outbox;
+use hubrelay::domain::shard::{Shard, ShardSettings, TwinCache};
+use hubrelay::domain::subscription::{DeviceSubscriptions, Selection};
+use hubrelay::domain::time::Now;
+use hubrelay::ingest::decode::{Decoder, Event, Property};
+
+const DEVICES: usize = 1000;
+
+/// Sessions that want every key, and as many again that want one.
+const SESSIONS: usize = 50;
+
+/// Messages handed over at once, as by ingest.
+const BATCH: usize = 1000;
+
+const BATCHES: usize = 200;
+const ROUNDS: usize = 5;
+
+const UNIX_MS: i64 = 1_777_629_600_000;
+
+const WITH_TIME: &str = r#"{"_ts":"2026-05-01T10:00:00.123Z","temperature":21.53,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.5200,"lon":13.4050},"running":true,"mode":"automatic","counter":123456789,"serial":"A-0017"}"#;
+const WITHOUT_TIME: &str = r#"{"temperature":21.53,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.5200,"lon":13.4050},"running":true,"mode":"automatic","counter":1234567890123456,"message":"all is well","serial":"A-00017"}"#;
+
+fn main() {
+    let devices: Vec<String> = (0..DEVICES)
+        .map(|device| format!("device-{device:04}"))
+        .collect();
+    let array = format!("[{WITH_TIME},{WITH_TIME},{WITH_TIME}]");
+
+    report_head();
+    for (name, body) in [
+        ("decode: time in the body", WITH_TIME),
+        ("decode: time of the hub", WITHOUT_TIME),
+        ("decode: array of three", &array),
+    ] {
+        report(name, body, best_of(|| decode_alone(&devices, body)));
+    }
+    report(
+        "shard and outboxes",
+        WITHOUT_TIME,
+        best_of(|| domain(&devices, WITHOUT_TIME).shard),
+    );
+    for (name, body) in [
+        ("domain: time in the body", WITH_TIME),
+        ("domain: time of the hub", WITHOUT_TIME),
+    ] {
+        report(name, body, best_of(|| domain(&devices, body).total()));
+    }
+}
+
+fn best_of(round: impl Fn() -> Duration) -> Duration {
+    (0..ROUNDS).map(|_| round()).min().unwrap_or_default()
+}
+
+fn decode_alone(devices: &[String], body: &str) -> Duration {
+    let mut decoder = Decoder::new(DecodingConfig::default());
+    let mut messages = Vec::with_capacity(BATCH);
+    let start = Instant::now();
+    for _ in 0..BATCHES {
+        decode_batch(&mut decoder, devices, body, &mut messages);
+        black_box(&messages);
+        messages.clear();
+    }
+    let elapsed = start.elapsed();
+    black_box(decoder.take_tally());
+    elapsed
+}
+
+/// Where the time went.
+#[derive(Default)]
+struct Spent {
+    decode: Duration,
+    shard: Duration,
+}
+
+impl Spent {
+    fn total(&self) -> Duration {
+        self.decode + self.shard
+    }
+}
+
+/// From events to updates taken out of outboxes.
+fn domain(devices: &[String], body: &str) -> Spent {
+    let mut decoder = Decoder::new(DecodingConfig::default());
+    let (mut shard, mut outboxes) = subscribed(devices);
+    let mut updates = Vec::new();
+    let mut messages = Vec::with_capacity(BATCH);
+    let mut spent = Spent::default();
+    let mut delivered = 0;
+    for batch in 0..BATCHES {
+        let start = Instant::now();
+        decode_batch(&mut decoder, devices, body, &mut messages);
+        spent.decode += start.elapsed();
+
+        let start = Instant::now();
+        let now = Now {
+            monotonic_ms: batch as u64,
+            unix_ms: UNIX_MS,
+        };
+        for message in messages.drain(..) {
+            shard.apply(message, now, |outbox, update| {
+                outboxes[*outbox]
+                    .push(update)
+                    .expect("the outbox was emptied after the last batch");
+            });
+        }
+        for outbox in &mut outboxes {
+            outbox.take(usize::MAX, &mut updates);
+            delivered += updates.len();
+            updates.clear();
+        }
+        spent.shard += start.elapsed();
+    }
+    assert_eq!(
+        delivered,
+        2 * BATCH * BATCHES,
+        "every message goes to two sessions"
+    );
+    spent
+}
+
+/// A shard with two sessions on each device, and the outboxes of all sessions.
+fn subscribed(devices: &[String]) -> (Shard<usize>, Vec<Outbox>) {
+    let mut shard = Shard::new(ShardSettings {
+        limits: ShardLimits {
+            devices_max: DEVICES,
+            keys_per_device_max: 100,
+        },
+        throttling_interval_ms: None,
+        connection_state_ttl_ms: None,
+        twin_cache: TwinCache::Forever,
+    });
+    let one_key = TelemetryKey::new("temperature").expect("the name is short");
+    for (place, device) in devices.iter().enumerate() {
+        let device = DeviceId::new(device).expect("the name is short");
+        for (outbox, telemetry) in [
+            (
+                place % SESSIONS,
+                Selection {
+                    all: true,
+                    ..Selection::default()
+                },
+            ),
+            (
+                SESSIONS + place % SESSIONS,
+                Selection {
+                    names: [one_key.clone()].into(),
+                    ..Selection::default()
+                },
+            ),
+        ] {
+            let wanted = DeviceSubscriptions {
+                telemetry,
+                ..DeviceSubscriptions::default()
+            };
+            let number = u8::try_from(outbox).expect("there are few sessions");
+            let session = SessionId::issue(UNIX_MS, [number; 10]);
+            shard.set_subscriptions(&device, session, &outbox, &wanted);
+        }
+    }
+    let limits = OutboxLimits {
+        frames_max: 1024,
+        bytes_max: 1024 * 1024,
+    };
+    let outboxes = (0..2 * SESSIONS).map(|_| Outbox::new(limits)).collect();
+    (shard, outboxes)
+}
+
+fn decode_batch(
+    decoder: &mut Decoder,
+    devices: &[String],
+    body: &str,
+    messages: &mut Vec<DeviceMessage>,
+) {
+    for device in devices.iter().cycle().take(BATCH) {
+        let mut event = Event {
+            body: body.as_bytes(),
+            ..Event::default()
+        };
+        for (name, value) in [
+            ("iothub-connection-device-id", Property::Text(device)),
+            (
+                "iothub-connection-auth-method",
+                Property::Text(r#"{"scope":"device","type":"sas","issuer":"iothub"}"#),
+            ),
+            (
+                "iothub-connection-auth-generation-id",
+                Property::Text("638500000000000000"),
+            ),
+            ("iothub-enqueuedtime", Property::TimestampMs(UNIX_MS)),
+            ("iothub-message-source", Property::Text("Telemetry")),
+            ("x-opt-sequence-number", Property::Number(1e6)),
+            ("x-opt-offset", Property::Text("123456789")),
+            ("x-opt-enqueued-time", Property::TimestampMs(UNIX_MS)),
+        ] {
+            event.annotations.set(name, value);
+        }
+        decoder.decode(&event, UNIX_MS, messages);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a bench reports on stdout")]
+fn report_head() {
+    println!(
+        "{:<26} {:>10} {:>14} {:>12}",
+        "", "body bytes", "events/s", "ns/event"
+    );
+}
+
+#[expect(clippy::print_stdout, reason = "a bench reports on stdout")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the number of events is far below 2^53"
+)]
+fn report(name: &str, body: &str, elapsed: Duration) {
+    let events = (BATCH * BATCHES) as f64;
+    let seconds = elapsed.as_secs_f64();
+    println!(
+        "{name:<26} {:>10} {:>14.0} {:>12.0}",
+        body.len(),
+        events / seconds,
+        seconds * 1e9 / events
+    );
+}

@@ -1,0 +1,178 @@
+//! The clients: sessions with grants and subscriptions, each with a connection that is followed until the end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use admin_client::AdminClient;
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use relay_protocol::{DeviceId, Grant, GrantRequest, SessionId, Subscription, SubscriptionRequest};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::message::{Delivery, KEYS, device_id};
+use crate::pace::Traffic;
+use crate::progress::Progress;
+use crate::servers::Servers;
+use crate::socket_io_client::SocketIoClient;
+use crate::tally::{Follower, Tally};
+
+/// Clients that are set up at the same time.
+const SET_UP_AT_ONCE: usize = 32;
+
+/// What one client subscribes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) devices: Vec<usize>,
+    /// Each telemetry key by its name, instead of all by one subscription. The updates are the same, but not shared with
+    /// those that asked for all.
+    pub(crate) by_key: bool,
+}
+
+/// The part of the run in which latencies count, since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) epoch: Instant,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+/// Connected clients.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    clients: Vec<(Follower, SocketIoClient)>,
+}
+
+impl Audience {
+    /// Creates a session for each wish, grants, connects and subscribes it.
+    pub(crate) async fn gather(
+        servers: &Servers,
+        wishes: Vec<Wish>,
+        read_buffer_bytes: usize,
+        progress: &Progress,
+    ) -> anyhow::Result<Self> {
+        let all = wishes.len();
+        let clients = stream::iter(wishes)
+            .map(|wish| seat(servers, wish, read_buffer_bytes))
+            .buffer_unordered(SET_UP_AT_ONCE)
+            .enumerate()
+            .map(|(place, client)| {
+                if (place + 1) % 100 == 0 {
+                    progress.tick(&format!("{} of {all} clients", place + 1));
+                }
+                client
+            })
+            .try_collect()
+            .await?;
+        Ok(Self { clients })
+    }
+
+    /// Follows every client, each in a task of its own, until told to stop.
+    pub(crate) fn follow(self, traffic: &Arc<Traffic>, window: Option<Window>) -> Following {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for (follower, client) in self.clients {
+            let traffic = Arc::clone(traffic);
+            tasks.spawn(follow(follower, client, traffic, window, stop.clone()));
+        }
+        Following { tasks, stop }
+    }
+}
+
+/// Clients that are being followed.
+#[derive(Debug)]
+pub(crate) struct Following {
+    tasks: JoinSet<anyhow::Result<Tally>>,
+    stop: CancellationToken,
+}
+
+impl Following {
+    /// Hangs up and adds up what came. Fails when a client lost its connection.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<Tally> {
+        self.stop.cancel();
+        let mut sum = Tally::default();
+        while let Some(tally) = self.tasks.join_next().await {
+            sum.add(tally.context("a client crashed")??);
+        }
+        Ok(sum)
+    }
+}
+
+async fn seat(
+    servers: &Servers,
+    wish: Wish,
+    read_buffer_bytes: usize,
+) -> anyhow::Result<(Follower, SocketIoClient)> {
+    let admin = &servers.admin;
+    let session = admin.create_session().await?;
+    grant(admin, &session, &wish).await?;
+    let client = SocketIoClient::connect(&servers.authority, &session, read_buffer_bytes).await?;
+    subscribe(admin, &session, &wish).await?;
+    Ok((Follower::new(&wish.devices), client))
+}
+
+async fn grant(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow::Result<()> {
+    for &device in &wish.devices {
+        let request = GrantRequest {
+            session_id: session.clone(),
+            device_id: DeviceId::from(device_id(device)),
+            grant: Grant::Telemetry {
+                telemetry_key: None,
+            },
+        };
+        admin.grant(&request).await?;
+    }
+    Ok(())
+}
+
+async fn subscribe(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow::Result<()> {
+    let keys: Vec<Option<String>> = if wish.by_key {
+        KEYS.iter().map(|key| Some((*key).to_owned())).collect()
+    } else {
+        vec![None]
+    };
+    let requests: Vec<_> = wish
+        .devices
+        .iter()
+        .flat_map(|&device| {
+            keys.iter().map(move |key| SubscriptionRequest {
+                session_id: None,
+                device_id: DeviceId::from(device_id(device)),
+                subscription: Subscription::Telemetry {
+                    telemetry_key: key.clone(),
+                },
+            })
+        })
+        .collect();
+    let wanted = requests.len();
+    let applied = admin.subscribe_all(session, requests).await?;
+    anyhow::ensure!(applied.len() == wanted, "a subscription was not granted");
+    Ok(())
+}
+
+async fn follow(
+    mut follower: Follower,
+    mut client: SocketIoClient,
+    traffic: Arc<Traffic>,
+    window: Option<Window>,
+    stop: CancellationToken,
+) -> anyhow::Result<Tally> {
+    loop {
+        let packet = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(follower.into_tally()),
+            packet = client.next() => packet?,
+        };
+        let delivery = Delivery::parse(&packet);
+        let accounted = follower.follow(delivery);
+        traffic.accounted.fetch_add(accounted, Ordering::Relaxed);
+        if let (Some(window), Some(delivery)) = (window, delivery) {
+            let sent_at = Duration::from_micros(delivery.sent_at_us);
+            if (window.from..window.to).contains(&sent_at) {
+                let latency = window.epoch.elapsed().saturating_sub(sent_at);
+                follower.latency_us(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+            }
+        }
+    }
+}

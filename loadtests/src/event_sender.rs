@@ -1,0 +1,336 @@
+//! The source of messages: an Event Hubs sender over AMQP 1.0, which puts batches into each partition.
+//!
+//! It talks to the stand-in as a producer would, through a socket and with acknowledged batches. Publishing into a stand-in within
+//! this process would be cheaper, but the stand-in's own cost would then hide in the generator's; as it is each process has its
+//! own bill. It runs on a thread of its own, because the AMQP library is fastest alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use devhub::clock::{Clock as _, SystemClock};
+use devhub::sas::{self, SharedAccessKey};
+use fe2o3_amqp::connection::ConnectionHandle;
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::{Connection, Delivery, Receiver, Sendable, Sender, Session};
+use fe2o3_amqp_types::messaging::{
+    AmqpValue, ApplicationProperties, Batch, Data, Message, Outcome, Properties,
+};
+use fe2o3_amqp_types::primitives::{Binary, SimpleValue, Value};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::message::Template;
+use crate::pace::{self, Pace, TICK, Traffic};
+
+/// Messages in one batch at most.
+const BATCH_MESSAGES_MAX: u64 = 100;
+
+/// The message format of a batch of encoded messages, as Event Hubs defines it.
+const BATCH_FORMAT: u32 = 0x8001_3700;
+
+const FRAME_BYTES_MAX: u32 = 65_536;
+
+const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+
+/// How long the sender looks away when enough messages are on their way.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// What is sent, and how fast.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) devices: usize,
+    pub(crate) partitions: u16,
+    pub(crate) pace: Pace,
+    /// Sessions that get each message.
+    pub(crate) recipients: u64,
+    /// Messages to send at most.
+    pub(crate) messages_max: u64,
+}
+
+/// A running sender.
+#[derive(Debug)]
+pub(crate) struct EventSender {
+    stop: CancellationToken,
+    ended: oneshot::Receiver<anyhow::Result<u64>>,
+}
+
+impl EventSender {
+    /// Starts to send, on a thread of its own. Times in messages are microseconds since `epoch`.
+    pub(crate) fn start(
+        connection_string: &str,
+        load: Load,
+        traffic: Arc<Traffic>,
+        epoch: Instant,
+    ) -> anyhow::Result<Self> {
+        let hub = EventHub::parse(connection_string)?;
+        let stop = CancellationToken::new();
+        let (ending, ended) = oneshot::channel();
+        let stopping = stop.clone();
+        std::thread::Builder::new()
+            .name("event-sender".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let sent = runtime
+                    .context("cannot start a runtime")
+                    .and_then(|runtime| {
+                        runtime.block_on(send(&hub, load, &traffic, epoch, &stopping))
+                    });
+                // Whoever started it may have failed meanwhile.
+                let _ = ending.send(sent);
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { stop, ended })
+    }
+
+    /// Stops after the batches under way. Returns how many messages were sent.
+    pub(crate) async fn stop(self) -> anyhow::Result<u64> {
+        self.stop.cancel();
+        self.finish().await
+    }
+
+    /// Waits until all messages are sent. Returns how many there were.
+    pub(crate) async fn finish(self) -> anyhow::Result<u64> {
+        self.ended.await.context("the event sender crashed")?
+    }
+}
+
+async fn send(
+    hub: &EventHub,
+    load: Load,
+    traffic: &Arc<Traffic>,
+    epoch: Instant,
+    stop: &CancellationToken,
+) -> anyhow::Result<u64> {
+    let mut connection = hub.connect().await?;
+    let mut session = Session::begin(&mut connection).await?;
+    hub.put_token(&mut session).await?;
+    let partitions = usize::from(load.partitions);
+    let start = Instant::now();
+    let ticks = pace::ticks(start)?;
+    let mut feeds = JoinSet::new();
+    for partition in 0..partitions {
+        let target = format!("{}/Partitions/{partition}", hub.name);
+        let sender = Sender::attach(&mut session, format!("load-{partition}"), target).await?;
+        let feed = Feed {
+            sender,
+            devices: (partition..load.devices)
+                .step_by(partitions)
+                .map(Template::new)
+                .collect::<Result<_, _>>()?,
+            share: Share {
+                place: partition as u64,
+                of: partitions as u64,
+            },
+            sent: 0,
+            load: load.clone(),
+            traffic: Arc::clone(traffic),
+            epoch,
+            start,
+        };
+        if !feed.devices.is_empty() {
+            feeds.spawn(feed.run(ticks.clone(), stop.clone()));
+        }
+    }
+    drop(ticks);
+    let mut sent = 0;
+    while let Some(feed) = feeds.join_next().await {
+        sent += feed.context("a partition's sender crashed")??;
+    }
+    session.end().await?;
+    connection.close().await?;
+    Ok(sent)
+}
+
+/// The part of all messages that goes to one partition.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    place: u64,
+    of: u64,
+}
+
+impl Share {
+    /// How many of `all` messages are in it.
+    fn part(self, all: u64) -> u64 {
+        (all + self.of - 1 - self.place) / self.of
+    }
+}
+
+/// What feeds one partition.
+struct Feed {
+    sender: Sender,
+    devices: Vec<Template>,
+    share: Share,
+    sent: u64,
+    load: Load,
+    traffic: Arc<Traffic>,
+    epoch: Instant,
+    start: Instant,
+}
+
+impl Feed {
+    async fn run(
+        mut self,
+        mut ticks: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<u64> {
+        let messages_max = self.share.part(self.load.messages_max);
+        while self.sent < messages_max && !stop.is_cancelled() {
+            let left = messages_max - self.sent;
+            match self.load.pace {
+                Pace::Rate(rate) => {
+                    ticks.changed().await.context("the clock stopped")?;
+                    let tick = *ticks.borrow_and_update();
+                    let due = self.share.part(Pace::due(rate, tick)).min(messages_max);
+                    let due_at = self.start + TICK * u32::try_from(tick)?;
+                    while self.sent < due {
+                        self.send(due - self.sent, due_at).await?;
+                    }
+                }
+                Pace::InFlight(messages_max)
+                    if self.traffic.in_flight(self.load.recipients) < messages_max =>
+                {
+                    self.send(left, Instant::now()).await?;
+                }
+                Pace::InFlight(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+        self.sender.close().await?;
+        Ok(self.sent)
+    }
+
+    /// Sends one batch of at most `messages` and waits until it is accepted.
+    async fn send(&mut self, messages: u64, sent_at: Instant) -> anyhow::Result<()> {
+        let messages = messages.min(BATCH_MESSAGES_MAX);
+        let sent_at_us = u64::try_from((sent_at - self.epoch).as_micros())?;
+        let devices = self.devices.len() as u64;
+        let batch: Batch<Data> = (self.sent..self.sent + messages)
+            .map(|number| {
+                let device = usize::try_from(number % devices).expect("fewer than devices");
+                let message = self.devices[device].message(number / devices + 1, sent_at_us);
+                Data(Binary::from(message))
+            })
+            .collect();
+        let batch = Sendable::builder()
+            .message(Message::builder().body(batch).build())
+            .message_format(BATCH_FORMAT)
+            .build();
+        // Before the event hub answers, so that no delivery can come ahead of it.
+        self.traffic.sent.fetch_add(messages, Ordering::Relaxed);
+        let outcome = self.sender.send(batch).await?;
+        ensure!(
+            matches!(outcome, Outcome::Accepted(_)),
+            "a batch was refused: {outcome:?}"
+        );
+        self.sent += messages;
+        Ok(())
+    }
+}
+
+/// Where the event hub is and how to log in.
+#[derive(Debug)]
+struct EventHub {
+    authority: String,
+    name: String,
+    policy: String,
+    key: SharedAccessKey,
+}
+
+impl EventHub {
+    fn parse(connection_string: &str) -> anyhow::Result<Self> {
+        let parts: HashMap<_, _> = connection_string
+            .split(';')
+            .filter_map(|part| part.split_once('='))
+            .collect();
+        let part = |name: &str| {
+            parts
+                .get(name)
+                .copied()
+                .with_context(|| format!("the connection string has no {name}"))
+        };
+        let authority = part("Endpoint")?
+            .trim_start_matches("sb://")
+            .trim_end_matches('/');
+        Ok(Self {
+            authority: authority.to_owned(),
+            name: part("EntityPath")?.to_owned(),
+            policy: part("SharedAccessKeyName")?.to_owned(),
+            key: SharedAccessKey::new(part("SharedAccessKey")?),
+        })
+    }
+
+    async fn connect(&self) -> anyhow::Result<ConnectionHandle<()>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        let connection = Connection::builder()
+            .container_id("loadtests")
+            .hostname(self.authority.split(':').next())
+            .max_frame_size(FRAME_BYTES_MAX)
+            .sasl_profile(SaslProfile::Anonymous)
+            .open_with_stream(stream)
+            .await?;
+        Ok(connection)
+    }
+
+    async fn put_token(&self, session: &mut SessionHandle<()>) -> anyhow::Result<()> {
+        const REPLY_TO: &str = "load-cbs-reply";
+        let audience = format!("sb://{}/{}", self.authority, self.name);
+        let now = Duration::from_millis(u64::try_from(SystemClock.now_ms())?);
+        let token = sas::sign(&audience, &self.policy, &self.key, now + TOKEN_LIFETIME);
+        let properties = ApplicationProperties::builder()
+            .insert("operation", "put-token")
+            .insert("type", "servicebus.windows.net:sastoken")
+            .insert("name", audience)
+            .build();
+        let mut requests = Sender::attach(session, "load-cbs-request", "$cbs").await?;
+        let mut replies = Receiver::builder()
+            .name(REPLY_TO)
+            .source("$cbs")
+            .target(REPLY_TO)
+            .attach(session)
+            .await?;
+        let request = Message {
+            properties: Some(
+                Properties::builder()
+                    .message_id("put-token".to_owned())
+                    .to("$cbs")
+                    .reply_to(REPLY_TO)
+                    .build(),
+            ),
+            application_properties: Some(properties),
+            ..Message::from(AmqpValue(token))
+        };
+        requests.send(request).await?;
+        let reply: Delivery<AmqpValue<Value>> = replies.recv().await?;
+        replies.accept(&reply).await?;
+        let properties = reply.message().application_properties.as_ref();
+        let status = properties.and_then(|properties| properties.get("status-code"));
+        ensure!(
+            matches!(status, Some(SimpleValue::Int(200..300))),
+            "the event hub refused the token: {properties:?}"
+        );
+        requests.close().await?;
+        replies.close().await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up() {
+        for all in 0..20 {
+            let parts = (0..4).map(|place| Share { place, of: 4 }.part(all));
+            assert_eq!(parts.sum::<u64>(), all);
+        }
+    }
+}

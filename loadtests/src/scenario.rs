@@ -1,0 +1,73 @@
+//! The scenarios. Each is a module that sets the processes up, drives them and makes a report.
+
+mod idle;
+mod latency;
+mod relay;
+mod steady;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::progress::Progress;
+use crate::report::Report;
+
+/// What the command line says about a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// How long to measure.
+    pub(crate) measured: Duration,
+    /// Messages offered each second.
+    pub(crate) rate: Option<NonZeroU32>,
+    /// Open connections.
+    pub(crate) connections: usize,
+}
+
+/// A load scenario.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Relay,
+    Latency,
+    Idle,
+}
+
+/// All scenarios.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "relay",
+        about: "1,000 devices, two deliveries of each message: how many messages a second go through (--rate offers a given number)",
+        kind: Kind::Relay,
+    },
+    Scenario {
+        name: "latency",
+        about: "10,000 messages a second (or --rate), two deliveries each: time from the due moment of sending to receiving",
+        kind: Kind::Latency,
+    },
+    Scenario {
+        name: "idle",
+        about: "10,000 quiet clients (or --connections), each with session, grant and subscription: memory and CPU of the relay",
+        kind: Kind::Idle,
+    },
+];
+
+impl Scenario {
+    /// Runs it to its end.
+    pub(crate) async fn run(
+        &self,
+        options: &Options,
+        progress: &Progress,
+    ) -> anyhow::Result<Report> {
+        let report = Report::new(self.name);
+        match self.kind {
+            Kind::Relay => relay::run(report, options, progress).await,
+            Kind::Latency => latency::run(report, options, progress).await,
+            Kind::Idle => idle::run(report, options, progress).await,
+        }
+    }
+}
