@@ -137,7 +137,10 @@ async fn what_waits_for_a_poll_is_withdrawn_with_the_right_to_it() {
         match way {
             "revoke" => session.revoke(&every_key("d1")).await.is(204),
             "unsubscribe" => session.unsubscribe(&n).await.is(204),
-            _ => session.unsubscribe_all(&[n.clone()]).await.is(200),
+            _ => session
+                .unsubscribe_all(std::slice::from_ref(&n))
+                .await
+                .is(200),
         };
         testbed
             .inject(DeviceEvent::telemetry("d2", &json!(way)))
