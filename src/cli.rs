@@ -127,7 +127,7 @@ struct DevhubArgs {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Directory for the generated certificate authority and certificates, kept for the next start [default: a temporary one]
+    /// Directory for the generated certificate authority, certificates and shared access key, kept for the next start [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     tls_dir: Option<PathBuf>,
 

@@ -5,6 +5,7 @@
 //! deletion) returns only when nothing of it can leave any more: the shards have stopped producing it, the outbox has
 //! dropped it, and a write that was under way has ended; a write that does not end in time is cut off.
 
+mod bulk;
 mod connection;
 mod outbox;
 mod sessions;
@@ -20,6 +21,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::bulk::SubscriptionRequest;
 pub use self::connection::{Admission, Batch, Connection, FirstTransport, Next};
 use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
@@ -98,17 +100,6 @@ pub enum SubscribeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many sessions")]
 pub struct TooManySessions;
-
-/// One element of a bulk subscription.
-#[derive(Clone, Debug)]
-pub struct SubscriptionRequest {
-    /// The session that wants it.
-    pub session: SessionId,
-    /// The device it is about.
-    pub device: DeviceId,
-    /// What is wanted of the device.
-    pub subscription: Subscription,
-}
 
 /// Sessions and shards, joined. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -282,79 +273,6 @@ impl Relay {
         .await
     }
 
-    /// Adds every subscription that is granted and tells which ones these are. When a session is unknown, or one would
-    /// get too many subscriptions, nothing of that session changes.
-    pub async fn subscribe_all(
-        &self,
-        requests: Vec<SubscriptionRequest>,
-    ) -> Result<Vec<bool>, SubscribeError> {
-        self.change_all(requests, |relay, entry, mut session, requests| async move {
-            let limits = relay.inner.settings.session_limits;
-            let new = requests.iter().filter(|(_, request)| {
-                let subscriptions = session.subscriptions_of(&request.device);
-                !subscriptions.is_some_and(|known| known.contains(&request.subscription))
-                    && session.is_granted(&request.device, &request.subscription.needed_grant())
-            });
-            if session.subscription_count() + new.count() > limits.subscriptions_max {
-                relay
-                    .inner
-                    .sessions
-                    .refuse(SessionRefusal::SubscriptionsFull);
-                return Err(SubscribeError::TooMany);
-            }
-            let mut changed = BTreeSet::new();
-            let mut applied = Vec::with_capacity(requests.len());
-            for (
-                place,
-                SubscriptionRequest {
-                    device,
-                    subscription,
-                    ..
-                },
-            ) in requests
-            {
-                let outcome = session.subscribe(&device, subscription, &limits);
-                if outcome == Ok(true) {
-                    changed.insert(device);
-                }
-                applied.push((place, outcome.is_ok()));
-            }
-            relay.tell_shards(&entry, &session, changed).await;
-            Ok(applied)
-        })
-        .await
-    }
-
-    /// Takes every subscription away that is granted and tells which ones these are. When a session is unknown nothing
-    /// changes.
-    pub async fn unsubscribe_all(
-        &self,
-        requests: Vec<SubscriptionRequest>,
-    ) -> Result<Vec<bool>, SubscribeError> {
-        self.change_all(requests, |relay, entry, mut session, requests| async move {
-            let mut changed = BTreeSet::new();
-            let mut applied = Vec::with_capacity(requests.len());
-            for (
-                place,
-                SubscriptionRequest {
-                    device,
-                    subscription,
-                    ..
-                },
-            ) in requests
-            {
-                let outcome = session.unsubscribe(&device, &subscription);
-                if outcome == Ok(true) {
-                    changed.insert(device);
-                }
-                applied.push((place, outcome.is_ok()));
-            }
-            relay.narrow(&entry, &session, changed).await;
-            Ok(applied)
-        })
-        .await
-    }
-
     /// Whether a session exists.
     pub fn has_session(&self, id: SessionId) -> bool {
         self.inner.sessions.get(id).is_ok()
@@ -462,44 +380,6 @@ impl Relay {
         }
     }
 
-    /// Runs a bulk change, session by session; gives each session its requests with their places in the list.
-    async fn change_all<C, F>(
-        &self,
-        requests: Vec<SubscriptionRequest>,
-        change: C,
-    ) -> Result<Vec<bool>, SubscribeError>
-    where
-        C: Fn(Self, Arc<SessionEntry>, SessionTurn, Vec<(usize, SubscriptionRequest)>) -> F
-            + Send
-            + 'static,
-        F: Future<Output = Result<Vec<(usize, bool)>, SubscribeError>> + Send,
-    {
-        let mut applied = vec![false; requests.len()];
-        let mut by_session: Vec<(Arc<SessionEntry>, Numbered)> = Vec::new();
-        for (place, request) in requests.into_iter().enumerate() {
-            match by_session
-                .iter_mut()
-                .find(|(entry, _)| entry.id == request.session)
-            {
-                Some((_, requests)) => requests.push((place, request)),
-                None => by_session.push((
-                    self.inner.sessions.get(request.session)?,
-                    vec![(place, request)],
-                )),
-            }
-        }
-        self.to_the_end(move |relay| async move {
-            for (entry, requests) in by_session {
-                let session = relay.lock(&entry).await?;
-                for (place, done) in change(relay.clone(), entry, session, requests).await? {
-                    applied[place] = done;
-                }
-            }
-            Ok(applied)
-        })
-        .await
-    }
-
     /// Waits for a session's turn; a session that was retired meanwhile does not exist.
     async fn lock(&self, entry: &Arc<SessionEntry>) -> Result<SessionTurn, NoSuchSession> {
         let mut session = self.inner.sessions.turn(entry).await;
@@ -596,9 +476,6 @@ impl Relay {
         self.inner.sessions.now_ms()
     }
 }
-
-/// Requests with their places in the list that they came in.
-type Numbered = Vec<(usize, SubscriptionRequest)>;
 
 /// How a gauge changes with the number it counts.
 fn change(before: usize, now: usize) -> i64 {

@@ -58,13 +58,11 @@ impl Address {
                 .all(|(mine, theirs)| mine.eq_ignore_ascii_case(theirs))
     }
 
-    /// The place that a token must cover for a link to it: the management node belongs to its hub.
-    pub(crate) fn required_scope(&self, hub: &str) -> Self {
-        let mut segments = self.segments.clone();
-        if self.entity() == Entity::Management && segments.len() == 1 {
-            segments.insert(0, hub.to_owned());
+    /// The management node of a hub.
+    pub(crate) fn management(hub: &str) -> Self {
+        Self {
+            segments: vec![hub.to_owned(), "$management".to_owned()],
         }
-        Self { segments }
     }
 
     pub(crate) fn entity(&self) -> Entity<'_> {
@@ -145,9 +143,10 @@ mod tests {
 
     #[test]
     fn the_management_node_belongs_to_the_hub() {
-        let scope = Address::parse("$management").required_scope("hub");
-        assert!(Address::parse("sb://h/hub").covers(&scope));
-        assert!(Address::parse("sb://h/hub/$management").covers(&scope));
-        assert!(!Address::parse("sb://h/other").covers(&scope));
+        let node = Address::management("hub");
+        assert_eq!(node.entity(), Entity::Management);
+        assert!(Address::parse("sb://h/hub").covers(&node));
+        assert!(Address::parse("sb://h/hub/$management").covers(&node));
+        assert!(!Address::parse("sb://h/other").covers(&node));
     }
 }

@@ -18,3 +18,4 @@ mod performative;
 pub(crate) mod server;
 mod session;
 mod transport;
+mod websocket;

@@ -104,8 +104,7 @@ impl Tokens {
             }
             verify(token, &audience, authority, now_ms)?
         };
-        self.held
-            .retain(|token| token.expires_ms > now_ms && token.audience != audience);
+        self.held.retain(|token| token.audience != audience);
         if self.held.len() >= TOKENS_MAX {
             return Err(Refusal::new(
                 403,
@@ -128,10 +127,19 @@ impl Tokens {
             .any(|token| token.expires_ms > now_ms && token.scope.covers(place))
     }
 
-    /// When the next token lapses. Lapsed ones are forgotten first.
-    pub(crate) fn next_expiry_ms(&mut self, now_ms: i64) -> Option<i64> {
-        self.held.retain(|token| token.expires_ms > now_ms);
+    /// Whether there is any token that has not lapsed.
+    pub(crate) fn any(&self, now_ms: i64) -> bool {
+        self.held.iter().any(|token| token.expires_ms > now_ms)
+    }
+
+    /// When the next token lapses, or lapsed without being forgotten yet.
+    pub(crate) fn next_expiry_ms(&self) -> Option<i64> {
         self.held.iter().map(|token| token.expires_ms).min()
+    }
+
+    /// Forgets lapsed tokens. What they opened is to be closed then.
+    pub(crate) fn forget_lapsed(&mut self, now_ms: i64) {
+        self.held.retain(|token| token.expires_ms > now_ms);
     }
 }
 
@@ -222,8 +230,11 @@ mod tests {
         assert!(tokens.open(&place, NOW_MS));
         assert!(!tokens.open(&Address::parse("other"), NOW_MS));
         assert!(!tokens.open(&place, NOW_MS + 60_000));
-        assert_eq!(tokens.next_expiry_ms(NOW_MS), Some(NOW_MS + 60_000));
-        assert_eq!(tokens.next_expiry_ms(NOW_MS + 60_000), None);
+        assert_eq!(tokens.next_expiry_ms(), Some(NOW_MS + 60_000));
+        tokens.forget_lapsed(NOW_MS + 59_999);
+        assert!(tokens.any(NOW_MS));
+        tokens.forget_lapsed(NOW_MS + 60_000);
+        assert_eq!(tokens.next_expiry_ms(), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod event;
 pub mod event_hub;
 pub mod faults;
 pub mod iot_hub;
+mod kept_file;
 mod management;
 mod options;
 mod partition_log;
@@ -25,6 +26,7 @@ pub mod simulation;
 mod stand_in;
 pub mod tls;
 
+pub use kept_file::Error as FileError;
 pub use options::Options;
 pub use partition_log::{LogBounds, PartitionProperties};
 pub use stand_in::{Devhub, Error};

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    address::Address,
     amqp::{
         codec::{
             put_bool, put_int, put_long, put_map, put_string, put_string_array, put_timestamp,
@@ -10,14 +11,14 @@ use crate::{
         error::{ARGUMENT_ERROR, NOT_FOUND},
         message::{Message, Reply},
     },
-    cbs::Refusal,
+    cbs::{Refusal, Tokens},
     event_hub::EventHub,
 };
 
-/// Answers a request. The caller has seen to it that the connection may ask.
-pub(crate) fn answer(request: &Message<'_>, hub: &EventHub) -> Bytes {
+/// Answers a request of a connection that holds these tokens.
+pub(crate) fn answer(request: &Message<'_>, hub: &EventHub, tokens: &Tokens) -> Bytes {
     let correlation_id = request.message_id();
-    match read(request, hub) {
+    match read(request, hub, tokens) {
         Ok(body) => Reply {
             correlation_id,
             status_code: 200,
@@ -30,7 +31,7 @@ pub(crate) fn answer(request: &Message<'_>, hub: &EventHub) -> Bytes {
     }
 }
 
-fn read(request: &Message<'_>, hub: &EventHub) -> Result<BytesMut, Refusal> {
+fn read(request: &Message<'_>, hub: &EventHub, tokens: &Tokens) -> Result<BytesMut, Refusal> {
     let properties = request
         .application_properties
         .ok_or_else(|| bad_request("the request has no application properties"))?;
@@ -42,6 +43,11 @@ fn read(request: &Message<'_>, hub: &EventHub) -> Result<BytesMut, Refusal> {
         .ok_or_else(|| bad_request("the request has no name"))?;
     if !name.eq_ignore_ascii_case(hub.name()) {
         return Err(not_found(name));
+    }
+    if !tokens.open(&Address::management(hub.name()), hub.now_ms()) {
+        return Err(Refusal::unauthorized(format!(
+            "Unauthorized access. A token for '{name}' is required."
+        )));
     }
     match properties.text("type") {
         Some("com.microsoft:eventhub") => Ok(describe_hub(hub)),

@@ -22,7 +22,8 @@ pub struct Options {
     pub amqp: SocketAddr,
     /// Where to listen for AMQP over TLS; port 0 means any.
     pub amqp_tls: Option<SocketAddr>,
-    /// Where certificates are kept; without it they live in memory only.
+    /// Where certificates and the policy's key are kept, so that a restarted devhub is still trusted and
+    /// still takes its clients' connection strings; without it they live in memory only.
     pub tls_dir: Option<PathBuf>,
     /// The name of the event hub.
     pub hub_name: String,
@@ -34,7 +35,7 @@ pub struct Options {
     pub log_bounds: LogBounds,
     /// The name of the one policy.
     pub shared_access_key_name: String,
-    /// The policy's key; a random one when not given.
+    /// The policy's key; when not given, the one kept in `tls_dir`, or a random one.
     pub shared_access_key: Option<SharedAccessKey>,
     /// Takes every token unseen. For quick starts only: everybody who reaches the port is let in.
     pub accept_any_token: bool,

@@ -2,11 +2,13 @@
 //! `SharedAccessSignature sr=<resource>&sig=<signature>&se=<expiry>&skn=<policy>`, where the signature
 //! is HMAC-SHA256 over the encoded resource, a line feed and the expiry, with the key's text as key.
 
-use std::{fmt, time::Duration};
+use std::{fmt, fs, path::Path, time::Duration};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::kept_file::{self, Access, Error as FileError};
 
 const PREFIX: &str = "SharedAccessSignature ";
 
@@ -32,10 +34,30 @@ impl SharedAccessKey {
         Self(BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))
     }
 
+    /// The key of the devhub that last used `directory`, or else a random one, kept there in the file
+    /// `shared-access-key` for its owner only.
+    pub fn load_or_create(directory: &Path) -> Result<Self, FileError> {
+        let path = directory.join("shared-access-key");
+        let kept = fs::read_to_string(&path).ok().filter(|text| is_key(text));
+        if let Some(text) = kept {
+            return Ok(Self(text));
+        }
+        let key = Self::generate();
+        kept_file::write(&path, &key.0, Access::Owner)?;
+        Ok(key)
+    }
+
     /// The text, for connection strings.
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text is a key of the form that Azure makes.
+fn is_key(text: &str) -> bool {
+    BASE64_STANDARD
+        .decode(text)
+        .is_ok_and(|key| key.len() == 32)
 }
 
 impl fmt::Debug for SharedAccessKey {
@@ -170,6 +192,18 @@ mod tests {
 
     fn key() -> SharedAccessKey {
         SharedAccessKey::new("a2V5")
+    }
+
+    #[test]
+    fn a_kept_key_is_used_again_unless_it_was_spoilt() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = SharedAccessKey::load_or_create(directory.path()).unwrap();
+        let again = SharedAccessKey::load_or_create(directory.path()).unwrap();
+        assert_eq!(first, again);
+
+        fs::write(directory.path().join("shared-access-key"), "spoilt").unwrap();
+        let anew = SharedAccessKey::load_or_create(directory.path()).unwrap();
+        assert_ne!(first, anew);
     }
 
     #[test]

@@ -10,10 +10,14 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
+    kept_file::Error as FileError,
     options::Options,
     sas::SharedAccessKey,
     tls::{self, Identity},
 };
+
+#[cfg(unix)]
+const SEGMENT_BYTES: u32 = 16 * 1024;
 
 /// Why a devhub did not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The key cannot be kept.
+    #[error(transparent)]
+    Key(#[from] FileError),
     /// There are no certificates.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -76,9 +83,11 @@ impl Devhub {
             options.clock,
         );
         let policy = options.shared_access_key_name;
-        let key = options
-            .shared_access_key
-            .unwrap_or_else(SharedAccessKey::generate);
+        let key = match (options.shared_access_key, &options.tls_dir) {
+            (Some(key), _) => key,
+            (None, Some(directory)) => SharedAccessKey::load_or_create(directory)?,
+            (None, None) => SharedAccessKey::generate(),
+        };
         let faults = Faults {
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
@@ -241,6 +250,10 @@ fn validate(options: &Options) -> Result<(), Error> {
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
+        // The Python SDK sets the segment size that it reads from its socket. Over loopback that may
+        // be larger than the system lets it set, so it is kept smaller from here.
+        #[cfg(unix)]
+        socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };

@@ -4,7 +4,7 @@
 //! The authority's private key is never written down: nobody can sign anything else with it.
 
 use std::{
-    fs, io,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,7 +26,10 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    kept_file::{self, Access},
+};
 
 /// What the strictest clients accept.
 const LIFETIME_DAYS: i32 = 397;
@@ -37,15 +40,9 @@ const LEFT_MIN: Duration = Duration::from_hours(24);
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read or written.
-    #[error("cannot use {path}")]
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] kept_file::Error),
     /// A certificate could not be made.
     #[error("cannot make certificates")]
     Generate(#[from] rcgen::Error),
@@ -85,10 +82,9 @@ impl Identity {
             pem
         } else {
             let pem = Pem::generate(clock)?;
-            fs::create_dir_all(directory).map_err(|source| file_error(directory, source))?;
-            write(&ca_path, &pem.ca, 0o644)?;
-            write(&server_path, &pem.server, 0o644)?;
-            write(&key_path, &pem.key, 0o600)?;
+            kept_file::write(&ca_path, &pem.ca, Access::Everybody)?;
+            kept_file::write(&server_path, &pem.server, Access::Everybody)?;
+            kept_file::write(&key_path, &pem.key, Access::Owner)?;
             pem
         };
         Ok(Self {
@@ -212,33 +208,6 @@ impl Pem {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
-}
-
-fn file_error(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Replaces a file whole, with these permissions from the first byte on.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
-    use std::io::Write;
-
-    let written = (|| {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-        #[cfg(not(unix))]
-        let _ = mode;
-        options.open(path)?.write_all(text.as_bytes())
-    })();
-    written.map_err(|source| file_error(path, source))
 }
 
 #[cfg(test)]

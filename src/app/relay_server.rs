@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::origin;
@@ -96,17 +97,21 @@ impl RelayServer {
         );
         let api = api::router(state.clone(), Router::new());
         let router = api::router(state, push::router(push.clone()).merge(beside(api)));
-        let stop = lifecycle.stop.clone();
+        let (server_stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, ended) = (server_stop.clone(), server_ended.clone().drop_guard());
         lifecycle.spawn("http server", async move {
             server.run(router, stop).await;
+            drop(ended);
             Ok::<_, Infallible>(())
         });
 
         let stop = lifecycle.stop.clone();
         lifecycle.spawn("drain", async move {
             stop.cancelled().await;
-            // Clients hear of it first; the shards serve until the last of them is gone.
-            push.shut_down(config.shutdown_grace / 2).await;
+            // Long-polling clients hear of it over the listener, and running requests need the shards.
+            push.shut_down(config.shutdown_grace / 3).await;
+            server_stop.cancel();
+            server_ended.cancelled().await;
             relay.stop().await;
             Ok::<_, Infallible>(())
         });

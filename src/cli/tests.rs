@@ -149,8 +149,14 @@ fn wrong_values_of_devhub_flags_say_what_is_expected() {
         (["devhub", "--amqp", "nowhere:1"], "expected `host:port`"),
         (["devhub", "--partitions", "0"], "0 is not in 1..=1024"),
         (["devhub", "--devices", "-1"], "-1"),
-        (["devhub", "--rate", "0"], "expected a number above 0"),
-        (["devhub", "--rate", "NaN"], "expected a number above 0"),
+        (
+            ["devhub", "--rate", "0"],
+            "expected a whole number from 1 to 1000000",
+        ),
+        (
+            ["devhub", "--rate", "NaN"],
+            "expected a whole number from 1 to 1000000",
+        ),
         (["devhub", "--log-format", "xml"], "expected text, json"),
         (
             ["demo", "--log-level", "loud"],

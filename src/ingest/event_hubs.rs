@@ -66,7 +66,7 @@ impl Default for Timing {
             watch_interval: Duration::from_secs(5),
             watch_limit: Duration::from_secs(5),
             silence_max: Duration::from_secs(10),
-            token_lifetime: Duration::from_secs(3600),
+            token_lifetime: Duration::from_hours(1),
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Driver {
     write_deadline: Option<Instant>,
     /// Most packets that may be queued before what the client asks for counts as abuse.
     queued_max: usize,
+    /// Which connections it is counted among.
+    counted_as: TransportKind,
     place: Place,
 }
 
@@ -61,6 +63,7 @@ impl Driver {
         place: Place,
     ) -> Self {
         let connection = Connection::new(push.0.settings.timing(), Instant::now());
+        let counted_as = transport.kind();
         Self {
             push,
             transport,
@@ -71,19 +74,16 @@ impl Driver {
             batch: None,
             write_deadline: None,
             queued_max: QUEUED_PACKETS_MAX,
+            counted_as,
             place,
         }
     }
 
     /// Runs the connection to its end.
     pub(super) async fn run(mut self) {
-        let kind = match self.first_transport {
-            FirstTransport::Websocket => TransportKind::SocketIoWebSocket,
-            FirstTransport::Polling => TransportKind::SocketIoPolling,
-        };
         let metrics = Arc::clone(&self.push.0.metrics);
-        metrics.opened.inc(kind);
-        metrics.connections.get(kind).inc();
+        metrics.opened.inc(self.counted_as);
+        metrics.connections.get(self.counted_as).inc();
         let reason = self.serve().await;
         tracing::debug!(
             session.id = self.session.as_ref().map(|session| tracing::field::debug(session.session_id())),
@@ -100,8 +100,9 @@ impl Driver {
             }
             _ => {}
         }
-        self.end(reason).await;
-        metrics.connections.get(kind).dec();
+        let counted_as = self.counted_as;
+        Box::pin(self.end(reason)).await;
+        metrics.connections.get(counted_as).dec();
     }
 
     async fn serve(&mut self) -> CloseReason {
@@ -131,7 +132,7 @@ impl Driver {
                     is_draining = true;
                     halt.set(self.push.0.stop.clone().cancelled_owned());
                 }
-                Wake::Transport(Event::Progress) => {}
+                Wake::Transport(Event::Progress) => self.count_upgrade(),
                 Wake::Transport(Event::Closed(reason)) => return reason,
                 Wake::Transport(Event::Packet(packet)) => {
                     let step = self.connection.on_packet(&packet, Instant::now());
@@ -195,12 +196,9 @@ impl Driver {
                 self.transport.queue(packet);
                 Ok(())
             }
-            Step::AskForSession => self.ask_for_session().await,
-            Step::LeaveSession => {
-                self.finish_batch().await?;
-                self.close_session().await;
-                Ok(())
-            }
+            // Boxed here and below: what happens once must not make every idle connection larger.
+            Step::AskForSession => Box::pin(self.ask_for_session()).await,
+            Step::LeaveSession => Box::pin(self.leave_session()).await,
             Step::Close(reason) => Err(reason),
         }
     }
@@ -265,6 +263,17 @@ impl Driver {
         Ok(())
     }
 
+    /// Counts a client that has moved to a WebSocket as one of those.
+    fn count_upgrade(&mut self) {
+        let kind = self.transport.kind();
+        if kind != self.counted_as {
+            let connections = &self.push.0.metrics.connections;
+            connections.get(self.counted_as).dec();
+            connections.get(kind).inc();
+            self.counted_as = kind;
+        }
+    }
+
     /// Lets go of the updates at hand once they are written.
     fn settle(&mut self) {
         if self.batch.is_some() && self.transport.is_settled() {
@@ -272,6 +281,12 @@ impl Driver {
             self.write_deadline = None;
             self.queued_max = QUEUED_PACKETS_MAX;
         }
+    }
+
+    async fn leave_session(&mut self) -> Result<(), CloseReason> {
+        self.finish_batch().await?;
+        self.close_session().await;
+        Ok(())
     }
 
     /// Ends the session's side of the connection. For the relay that is the end of its writes as well, so none may be under way.
@@ -288,7 +303,7 @@ impl Driver {
             farewell = Farewell::Drop;
         }
         if farewell == Farewell::Drop {
-            drop(self.transport);
+            let _ = timeout(self.push.0.settings.close_timeout, self.transport.abort()).await;
             drop(self.batch);
             if let Some(session) = self.session {
                 session.close().await;

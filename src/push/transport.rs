@@ -19,6 +19,7 @@ use self::polling::Polling;
 use self::websocket::WebSocket;
 use super::close_reason::{CloseReason, Farewell};
 use super::engine_io::{self, Packet};
+use crate::telemetry::metrics::TransportKind;
 
 /// What a transport has to report.
 #[derive(Debug)]
@@ -45,6 +46,14 @@ pub(super) enum Transport {
 }
 
 impl Transport {
+    /// What it is, for metrics.
+    pub(super) fn kind(&self) -> TransportKind {
+        match self {
+            Self::WebSocket(_) => TransportKind::SocketIoWebSocket,
+            Self::Polling(_) => TransportKind::SocketIoPolling,
+        }
+    }
+
     /// Takes an encoded packet; [`event`](Self::event) writes it as soon as the client can take it.
     pub(super) fn queue(&mut self, packet: Bytes) {
         match self {
@@ -101,6 +110,13 @@ impl Transport {
                     Poll::Ready(Event::Progress)
                 }
             },
+        }
+    }
+
+    /// Ends the transport without another byte. Returns when none can leave any more.
+    pub(super) async fn abort(mut self) {
+        if let Self::Polling(polling) = &mut self {
+            poll_fn(|cx| polling.poll_abort(cx)).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Relay;
@@ -36,13 +37,15 @@ pub enum Admission {
     Unknown,
 }
 
-/// An admitted connection. Its owner must call [`close`](Self::close) when the transport is gone.
+/// An admitted connection. Its owner calls [`close`](Self::close) when the transport is gone.
 #[derive(Debug)]
 pub struct Connection {
     relay: Relay,
     entry: Arc<SessionEntry>,
     number: ConnectionNumber,
     cut: CancellationToken,
+    /// Whether the end is still to be told.
+    open: bool,
 }
 
 /// What a connection is to do next.
@@ -97,6 +100,7 @@ impl Relay {
                     entry,
                     number,
                     cut,
+                    open: true,
                 })
             }
             Connected::MustRetire => {
@@ -104,6 +108,18 @@ impl Relay {
                 Admission::Retired
             }
             Connected::Retired => Admission::Retired,
+        }
+    }
+
+    async fn disconnect(&self, entry: &Arc<SessionEntry>, number: ConnectionNumber) {
+        entry.outbox.detach(number);
+        let mut session = self.inner.sessions.turn(entry).await;
+        match session.disconnect(number, self.now_ms()) {
+            Disconnected::MustRetire => {
+                self.retire(entry, &mut session, Disconnect::Retired).await;
+            }
+            Disconnected::Kept => self.inner.sessions.count_unbound(),
+            Disconnected::Stale => {}
         }
     }
 
@@ -140,28 +156,26 @@ impl Connection {
     }
 
     /// The transport is gone. A session with subscriptions is retired; another waits for its next connection.
-    pub async fn close(self) {
-        let Self {
-            relay,
-            entry,
-            number,
-            ..
-        } = self;
-        relay
-            .to_the_end(move |relay| async move {
-                entry.outbox.detach(number);
-                let mut session = relay.inner.sessions.turn(&entry).await;
-                match session.disconnect(number, relay.now_ms()) {
-                    Disconnected::MustRetire => {
-                        relay
-                            .retire(&entry, &mut session, Disconnect::Retired)
-                            .await;
-                    }
-                    Disconnected::Kept => relay.inner.sessions.count_unbound(),
-                    Disconnected::Stale => {}
-                }
-            })
+    pub async fn close(mut self) {
+        self.open = false;
+        let (entry, number) = (self.entry.clone(), self.number);
+        self.relay
+            .to_the_end(move |relay| async move { relay.disconnect(&entry, number).await })
             .await;
+    }
+}
+
+/// Whoever asked for the connection may have gone before it was handed over.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let (relay, entry, number) = (self.relay.clone(), self.entry.clone(), self.number);
+            let disconnect = async move { relay.disconnect(&entry, number).await };
+            self.relay.inner.tasks.spawn_on(disconnect, &runtime);
+        }
     }
 }
 

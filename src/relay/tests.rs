@@ -262,6 +262,18 @@ async fn a_session_with_subscriptions_ends_with_its_connection_and_others_wait()
 }
 
 #[tokio::test]
+async fn a_connection_that_nobody_took_ends_its_session_all_the_same() {
+    let lifecycle = Lifecycle::new();
+    let relay = Relay::start(SETTINGS, SystemClock::shared(), &Metrics::new(), &lifecycle);
+    let (id, connection) = subscriber(&relay).await;
+    drop(connection);
+    tokio::time::timeout(PATIENCE, relay.stop())
+        .await
+        .expect("the relay stops");
+    assert!(!relay.has_session(id));
+}
+
+#[tokio::test]
 async fn a_newer_connection_replaces_an_older_one() {
     let relay = start(SETTINGS);
     let id = relay.create_session().unwrap();

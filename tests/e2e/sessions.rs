@@ -164,9 +164,8 @@ async fn a_deleted_session_is_refused_when_it_returns() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_a_session_with_subscriptions() {
     let testbed = Testbed::start().await;
-    let (session, mut socket) = testbed.following([telemetry("d1", "t")]).await;
+    let (session, socket) = testbed.following([telemetry("d1", "t")]).await;
     socket.send("41").await;
-    socket.ended().await;
     assert_becomes_unknown(&session).await;
 }
 

@@ -13,11 +13,16 @@ async fn on_sigterm_every_client_is_told_and_the_exit_code_is_0() {
     let session = testbed.session().await;
     let mut polling = Polling::connect(&testbed.rest, &session.id).await;
 
-    testbed.relay.process.signal_termination().await;
+    let (told, ()) = tokio::join!(polling.next_packet(), async {
+        // Sent after the poll and answered: by now the poll is pending, as that of a live client always is.
+        for _ in 0..10 {
+            testbed.rest.get("/version").await.is(200);
+        }
+        testbed.relay.process.signal_termination().await;
+    });
+    assert!(matches!(told, Packet::Disconnect { .. }), "{told:?}");
     assert!(idle.ends_with_disconnect().await);
     assert!(subscribed.ends_with_disconnect().await);
-    let told = polling.next_packet().await;
-    assert!(matches!(told, Packet::Disconnect { .. }), "{told:?}");
 
     assert_eq!(testbed.relay.process.ended().await.code(), Some(0));
     assert!(TcpStream::connect(testbed.rest.authority()).await.is_err());

@@ -10,8 +10,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 
-import { chromium } from "playwright-core";
-
+import { launchChromium } from "./chromium.mjs";
 import { report, untilInputEnds } from "./script.mjs";
 
 const [options] = process.argv.slice(2);
@@ -31,10 +30,7 @@ const server = createServer(async (request, response) => {
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 
-const browser = await chromium.launch({
-  executablePath: process.env.HUBRELAY_TEST_CHROMIUM,
-  args: ["--no-sandbox"],
-});
+const browser = await launchChromium();
 const page = await browser.newPage();
 page.on("pageerror", (error) => report({ event: "error", message: error.message }));
 await page.exposeFunction("tell", report);

@@ -7,9 +7,10 @@
 // and the exit code is 0; otherwise the reason is on stderr and the exit code is 1. Either way the output
 // directory holds screenshots.
 
-import { accessSync, constants, mkdirSync } from "node:fs";
-import { delimiter, join } from "node:path";
-import { chromium } from "playwright-core";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { launchChromium } from "./chromium.mjs";
 
 /** Bound of every single wait. */
 const WAIT_MS = 30_000;
@@ -25,10 +26,7 @@ if (outputDirectory === undefined) {
 }
 mkdirSync(outputDirectory, { recursive: true });
 
-const browser = await chromium.launch({
-  executablePath: chromiumPath(),
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-});
+const browser = await launchChromium();
 let page;
 try {
   page = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
@@ -197,19 +195,4 @@ function watchProblems(page) {
     if (message.type() === "error" && !expected) problems.push(message.text());
   });
   return problems;
-}
-
-function chromiumPath() {
-  if (process.env.HUBRELAY_TEST_CHROMIUM) return process.env.HUBRELAY_TEST_CHROMIUM;
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-    for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
-      try {
-        accessSync(join(folder, name), constants.X_OK);
-        return join(folder, name);
-      } catch {
-        // Not here; look further.
-      }
-    }
-  }
-  throw new Error("no Chromium: set HUBRELAY_TEST_CHROMIUM or put `chromium` on PATH");
 }

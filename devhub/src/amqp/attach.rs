@@ -36,23 +36,27 @@ pub(crate) fn open(attach: &Attach<'_>, cx: &Context<'_>) -> Result<Link, AmqpEr
         .ok_or_else(|| AmqpError::new(NOT_ALLOWED, "the attach names no node"))?;
     let address = Address::parse(text);
     let hub = &cx.shared.hub;
-    let scope = match address.entity() {
-        Entity::Cbs => None,
-        _ => Some(address.required_scope(hub.name())),
+    let now_ms = hub.now_ms();
+    if address.entity() != Entity::Cbs && cx.shared.faults.refuses_attach() {
+        return Err(AmqpError::new(
+            SERVER_BUSY,
+            "The request was terminated because the entity is being throttled.",
+        ));
+    }
+    let (scope, authorized) = match address.entity() {
+        Entity::Cbs => (None, true),
+        // The node serves the whole namespace, so each request is checked for the hub that it names.
+        Entity::Management => (None, cx.tokens.any(now_ms)),
+        _ => {
+            let authorized = cx.tokens.open(&address, now_ms);
+            (Some(address.clone()), authorized)
+        }
     };
-    if let Some(scope) = &scope {
-        if cx.shared.faults.refuses_attach() {
-            return Err(AmqpError::new(
-                SERVER_BUSY,
-                "The request was terminated because the entity is being throttled.",
-            ));
-        }
-        if !cx.tokens.open(scope, hub.now_ms()) {
-            return Err(AmqpError::new(
-                UNAUTHORIZED_ACCESS,
-                format!("Unauthorized access. A token for '{text}' is required."),
-            ));
-        }
+    if !authorized {
+        return Err(AmqpError::new(
+            UNAUTHORIZED_ACCESS,
+            format!("Unauthorized access. A token for '{text}' is required."),
+        ));
     }
     if attach.is_receiver {
         let feed = match address.entity() {

@@ -30,7 +30,7 @@ const SASL_AUTH: u8 = 1;
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the connection broke off")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("the peer speaks something other than AMQP 1.0 with SASL")]
     Protocol,

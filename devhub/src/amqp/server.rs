@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
@@ -22,11 +22,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     error::AmqpError,
     mailbox::{Mailbox, Verdict},
-    transport,
+    transport, websocket,
 };
 use crate::{cbs::Authority, event_hub::EventHub, faults::Switches};
 
-const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For each step of a connection's beginning.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait when the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -146,25 +147,51 @@ async fn serve(
     let Some(tls) = tls else {
         return serve_stream(stream, shared, mailbox, stop).await;
     };
-    tokio::select! {
-        accepted = timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)) => match accepted {
-            Ok(Ok(stream)) => serve_stream(stream, shared, mailbox, stop.clone()).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
-        },
-        () = stop.cancelled() => {}
+    let accepted = tokio::select! {
+        accepted = timeout(START_TIMEOUT, tls.accept(stream)) => accepted,
+        () = stop.cancelled() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => serve_stream(stream, shared, mailbox, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
+/// Serves AMQP, or AMQP inside of a WebSocket when the peer begins with HTTP.
 async fn serve_stream<S>(
-    stream: S,
+    mut stream: S,
     shared: Arc<Shared>,
     mailbox: &Arc<Mailbox>,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Err(error) = transport::serve(stream, shared, Arc::clone(mailbox), stop).await {
+    let mailbox = Arc::clone(mailbox);
+    let mut start = [0; 4];
+    let started = tokio::select! {
+        read = timeout(START_TIMEOUT, stream.read_exact(&mut start)) => read,
+        () = stop.cancelled() => return,
+    };
+    if !matches!(started, Ok(Ok(_))) {
+        return tracing::debug!("a connection ended before it began");
+    }
+    let served = if start == websocket::HTTP_START {
+        let (reader, writer) = split(stream);
+        let stream = join(start.as_slice().chain(reader), writer);
+        let accepted = tokio::select! {
+            accepted = timeout(START_TIMEOUT, websocket::accept(stream)) => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok(stream)) => transport::serve(stream, &[], shared, mailbox, stop).await,
+            Ok(Err(error)) => return tracing::debug!(%error, "a WebSocket handshake failed"),
+            Err(_) => return tracing::debug!("a WebSocket handshake took too long"),
+        }
+    } else {
+        transport::serve(stream, &start, shared, mailbox, stop).await
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection broke off");
     }
 }

@@ -33,11 +33,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers that wait to be written before no more frames are taken in.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
+/// When to look at tokens again that hold for longer, or for ever.
+const LAPSE_MAX: Duration = Duration::from_hours(24);
+
 const READ_BYTES: usize = 32 * 1024;
 
-/// Serves one connection until either side ends it.
+/// Serves one connection until either side ends it. `start` is what was read of it already.
 pub(crate) async fn serve<S>(
     mut stream: S,
+    start: &[u8],
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     stop: CancellationToken,
@@ -46,6 +50,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut input = BytesMut::with_capacity(READ_BYTES);
+    input.extend_from_slice(start);
     let idle_timeout_ms = u32::try_from(shared.idle_timeout.as_millis()).unwrap_or(u32::MAX);
     let open = tokio::select! {
         open = timeout(
@@ -162,12 +167,11 @@ where
         }
     }
 
-    fn deadline(&mut self) -> Instant {
-        let now_ms = self.shared.hub.now_ms();
-        let lapse = self
-            .connection
-            .next_token_expiry_ms(now_ms)
-            .map(|at_ms| Instant::now() + Duration::from_millis(at_ms.abs_diff(now_ms)));
+    fn deadline(&self) -> Instant {
+        let lapse = self.connection.next_token_expiry_ms().map(|at_ms| {
+            let left_ms = at_ms.saturating_sub(self.shared.hub.now_ms());
+            Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or(0)).min(LAPSE_MAX)
+        });
         let mut deadline = self.last_read + self.silence_max;
         if !self.connection.out.is_empty() {
             deadline = deadline.min(self.last_write + WRITE_TIMEOUT);

@@ -136,6 +136,28 @@ impl Client {
         status(&reply)
     }
 
+    /// Reads a partition, or the hub, through the management node.
+    pub(crate) async fn read(
+        &mut self,
+        hub: &str,
+        partition: Option<&str>,
+    ) -> Message<Body<Value>> {
+        let mut properties = ApplicationProperties::builder()
+            .insert("operation", "READ")
+            .insert("name", hub)
+            .insert("type", "com.microsoft:eventhub");
+        if let Some(partition) = partition {
+            properties = properties
+                .insert("type", "com.microsoft:partition")
+                .insert("partition", partition);
+        }
+        let request = Message::builder()
+            .application_properties(properties.build())
+            .value(String::new())
+            .build();
+        self.request("$management", request).await
+    }
+
     /// Sends a request to a node and returns its reply.
     pub(crate) async fn request(
         &mut self,

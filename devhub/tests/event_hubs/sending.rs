@@ -101,7 +101,7 @@ async fn events_of_one_key_share_a_partition_and_others_are_spread() {
     let mut sorted = counts();
     sorted.sort_unstable();
     assert_eq!(sorted, [0, 4]);
-    let keyed = if counts()[0] == 4 { 0 } else { 1 };
+    let keyed = u16::from(counts()[0] != 4);
     for _ in 0..4 {
         soon(sender.send(message(1))).await.unwrap();
     }
@@ -176,7 +176,7 @@ async fn many_events_pass_in_order_while_they_are_sent() {
             sender.send(batch(&messages, None)).await.unwrap();
         }
     };
-    let ((), received) = tokio::join!(sending, sequences(&mut receiver, COUNT));
-    assert!(received.into_iter().eq(0..i64::try_from(COUNT).unwrap()));
+    let ((), sequences) = tokio::join!(sending, sequences(&mut receiver, COUNT));
+    assert!(sequences.into_iter().eq(0..i64::try_from(COUNT).unwrap()));
     devhub.stop().await;
 }

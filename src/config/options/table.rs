@@ -366,7 +366,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         section: Section::Limits,
         kind: Kind::Integer {
             min: Some(1024),
-            max: 64 * MIB,
+            // What an event hub takes at most; the AMQP library's decoder is safe up to about this.
+            max: MIB,
             set: |config, bytes| config.decoding.message_bytes_max = count(bytes),
         },
         default: Preset::Is("1048576"),

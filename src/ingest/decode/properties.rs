@@ -49,6 +49,7 @@ impl<'a> Property<'a> {
     }
 
     /// This value, or `other` when this one is absent.
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self.is_absent() { other } else { self }
     }

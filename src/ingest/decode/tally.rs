@@ -82,6 +82,7 @@ impl Tally {
     }
 
     /// The counts; they start again at zero.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         std::mem::take(self)
     }

@@ -81,7 +81,7 @@ async fn open<S>(context: &Context<S>) -> Result<ConnectionHandle<()>, Error> {
         .sasl_profile(SaslProfile::Anonymous)
         .open_with_stream(stream);
     let open = async { open.await.map_err(error::open) };
-    within("opening the AMQP connection", limit, open).await
+    Box::pin(within("opening the AMQP connection", limit, open)).await
 }
 
 /// Never returns without an error: the connection runs until something ends it.
@@ -132,7 +132,7 @@ async fn drive<S: Sink>(
         tokio::select! {
             Some(ended) = readers.join_next() => {
                 ended.unwrap_or_else(|error| Err(panicked(error)))?;
-                return Err(Error::failed("reading a partition", "its reader ended"));
+                return Err(Error::failed("reading a partition", &"its reader ended"));
             }
             () = attachment.notified() => judge(context, &partitions),
             () = tokio::time::sleep_until(renewal) => {
@@ -193,7 +193,7 @@ async fn put_token<S>(
 
 /// When three quarters of the token's life are over; never for a given token, which cannot be renewed.
 fn renewal_time<S>(context: &Context<S>, token: &Token) -> Instant {
-    const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+    const NEVER: Duration = Duration::from_hours(365 * 24);
     let wait = match token.expires_unix_s {
         Some(expires) if context.hub.credential.is_renewable() => {
             let left_ms = expires
@@ -241,6 +241,8 @@ async fn look<S>(
             Ok(last_enqueued) => last_enqueued,
             Err(error @ Error::Refused { .. }) => {
                 warn!(%partition, %error, "could not watch the partition: {}", error.advice());
+                // The hub is there, but says nothing more for now.
+                judge(context, partitions);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -256,20 +258,18 @@ async fn look<S>(
                 position,
             });
         }
+        judge(context, partitions);
     }
-    judge(context, partitions);
     Ok(())
 }
 
-/// The source is there when every partition is.
+/// The source is there when every partition is. That one was lost is told by its reader.
 fn judge<S>(context: &Context<S>, partitions: &[(String, Arc<PartitionProgress>)]) {
     if partitions
         .iter()
         .all(|(_, progress)| progress.is_attached())
     {
         context.status.confirm();
-    } else if context.status.state() == crate::ingest::State::Running {
-        context.status.lose();
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fe2o3_amqp::connection::{ConnectionStopReason, OpenError};
 use fe2o3_amqp::link::{
-    DetachError, DispositionError, LinkStateError, ReceiverAttachError, RecvError, SendError,
-    SenderAttachError, SessionStopReason,
+    DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError,
+    SessionStopReason,
 };
 use fe2o3_amqp::session::BeginError;
 use fe2o3_amqp_types::definitions::{self, ErrorCondition, LinkError};
@@ -65,7 +65,7 @@ impl Error {
         }
     }
 
-    pub(super) fn failed(doing: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn failed(doing: &'static str, detail: &impl ToString) -> Self {
         Self::Failed {
             doing,
             detail: detail.to_string(),
@@ -80,7 +80,7 @@ impl Error {
             }
             Self::Refused { condition, .. } => match condition.as_str() {
                 "amqp:unauthorized-access" | "com.microsoft:auth-failed" => {
-                    "check SharedAccessKeyName and SharedAccessKey, that the policy has the right Listen, and this machine's clock"
+                    "check SharedAccessKeyName and SharedAccessKey, that the policy has the right Listen, and this machine's clock; a given SharedAccessSignature may have lapsed"
                 }
                 "amqp:not-found" => "check EntityPath and the consumer group",
                 "amqp:link:stolen" => {
@@ -121,7 +121,7 @@ pub(super) fn open(error: OpenError) -> Error {
     const DOING: &str = "opening the AMQP connection";
     match error {
         OpenError::RemoteClosedWithError(error) => Error::refused(DOING, &error),
-        error => Error::failed(DOING, error),
+        error => Error::failed(DOING, &error),
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn begin(error: BeginError) -> Error {
         | BeginError::ConnectionStopped(ConnectionStopReason::RemoteClosedWithError(error)) => {
             Error::refused(DOING, &error)
         }
-        error => Error::failed(DOING, error),
+        error => Error::failed(DOING, &error),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn attach_receiver(doing: &'static str, error: ReceiverAttachError) -
     match error {
         ReceiverAttachError::RemoteClosedWithError(error) => Error::refused(doing, &error),
         ReceiverAttachError::SessionStopped(reason) => session_stopped(&reason),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn attach_sender(doing: &'static str, error: SenderAttachError) -> Er
     match error {
         SenderAttachError::RemoteClosedWithError(error) => Error::refused(doing, &error),
         SenderAttachError::SessionStopped(reason) => session_stopped(&reason),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -156,7 +156,7 @@ pub(super) fn receive(doing: &'static str, error: RecvError) -> Error {
     match error {
         RecvError::MessageSizeExceeded(_) => Error::EventTooLarge,
         RecvError::LinkStateError(error) => link_state(doing, error),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -166,12 +166,8 @@ pub(super) fn send(doing: &'static str, error: SendError) -> Error {
         SendError::Detached(
             DetachError::RemoteClosedWithError(error) | DetachError::RemoteDetachedWithError(error),
         ) => Error::refused(doing, &error),
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
-}
-
-pub(super) fn dispose(doing: &'static str, error: DispositionError) -> Error {
-    Error::failed(doing, error)
 }
 
 fn link_state(doing: &'static str, error: LinkStateError) -> Error {
@@ -190,7 +186,7 @@ fn link_state(doing: &'static str, error: LinkStateError) -> Error {
             condition: "amqp:link:detach-forced".to_owned(),
             description: error.to_string(),
         },
-        error => Error::failed(doing, error),
+        error => Error::failed(doing, &error),
     }
 }
 
@@ -201,7 +197,7 @@ fn session_stopped(reason: &SessionStopReason) -> Error {
         | SessionStopReason::ConnectionStopped(ConnectionStopReason::RemoteClosedWithError(
             error,
         )) => Error::refused(DOING, error),
-        reason => Error::failed(DOING, format!("{reason:?}")),
+        reason => Error::failed(DOING, &format!("{reason:?}")),
     }
 }
 

@@ -173,3 +173,125 @@ fn simple_property(value: &SimpleValue) -> Property<'_> {
 fn integer(number: i64) -> Property<'static> {
     Property::Number(number as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use fe2o3_amqp_types::messaging::{ApplicationProperties, Batch, Data, MessageAnnotations};
+    use fe2o3_amqp_types::primitives::{Binary, OrderedMap, Symbol, Timestamp};
+    use serde_amqp::lazy::to_lazy_value;
+
+    use super::*;
+
+    fn message(body: Body<LazyValue>) -> Message<Body<LazyValue>> {
+        Message::builder().body(body).build()
+    }
+
+    fn lazy(value: &Value) -> LazyValue {
+        to_lazy_value(value).unwrap()
+    }
+
+    fn body_text(sections: Body<LazyValue>) -> Option<String> {
+        let message = message(sections);
+        let body = body(&message)?.into_owned();
+        Some(String::from_utf8(body).unwrap())
+    }
+
+    #[test]
+    fn every_kind_of_body_is_read() {
+        let data = |parts: &[&str]| {
+            Body::Data(Batch::new(
+                parts
+                    .iter()
+                    .map(|part| Data::from(part.as_bytes()))
+                    .collect::<Vec<_>>(),
+            ))
+        };
+        assert_eq!(body_text(data(&[r#"{"a":1}"#])).unwrap(), r#"{"a":1}"#);
+        assert_eq!(
+            body_text(data(&["{\"a\"", ":", "1}"])).unwrap(),
+            r#"{"a":1}"#
+        );
+        assert_eq!(body_text(Body::Empty).unwrap(), "");
+        let value = |value: Value| body_text(Body::Value(AmqpValue(lazy(&value))));
+        assert_eq!(
+            value(Value::String(r#"{"a":1}"#.to_owned())).unwrap(),
+            r#"{"a":1}"#
+        );
+        let long = "x".repeat(300);
+        assert_eq!(value(Value::String(long.clone())).unwrap(), long);
+        assert_eq!(value(Value::Binary(Binary::from(*b"[1]"))).unwrap(), "[1]");
+        let members = OrderedMap::from_iter([
+            (
+                Value::String("a".to_owned()),
+                Value::List(vec![Value::Long(i64::MAX), Value::Null]),
+            ),
+            (Value::Symbol(Symbol::from("b")), Value::Bool(true)),
+        ]);
+        let sent = value(Value::Map(members)).unwrap();
+        assert_eq!(sent, r#"{"a":[9223372036854775807,null],"b":true}"#);
+        assert_eq!(
+            value(Value::Map(OrderedMap::from_iter([(
+                Value::Int(1),
+                Value::Null
+            )]))),
+            None
+        );
+        let sequence = AmqpSequence(vec![
+            lazy(&Value::Int(1)),
+            lazy(&Value::String("b".to_owned())),
+        ]);
+        assert_eq!(
+            body_text(Body::Sequence(Batch::new(vec![sequence]))).unwrap(),
+            r#"[1,"b"]"#
+        );
+    }
+
+    #[test]
+    fn a_structured_value_that_could_nest_too_deep_is_not_taken_apart() {
+        let large = Value::List(vec![Value::String("x".repeat(VALUE_BYTES_MAX))]);
+        assert_eq!(body_text(Body::Value(AmqpValue(lazy(&large)))), None);
+    }
+
+    #[test]
+    fn both_bags_give_their_properties_in_every_type_a_sender_may_choose() {
+        let mut message = message(Body::Empty);
+        message.message_annotations = Some(
+            MessageAnnotations::builder()
+                .insert("x-opt-sequence-number", Value::Long(41))
+                .insert(
+                    "iothub-connection-device-id",
+                    Value::String("d1".to_owned()),
+                )
+                .insert(
+                    "iothub-message-source",
+                    Value::Symbol(Symbol::from("Telemetry")),
+                )
+                .insert(
+                    "iothub-enqueuedtime",
+                    Value::Timestamp(Timestamp::from_milliseconds(7)),
+                )
+                .build(),
+        );
+        message.application_properties = Some(
+            ApplicationProperties::builder()
+                .insert("iothub-enqueuedtime", SimpleValue::Long(1_714_557_600_123))
+                .insert("deviceId", SimpleValue::Bool(true))
+                .insert("opType", SimpleValue::Null)
+                .build(),
+        );
+        assert_eq!(sequence_number(&message), Some(41));
+        let expected = Properties {
+            connection_device_id: Property::Text("d1"),
+            message_source: Property::Text("Telemetry"),
+            enqueued_time: Property::TimestampMs(7),
+            ..Properties::default()
+        };
+        assert_eq!(annotations(&message), expected);
+        let expected = Properties {
+            enqueued_time: Property::Number(1_714_557_600_123.0),
+            device_id: Property::Other,
+            ..Properties::default()
+        };
+        assert_eq!(application_properties(&message), expected);
+    }
+}

@@ -91,7 +91,7 @@ fn map(reply: Value) -> Result<OrderedMap<Value, Value>, Error> {
 
 fn member<'a>(map: &'a OrderedMap<Value, Value>, name: &str) -> Result<&'a Value, Error> {
     map.get(&Value::String(name.to_owned()))
-        .ok_or_else(|| Error::failed(DOING, format!("the reply has no {name}")))
+        .ok_or_else(|| Error::failed(DOING, &format!("the reply has no {name}")))
 }
 
 fn text(value: &Value) -> Result<String, Error> {
@@ -102,5 +102,5 @@ fn text(value: &Value) -> Result<String, Error> {
 }
 
 fn unexpected(name: &str, value: &Value) -> Error {
-    Error::failed(DOING, format!("{name} in the reply is {value:?}"))
+    Error::failed(DOING, &format!("{name} in the reply is {value:?}"))
 }

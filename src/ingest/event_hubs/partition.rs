@@ -71,6 +71,7 @@ impl<S: Sink> Reader<S> {
             if !error.concerns_link_only() {
                 return Err(error);
             }
+            self.context.status.lose();
             if begun.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
             }
@@ -110,15 +111,15 @@ impl<S: Sink> Reader<S> {
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                received = receiver.recv() => received,
+                delivery = receiver.recv() => delivery,
             };
             self.progress.wait_ends();
             batch.begin(self.progress.position(), self.context.clock.unix_ms());
-            let mut received = Some(first);
+            let mut next = Some(first);
             let mut failure = None;
-            while let Some(delivery) = received {
+            while let Some(delivery) = next {
                 failure = batch.add(delivery);
-                received = if failure.is_some() || batch.is_full() {
+                next = if failure.is_some() || batch.is_full() {
                     None
                 } else {
                     receiver.recv().now_or_never()
@@ -135,7 +136,7 @@ impl<S: Sink> Reader<S> {
             }
             // Event Hubs sends settled; then this costs no frame and only counts towards the credit.
             let accept = receiver.accept_all(std::mem::take(&mut batch.deliveries));
-            let accepted = async { accept.await.map_err(|error| error::dispose(READING, error)) };
+            let accepted = async { accept.await.map_err(|error| Error::failed(READING, &error)) };
             within(READING, self.context.timing.operation_limit, accepted).await?;
         }
     }

@@ -215,7 +215,7 @@ mod tests {
         partition.wait_begins();
         assert!(partition.is_silent(11, Duration::ZERO));
         assert!(!partition.is_silent(10, Duration::ZERO), "nothing newer");
-        assert!(!partition.is_silent(11, Duration::from_secs(60)), "not yet");
+        assert!(!partition.is_silent(11, Duration::from_mins(1)), "not yet");
         partition.wait_ends();
         assert!(!partition.is_silent(11, Duration::ZERO));
     }

@@ -100,7 +100,7 @@ impl RequestLinks {
 
     /// Closes both links, so that another pair may be attached.
     pub(super) async fn close(self) -> Result<(), Error> {
-        let closed = |error| Error::failed(self.doing, error);
+        let closed = |error| Error::failed(self.doing, &error);
         self.sender.close().await.map_err(closed)?;
         self.receiver.close().await.map_err(closed)
     }
@@ -113,7 +113,7 @@ impl RequestLinks {
             other => {
                 return Err(Error::failed(
                     self.doing,
-                    format!("the reply has the status {other:?}"),
+                    &format!("the reply has the status {other:?}"),
                 ));
             }
         };

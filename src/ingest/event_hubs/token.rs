@@ -84,7 +84,7 @@ mod tests {
             &credential,
             "sb://hub.example/telemetry",
             1_700_000_000_999,
-            Duration::from_secs(3600),
+            Duration::from_hours(1),
         );
         assert_eq!(token.expires_unix_s, Some(1_700_003_600));
         let text = token.text.expose();
@@ -100,7 +100,7 @@ mod tests {
     fn a_given_token_is_taken_as_it_is() {
         let given = Secret::new("SharedAccessSignature sr=a&sig=b&se=1700000000&skn=c");
         let credential = EventHubCredential::SharedAccessSignature(given.clone());
-        let token = Token::issue(&credential, "sb://x/y", 0, Duration::from_secs(60));
+        let token = Token::issue(&credential, "sb://x/y", 0, Duration::from_mins(1));
         assert_eq!(token.text, given);
         assert_eq!(token.expires_unix_s, Some(1_700_000_000));
     }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::harness::{Client, PATIENCE, PollingClient, Server, number};
 use crate::domain::id::SessionId;
 use crate::push::Settings;
+use crate::telemetry::metrics::TransportKind;
 
 async fn probe(server: &Server, client: &PollingClient, session: SessionId) -> Client {
     let mut websocket = server
@@ -95,6 +96,9 @@ async fn a_connect_may_come_before_or_after_the_upgrade() {
     assert!(websocket.text().await.starts_with("40{"));
     server.send(1).await;
     assert_eq!(websocket.number().await, 1);
+    let connections = &server.metrics.push.connections;
+    assert_eq!(connections.get(TransportKind::SocketIoPolling).get(), 0);
+    assert_eq!(connections.get(TransportKind::SocketIoWebSocket).get(), 1);
     server.relay.delete_session(session).await;
     assert_eq!(websocket.rest().await, ["41"]);
     server.all_gone().await;

@@ -25,6 +25,7 @@ const CHUNK_BYTES: usize = 7 * 1024;
 struct Progress {
     state: AtomicU8,
     chunk_is_out: AtomicBool,
+    body_is_gone: AtomicBool,
     body: AtomicWaker,
     connection: AtomicWaker,
 }
@@ -71,6 +72,21 @@ impl InFlight {
         self.0.state() == LEFT
     }
 
+    /// Keeps back what has not left.
+    pub(super) fn abort(&self) {
+        self.0.end(ABORTED);
+    }
+
+    /// Waits until the server has let go of the body, and so of the connection if the body was aborted. Then no byte can leave any more.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.connection.register(cx.waker());
+        if self.0.body_is_gone.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
     pub(super) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
         self.0.connection.register(cx.waker());
         match self.0.state() {
@@ -83,7 +99,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end(ABORTED);
+        self.abort();
     }
 }
 
@@ -172,6 +188,8 @@ impl Body for PayloadBody {
 impl Drop for PayloadBody {
     fn drop(&mut self) {
         self.progress.end(BROKEN);
+        self.progress.body_is_gone.store(true, Ordering::Release);
+        self.progress.connection.wake();
     }
 }
 
@@ -241,6 +259,17 @@ mod tests {
         let _chunk = next_chunk(&mut body);
         drop(in_flight);
         assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
+    }
+
+    #[test]
+    fn an_aborted_payload_is_gone_when_the_server_has_let_go_of_it() {
+        let (mut body, mut in_flight) = payload_body(Bytes::from_static(b"2"));
+        let _chunk = next_chunk(&mut body);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        in_flight.abort();
+        assert!(in_flight.poll_gone(&mut cx).is_pending());
+        drop(body);
+        assert!(in_flight.poll_gone(&mut cx).is_ready());
     }
 
     #[test]

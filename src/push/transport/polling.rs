@@ -140,6 +140,19 @@ impl Polling {
         self.queue.clear();
     }
 
+    /// Keeps back what has not left, and waits until nothing can leave any more.
+    pub(super) fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll = None;
+        self.post = None;
+        match &mut self.in_flight {
+            Some(in_flight) => {
+                in_flight.abort();
+                in_flight.poll_gone(cx)
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Some(packet) = self.next_posted() {
             return Poll::Ready(Event::Transport(super::Event::Packet(packet)));
