@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::progress::Progress;
 use self::scenario::{SCENARIOS, Scenario};
@@ -73,7 +74,16 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let report = runtime.block_on(scenario.run(&options, &Progress::new()))?;
+    let report = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let progress = Progress::new();
+        // To leave early drops the scenario, and with it the processes that it started.
+        tokio::select! {
+            report = scenario.run(&options, &progress) => report,
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow!("interrupted"))),
+            _ = terminated.recv() => bail!("terminated"),
+        }
+    })?;
     report::print(&report.table());
     if let Some(path) = &cli.json {
         std::fs::write(path, report.json())

@@ -78,7 +78,9 @@ pub(super) async fn run(
         from: WARM_UP,
         to: WARM_UP + measured,
     };
-    let following = audience.follow(&traffic, Some(window));
+    // With a window of messages on their way latency is what that window makes it, so only a given rate has any.
+    let timed = Some(window).filter(|_| matches!(pace, Pace::Rate(_)));
+    let following = audience.follow(&traffic, timed);
     let load = Load {
         devices: DEVICES,
         partitions: PARTITIONS,
@@ -97,13 +99,13 @@ pub(super) async fn run(
     progress.step("waiting for the last deliveries");
     drain(&traffic, sent * RECIPIENTS).await;
     let end = servers.metrics().await?;
-    let tally = following.stop().await?;
+    let mut tally = following.stop().await?;
     progress.step("stopping");
     servers.stop().await?;
 
     add_load(&mut report, pace, measured);
     add_throughput(&mut report, &before, &after);
-    add_latency(&mut report, pace, tally.latencies_us.clone());
+    add_latency(&mut report, std::mem::take(&mut tally.latencies_us));
     add_deliveries(&mut report, &tally, sent, &start, &end);
     Ok(report)
 }
@@ -195,11 +197,7 @@ fn add_throughput(report: &mut Report, before: &Moment, after: &Moment) {
     );
 }
 
-/// With a window of messages on their way latency is what the window makes it, so only a given rate has any.
-fn add_latency(report: &mut Report, pace: Pace, mut latencies_us: Vec<u32>) {
-    if matches!(pace, Pace::InFlight(_)) {
-        return;
-    }
+fn add_latency(report: &mut Report, mut latencies_us: Vec<u32>) {
     for (name, share) in [
         ("latency_p50_ms", 0.5),
         ("latency_p99_ms", 0.99),
