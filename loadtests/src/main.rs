@@ -27,6 +27,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::progress::Progress;
+use self::report::Report;
 use self::scenario::{SCENARIOS, Scenario};
 
 /// Runs a load scenario against the release build of hubrelay and reports what it measured.
@@ -58,12 +59,26 @@ struct Cli {
     connections: u32,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     let Some(scenario) = cli.scenario.filter(|_| !cli.list) else {
         report::print(&list());
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     };
+    match run(scenario, &cli) {
+        Ok(report) if report.is_sound() => ExitCode::SUCCESS,
+        Ok(_) => {
+            progress::complain("deliveries were lost, repeated, out of order or never asked for");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            progress::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(scenario: &Scenario, cli: &Cli) -> anyhow::Result<Report> {
     let options = scenario::Options {
         measured: Duration::from_secs(cli.seconds.into()),
         rate: cli.rate,
@@ -89,12 +104,7 @@ fn main() -> anyhow::Result<ExitCode> {
         std::fs::write(path, report.json())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if report.is_sound() {
-        Ok(ExitCode::SUCCESS)
-    } else {
-        progress::complain("deliveries were lost, repeated, out of order or never asked for");
-        Ok(ExitCode::FAILURE)
-    }
+    Ok(report)
 }
 
 fn list() -> String {
