@@ -311,8 +311,8 @@ async fn ids_from_before_a_restart_are_refused_and_ids_never_issued_are_put_out(
         &Metrics::new(),
         &Lifecycle::new(),
     );
-    let old = SessionId::issue(1_700_000_000_000 - 60_000, [1; 10]).to_string();
-    let young = SessionId::issue(1_700_000_000_000 - 59_999, [1; 10]).to_string();
+    let old = SessionId::issue(1_700_000_000_000 - 5_000, [1; 10]).to_string();
+    let young = SessionId::issue(1_700_000_000_000 - 4_999, [1; 10]).to_string();
     for (id, first_transport, retired) in [
         (Some(old.as_str()), FirstTransport::Websocket, true),
         (Some(old.as_str()), FirstTransport::Polling, false),
