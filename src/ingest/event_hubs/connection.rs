@@ -30,6 +30,7 @@ use super::request::RequestLinks;
 use super::token::Token;
 use super::{Context, transport, within};
 use crate::ingest::Sink;
+use crate::lifecycle::panic_message;
 
 /// As the Azure SDKs ask for; the peer sends something at least twice as often.
 const IDLE_TIME_OUT_MS: u32 = 60_000;
@@ -158,8 +159,8 @@ async fn begin<S>(
     .await
 }
 
-/// Puts a token for the hub and for the consumer group. The links are closed again: the service cuts idle ones, and allows one
-/// pair to a connection.
+/// Puts a token for the hub and for the consumer group. The links are closed again: the service cuts idle ones, and
+/// allows one pair to a connection.
 async fn put_token<S>(
     context: &Context<S>,
     session: &mut SessionHandle<()>,
@@ -274,13 +275,8 @@ fn judge<S>(context: &Context<S>, partitions: &[(String, Arc<PartitionProgress>)
 }
 
 pub(super) fn panicked(error: JoinError) -> Error {
-    let payload = match error.try_into_panic() {
-        Ok(payload) => payload,
-        Err(error) => return Error::Panicked(error.to_string()),
-    };
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned());
-    Error::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
+    Error::Panicked(match error.try_into_panic() {
+        Ok(panic) => panic_message(panic.as_ref()),
+        Err(error) => error.to_string(),
+    })
 }

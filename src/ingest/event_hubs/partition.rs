@@ -1,7 +1,7 @@
 //! Reads one partition: attach, receive, decode, hand over, grant credit; and attach again when only the link was lost.
 //!
-//! Credit is granted for what the sink has taken, so a sink that is behind stops the hub after one prefetch. A batch that was begun is
-//! always handed over whole: the reader looks at its stop token only between batches.
+//! Credit is granted for what the sink has taken, so a sink that is behind stops the hub after one prefetch. A batch
+//! that was begun is always handed over whole: the reader looks at its stop token only between batches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use super::backoff::Backoff;
 use super::error::{self, Error, READING};
 use super::progress::{BEGINNING, PartitionProgress};
 use super::{Context, event, within};
+use crate::clock::whole_ms;
 use crate::domain::device_message::DeviceMessage;
 use crate::ingest::Sink;
 use crate::ingest::decode::{Decoder, DropReason, Event, Tally};
@@ -80,7 +81,7 @@ impl<S: Sink> Reader<S> {
                 partition = %self.partition,
                 consumer_group = %self.context.consumer_group,
                 %error,
-                retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                retry_ms = whole_ms(wait),
                 "lost the link to a partition: {}",
                 error.advice()
             );
@@ -141,8 +142,8 @@ impl<S: Sink> Reader<S> {
         }
     }
 
-    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no gaps, so it
-    /// is the one after the last that arrived.
+    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no
+    /// gaps, so it is the one after the last that arrived.
     fn pass_over_next(&self) {
         let sequence = self.progress.position() + 1;
         warn!(partition = %self.partition, sequence, "passed over an event that is too large");
@@ -211,7 +212,8 @@ impl Batch {
                 self.decode(&message);
                 None
             }
-            // One event that is no AMQP message does not stop those behind it. Numbers have no gaps, so its own is the next.
+            // One event that is no AMQP message does not stop those behind it. Numbers have no gaps, so its own is the
+            // next.
             Err(RecvError::MessageDecode(undecodable)) => {
                 debug!(partition = %self.partition, error = %undecodable.source, "an event is not a valid AMQP message");
                 self.deliveries.push(undecodable.info);
