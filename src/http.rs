@@ -52,7 +52,8 @@ const BACKLOG: u32 = 4096;
 /// Longest request head in bytes; a longer one is answered with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// First and longest pause after the operating system refused to accept, for example because no file descriptor is left.
+/// First and longest pause after the operating system refused to accept, for example because no file descriptor is
+/// left.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -77,8 +78,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that the configuration sets, with the time-outs that it leaves alone. Running requests get half of the
-    /// program's grace, so that the rest of it can still end in order after they were cut.
+    /// The limits that the configuration sets, with the time-outs that it leaves alone. Running requests get half of
+    /// the program's grace, so that the rest of it can still end in order after they were cut.
     pub fn from_config(config: &Config) -> Self {
         Self {
             connections_max: config.limits.connections_max,

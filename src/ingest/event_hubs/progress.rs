@@ -57,7 +57,8 @@ impl PartitionProgress {
         *self.waiting_since.lock() = None;
     }
 
-    /// Whether the hub has had newer events for longer than `limit` without sending any, although the reader was waiting for them.
+    /// Whether the hub has had newer events for longer than `limit` without sending any, although the reader was
+    /// waiting for them.
     pub(super) fn is_silent(&self, last_enqueued: i64, limit: Duration) -> bool {
         let waited_long = self
             .waiting_since
@@ -87,8 +88,8 @@ impl Progress {
     /// Where to go on, for each partition of the hub as it is now, given the number of its last event.
     ///
     /// A start at the latest event is pinned to its number at the first look, so nothing is missed if the connection is
-    /// lost before an event came. A hub that was created anew, or whose numbers went back, has nothing to go on from: it is read from its
-    /// beginning. So is a partition that was added later.
+    /// lost before an event came. A hub that was created anew, or whose numbers went back, has nothing to go on from:
+    /// it is read from its beginning. So is a partition that was added later.
     pub(super) fn resume(
         &mut self,
         created_at_unix_ms: i64,
