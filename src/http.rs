@@ -219,7 +219,7 @@ impl Connections {
                 Err(error) if concerns_one_socket(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failures.inc();
-                    tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                    tracing::warn!(error.message = %error, retry.wait_ms = pause.as_millis(), "cannot accept connections");
                     tokio::select! {
                         () = self.stop.cancelled() => return,
                         () = sleep(pause) => pause = (pause * 2).min(ACCEPT_PAUSE_MAX),
@@ -268,7 +268,7 @@ impl Connections {
             .is_err()
         {
             tracing::warn!(
-                connections = self.tasks.len(),
+                http.connections = self.tasks.len(),
                 "cutting connections that did not finish in time"
             );
             self.cut.cancel();
@@ -297,7 +297,7 @@ impl Requests {
             Ok(stream) => self.serve(stream).await,
             Err(error) => {
                 metrics.tls_failures.inc();
-                tracing::debug!(client.address = %self.address.0, %error, "TLS handshake failed");
+                tracing::debug!(client.address = %self.address.0, error.message = %error, "TLS handshake failed");
             }
         }
     }
@@ -340,7 +340,7 @@ impl Requests {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(client.address = %address.0, %error, "connection ended early");
+            tracing::debug!(client.address = %address.0, error.message = %error, "connection ended early");
         }
     }
 }

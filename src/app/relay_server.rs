@@ -51,7 +51,7 @@ impl RelayServer {
             log_filter,
             clock: SystemClock::shared(),
         };
-        info!(listen.address = %bound.server.local_addr(), url = bound.url(), "listening");
+        info!(listen.address = %bound.server.local_addr(), listen.url = bound.url(), "listening");
         Ok(bound)
     }
 

@@ -148,9 +148,9 @@ async fn supervise<S: Sink>(context: Arc<Context<S>>, stop: CancellationToken) {
         let wait = backoff.next();
         let retry_ms = whole_ms(wait);
         if matches!(lost, Error::Panicked(_)) {
-            error!(error = %lost, retry_ms, "the connection to the event hub crashed");
+            error!(error.message = %lost, retry.wait_ms = retry_ms, "the connection to the event hub crashed");
         } else {
-            warn!(error = %lost, retry_ms, "the event hub cannot be read: {}", lost.advice());
+            warn!(error.message = %lost, retry.wait_ms = retry_ms, "the event hub cannot be read: {}", lost.advice());
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -118,10 +118,10 @@ async fn drive<S: Sink>(
         readers.spawn(reader.run());
     }
     info!(
-        host = %context.hub.host,
-        event_hub = %context.hub.event_hub,
-        consumer_group = %context.consumer_group,
-        partitions = partitions.len(),
+        event_hub.host = %context.hub.host,
+        event_hub.name = %context.hub.event_hub,
+        event_hub.consumer_group = %context.consumer_group,
+        event_hub.partitions = partitions.len(),
         "connected to the event hub"
     );
 
@@ -241,7 +241,7 @@ async fn look<S>(
         let last_enqueued = match within(DOING, context.timing.watch_limit, read).await {
             Ok(last_enqueued) => last_enqueued,
             Err(error @ Error::Refused { .. }) => {
-                warn!(%partition, %error, "could not watch the partition: {}", error.advice());
+                warn!(partition.id = %partition, error.message = %error, "could not watch the partition: {}", error.advice());
                 // The hub is there, but says nothing more for now.
                 judge(context, partitions);
                 return Ok(());

@@ -78,10 +78,10 @@ impl<S: Sink> Reader<S> {
             }
             let wait = backoff.next();
             warn!(
-                partition = %self.partition,
-                consumer_group = %self.context.consumer_group,
-                %error,
-                retry_ms = whole_ms(wait),
+                partition.id = %self.partition,
+                event_hub.consumer_group = %self.context.consumer_group,
+                error.message = %error,
+                retry.wait_ms = whole_ms(wait),
                 "lost the link to a partition: {}",
                 error.advice()
             );
@@ -101,7 +101,7 @@ impl<S: Sink> Reader<S> {
         );
         let receiver = within(READING, self.context.timing.operation_limit, attach).await?;
         self.note_attached(true);
-        debug!(partition = %self.partition, position = self.progress.position(), "attached to a partition");
+        debug!(partition.id = %self.partition, partition.position = self.progress.position(), "attached to a partition");
         let batch = Batch::new(&self.context, &self.partition);
         self.receive(receiver, batch).await
     }
@@ -146,7 +146,7 @@ impl<S: Sink> Reader<S> {
     /// gaps, so it is the one after the last that arrived.
     fn pass_over_next(&self) {
         let sequence = self.progress.position() + 1;
-        warn!(partition = %self.partition, sequence, "passed over an event that is too large");
+        warn!(partition.id = %self.partition, event.sequence_number = sequence, "passed over an event that is too large");
         self.progress.advance(sequence);
         self.context.metrics.dropped.inc(MessageDrop::TooLarge);
     }
@@ -215,7 +215,7 @@ impl Batch {
             // One event that is no AMQP message does not stop those behind it. Numbers have no gaps, so its own is the
             // next.
             Err(RecvError::MessageDecode(undecodable)) => {
-                debug!(partition = %self.partition, error = %undecodable.source, "an event is not a valid AMQP message");
+                debug!(partition.id = %self.partition, error.message = %undecodable.source, "an event is not a valid AMQP message");
                 self.deliveries.push(undecodable.info);
                 self.position += 1;
                 self.malformed += 1;
@@ -228,13 +228,13 @@ impl Batch {
     fn decode(&mut self, message: &Message<Body<LazyValue>>) {
         let sequence = event::sequence_number(message).unwrap_or(self.position + 1);
         if sequence <= self.position {
-            debug!(partition = %self.partition, sequence, "passed over an event that was received before");
+            debug!(partition.id = %self.partition, event.sequence_number = sequence, "passed over an event that was received before");
             return;
         }
         if self.position != BEGINNING && sequence > self.position + 1 {
             warn!(
-                partition = %self.partition,
-                missing = sequence - self.position - 1,
+                partition.id = %self.partition,
+                partition.missing_events = sequence - self.position - 1,
                 "events are missing: the hub no longer holds them"
             );
         }

@@ -110,9 +110,9 @@ impl Progress {
                 Some(progress) if recreated => progress.advance(BEGINNING),
                 Some(progress) if *last_enqueued < progress.position() => {
                     warn!(
-                        partition = %id,
-                        position = progress.position(),
-                        last.enqueued = last_enqueued,
+                        partition.id = %id,
+                        partition.position = progress.position(),
+                        partition.last_enqueued = last_enqueued,
                         "the partition's numbers went back: the event hub started over, reading the partition from its beginning"
                     );
                     progress.advance(BEGINNING);
@@ -123,7 +123,7 @@ impl Progress {
                         EventHubStart::Latest if !known_hub => *last_enqueued,
                         EventHubStart::Latest | EventHubStart::Earliest => BEGINNING,
                     };
-                    info!(partition = %id, position, "reading the partition from here");
+                    info!(partition.id = %id, partition.position = position, "reading the partition from here");
                     let progress = Arc::new(PartitionProgress::at(position));
                     self.partitions.insert(id.clone(), progress);
                 }

@@ -75,7 +75,7 @@ async fn connect_to(
 fn tls_connector() -> io::Result<TlsConnector> {
     let certificates = rustls_native_certs::load_native_certs();
     for error in &certificates.errors {
-        warn!(error = %error, "a trusted certificate could not be read");
+        warn!(error.message = %error, "a trusted certificate could not be read");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.certs);
