@@ -1,8 +1,10 @@
-//! What a device message costs in the domain, without sockets: decoding, last values, routing to two sessions, their outboxes.
+//! What a device message costs in the domain, without sockets: decoding, last values, routing to two sessions, their
+//! outboxes.
 //!
-//! `cargo bench --bench domain`. One thread, a thousand devices, bodies of about 200 bytes as devices send them, with the properties
-//! that IoT Hub stamps on them. Of two sessions that see a device one wants every key and one a single key, so each message is cut
-//! twice. The best of a few rounds is shown, which is what a machine with other work can still tell; there are no thresholds here.
+//! `cargo bench --bench domain`. One thread, a thousand devices, bodies of about 200 bytes as devices send them, with
+//! the properties that IoT Hub stamps on them. Of two sessions that see a device one wants every key and one a single
+//! key, so each message is cut twice. The best of a few rounds is shown, which is what a machine with other work can
+//! still tell; there are no thresholds here.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

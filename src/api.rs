@@ -1,7 +1,8 @@
 //! The REST API: what ux4iot's clients call, and what operators ask.
 //!
-//! It translates between HTTP and the [`Relay`] and decides nothing itself. Paths, statuses and texts are those of ux4iot, whose
-//! clients depend on them to the letter; the order in which a request is checked is part of that. Guarantees:
+//! It translates between HTTP and the [`Relay`] and decides nothing itself. Paths, statuses and texts are those of
+//! ux4iot, whose clients depend on them to the letter; the order in which a request is checked is part of that.
+//! Guarantees:
 //! - a refused request changes nothing;
 //! - values and request elements are passed on as they were written, every digit of them;
 //! - every answer may be read by any origin, refusals included.

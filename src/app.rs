@@ -88,7 +88,7 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
 }
 
 /// Runs the stand-in for Event Hubs and IoT Hub until told to stop.
-pub async fn devhub(options: DevhubOptions, _log_filter: LogFilter) -> anyhow::Result<()> {
+pub async fn devhub(options: DevhubOptions) -> anyhow::Result<()> {
     let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let stand_in = StandIn::start(&options).await?;

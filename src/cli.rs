@@ -1,7 +1,8 @@
 //! The command line: `demo`, `serve`, `devhub`, `check-config`.
 //!
-//! Results go to standard output, everything else to standard error. The exit code is 0 when all went well, 1 when something
-//! failed while running (for `check-config`: a malformed connection string), 2 when the command line or the configuration is wrong.
+//! Results go to standard output, everything else to standard error. The exit code is 0 when all went well, 1 when
+//! something failed while running (for `check-config`: a malformed connection string), 2 when the command line or the
+//! configuration is wrong.
 
 mod option_flags;
 
@@ -36,24 +37,24 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on this machine: stand-in hubs, simulated devices, the relay and a live page
+    /// Run everything on this machine: a stand-in for Event Hubs, simulated devices, the relay and a live page
     ///
-    /// Prints where the page is and the connection strings to try the relay with. Nothing is kept, and nothing outside of this machine is
-    /// reached.
+    /// Prints where the page is and the connection strings to try the relay with. Nothing is kept, and nothing outside
+    /// of this machine is reached.
     Demo(DemoArgs),
     /// Run the relay
     ///
     /// Needs an Event Hub connection string. Options come, in rising priority, from defaults, the file of --config, the
     /// environment, and flags.
     Serve(ServeArgs),
-    /// Run the local stand-in for Event Hubs and IoT Hub alone
+    /// Run the local stand-in for Event Hubs alone, with simulated devices
     ///
     /// Microsoft's SDKs connect to it with the connection strings that it prints.
     Devhub(DevhubArgs),
     /// Check the configuration of `serve` and print it, secrets masked
     ///
-    /// Takes the same sources as `serve`. Prints TOML that says where each value came from. Exits with 1 when a connection string is
-    /// malformed, and with 2 when anything else is wrong.
+    /// Takes the same sources as `serve`. Prints TOML that says where each value came from. Exits with 1 when a
+    /// connection string is malformed, and with 2 when anything else is wrong.
     CheckConfig(ConfigArgs),
 }
 
@@ -103,15 +104,15 @@ struct DevhubArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5671", value_parser = local_address)]
     amqps: SocketAddr,
 
-    /// Address of the service REST API of the IoT hub, with TLS
+    /// Reserved: address of the service REST API of the IoT hub, with TLS; nothing listens there yet
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = local_address)]
     rest: SocketAddr,
 
-    /// Address of device MQTT without TLS
+    /// Reserved: address of device MQTT without TLS; nothing listens there yet
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = local_address)]
     mqtt: SocketAddr,
 
-    /// Address of device MQTT with TLS
+    /// Reserved: address of device MQTT with TLS; nothing listens there yet
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8883", value_parser = local_address)]
     mqtts: SocketAddr,
 
@@ -127,7 +128,8 @@ struct DevhubArgs {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Directory for the generated certificate authority, certificates and shared access key, kept for the next start [default: a temporary one]
+    /// Directory for the generated certificate authority, certificates and shared access key, kept for the next start
+    /// [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     tls_dir: Option<PathBuf>,
 
@@ -166,8 +168,8 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. An empty
-    /// `iot_hub` disables the service API.
+    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. An
+    /// empty `iot_hub` disables the service API.
     pub fn relay_config(&self, event_hub: &str, iot_hub: &str) -> Result<Config, Errors> {
         Config::load(&self.relay_sources(event_hub, iot_hub))
     }
@@ -254,7 +256,7 @@ fn serve(args: &ServeArgs) -> u8 {
 fn devhub(args: DevhubArgs) -> u8 {
     let log = args.log_config();
     let options = args.options(DEVHUB_DEVICES);
-    run_logging(log, |log_filter| app::devhub(options, log_filter))
+    run_logging(log, |_| app::devhub(options))
 }
 
 /// Prints the configuration to `results` and what is wrong with it to `complaints`.

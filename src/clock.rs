@@ -21,10 +21,20 @@ pub trait Clock: Debug + Send + Sync {
     /// A time that never goes back, for durations and deadlines.
     fn monotonic(&self) -> Instant;
 
+    /// Whole milliseconds since `start`, on the monotonic clock.
+    fn ms_since(&self, start: Instant) -> u64 {
+        whole_ms(self.monotonic().saturating_duration_since(start))
+    }
+
     /// The wall time, cut to milliseconds.
     fn timestamp(&self) -> Timestamp {
         Timestamp::from_millisecond(self.unix_ms()).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// The whole milliseconds of a duration.
+pub fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The clock of the machine.
@@ -76,8 +86,7 @@ impl ManualClock {
     pub fn advance(&self, duration: Duration) {
         let mut time = self.time.lock();
         time.monotonic += duration;
-        let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        time.unix_ms = time.unix_ms.saturating_add(duration_ms);
+        time.unix_ms = time.unix_ms.saturating_add_unsigned(whole_ms(duration));
     }
 
     /// Sets the wall time alone, as an administrator or a time server does. The monotonic time does not notice.

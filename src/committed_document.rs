@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Asserts that the file at `path`, below the root of the repository, holds `text`. With `UPDATE_DOCS=1` in the environment it
-/// is written instead.
+/// Asserts that the file at `path`, below the root of the repository, holds `text`. With `UPDATE_DOCS=1` in the
+/// environment it is written instead.
 pub(crate) fn assert_committed(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {

@@ -1,11 +1,12 @@
 //! The configuration of the relay, complete and checked before anything is bound.
 //!
-//! It comes, in rising priority, from defaults, a TOML file, the environment and flags. All of that is driven by one table,
-//! [`options::OPTIONS`]: parsing, `check-config`, `--help` and `docs/configuration.md` follow from it. Whatever is unknown or out of range is
-//! refused with an [`Error`] that names the option, where the value came from, the value (masked when secret) and what is allowed.
+//! It comes, in rising priority, from defaults, a TOML file, the environment and flags. All of that is driven by one
+//! table, [`options::OPTIONS`]: parsing, `check-config`, `--help` and `docs/configuration.md` follow from it. Whatever
+//! is unknown or out of range is refused with an [`Error`] that names the option, where the value came from, the value
+//! (masked when secret) and what is allowed.
 //!
-//! One exception: a malformed connection string does not stop the relay, which then reports it in `GET /status` (as ux4iot does);
-//! it is kept here as an error value.
+//! One exception: a malformed connection string does not stop the relay, which then reports it in `GET /status` (as
+//! ux4iot does); it is kept here as an error value.
 
 pub mod address;
 pub mod connection_string;
@@ -120,7 +121,8 @@ pub struct DecodingConfig {
     pub custom_device_id_key: Option<String>,
     /// Body member of telemetry that holds the connection state; `None` takes it from the hub's connection events.
     pub custom_connection_state_key: Option<String>,
-    /// Whether telemetry proves that its device is connected. Without effect when there is a custom connection-state key.
+    /// Whether telemetry proves that its device is connected. Without effect when there is a custom connection-state
+    /// key.
     pub connection_state_on_telemetry: bool,
     /// Longest body of one device message, in bytes; longer ones are dropped and counted.
     pub message_bytes_max: usize,
@@ -268,15 +270,16 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, not only the first thing. A missing Event Hub connection string is an error; a malformed one is
-    /// not (see [`Effective::malformed_connection_strings`]).
+    /// Everything that is wrong, not only the first thing. A missing Event Hub connection string is an error; a
+    /// malformed one is not (see [`Effective::malformed_connection_strings`]).
     pub fn load(sources: &Sources) -> Result<Self, Errors> {
         Effective::collect(sources)?.config()
     }
 }
 
 impl Default for Config {
-    /// Every option at its default, which leaves out the one that has none: the event hub is [`ConnectionStringError::Empty`].
+    /// Every option at its default, which leaves out the one that has none: the event hub is
+    /// [`ConnectionStringError::Empty`].
     fn default() -> Self {
         Effective::defaults().apply()
     }

@@ -1,11 +1,12 @@
-//! What `hubrelay demo` serves beside the relay's own routes: the live page at `/`, and the security backend the page talks to.
+//! What `hubrelay demo` serves beside the relay's own routes: the live page at `/`, and the security backend the page
+//! talks to.
 //!
-//! The page is a client like any other: it creates a session, opens a Socket.IO connection and reads and subscribes through the
-//! public API. Only what a customer's security backend would do is done for it here, under `/demo`, because that takes the admin
-//! key and the admin key never reaches a browser.
+//! The page is a client like any other: it creates a session, opens a Socket.IO connection and reads and subscribes
+//! through the public API. Only what a customer's security backend would do is done for it here, under `/demo`, because
+//! that takes the admin key and the admin key never reaches a browser.
 //!
-//! This backend grants whatever it is asked for, which is right for simulated devices and nothing else: `serve` has none of
-//! these routes.
+//! This backend grants whatever it is asked for, which is right for simulated devices and nothing else: `serve` has
+//! none of these routes.
 
 mod page;
 mod security_backend;
@@ -17,8 +18,8 @@ use self::security_backend::SecurityBackend;
 
 /// The routes of the demo: `/`, `/assets/…` and `/demo/…`.
 ///
-/// `api` is the relay's REST API, called in-process; `admin_key` is one of its two keys, and `device_ids` are the devices to
-/// show, in the order of the table.
+/// `api` is the relay's REST API, called in-process; `admin_key` is one of its two keys, and `device_ids` are the
+/// devices to show, in the order of the table.
 pub fn router(api: Router, admin_key: HeaderValue, device_ids: Vec<String>) -> Router {
     page::router().merge(SecurityBackend::new(api, admin_key, device_ids).router())
 }

@@ -52,7 +52,8 @@ const BACKLOG: u32 = 4096;
 /// Longest request head in bytes; a longer one is answered with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// First and longest pause after the operating system refused to accept, for example because no file descriptor is left.
+/// First and longest pause after the operating system refused to accept, for example because no file descriptor is
+/// left.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -77,8 +78,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that the configuration sets, with the time-outs that it leaves alone. Running requests get half of the
-    /// program's grace, so that the rest of it can still end in order after they were cut.
+    /// The limits that the configuration sets, with the time-outs that it leaves alone. Running requests get half of
+    /// the program's grace, so that the rest of it can still end in order after they were cut.
     pub fn from_config(config: &Config) -> Self {
         Self {
             connections_max: config.limits.connections_max,
@@ -218,7 +219,7 @@ impl Connections {
                 Err(error) if concerns_one_socket(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failures.inc();
-                    tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                    tracing::warn!(error.message = %error, retry.wait_ms = pause.as_millis(), "cannot accept connections");
                     tokio::select! {
                         () = self.stop.cancelled() => return,
                         () = sleep(pause) => pause = (pause * 2).min(ACCEPT_PAUSE_MAX),
@@ -267,7 +268,7 @@ impl Connections {
             .is_err()
         {
             tracing::warn!(
-                connections = self.tasks.len(),
+                http.connections = self.tasks.len(),
                 "cutting connections that did not finish in time"
             );
             self.cut.cancel();
@@ -296,7 +297,7 @@ impl Requests {
             Ok(stream) => self.serve(stream).await,
             Err(error) => {
                 metrics.tls_failures.inc();
-                tracing::debug!(client.address = %self.address.0, %error, "TLS handshake failed");
+                tracing::debug!(client.address = %self.address.0, error.message = %error, "TLS handshake failed");
             }
         }
     }
@@ -339,7 +340,7 @@ impl Requests {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(client.address = %address.0, %error, "connection ended early");
+            tracing::debug!(client.address = %address.0, error.message = %error, "connection ended early");
         }
     }
 }

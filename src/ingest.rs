@@ -1,8 +1,9 @@
 //! Device messages in: from a source to the relay.
 //!
 //! A source hands over whole batches and waits until they are taken, so a relay that is behind slows the source and
-//! nothing piles up here. Order is that of the source, for each of its partitions. A message is handed over once while the process lives,
-//! across reconnects; a panic of the AMQP library can repeat one batch. Nothing is remembered across restarts yet.
+//! nothing piles up here. Order is that of the source, for each of its partitions. A message is handed over once while
+//! the process lives, across reconnects; a panic of the AMQP library can repeat one batch. Nothing is remembered across
+//! restarts yet.
 
 pub mod decode;
 pub mod event_hubs;
@@ -10,7 +11,7 @@ mod status;
 
 use std::future::Future;
 
-pub use self::status::{Misformed, State, Status};
+pub use self::status::{Malformed, State, Status};
 use crate::domain::device_message::DeviceMessage;
 use crate::relay::Relay;
 

@@ -1,7 +1,7 @@
 //! hubrelay: a realtime relay for IoT device data.
 //!
-//! It consumes the device messages of an IoT hub, keeps the last value of every telemetry key, and pushes updates to the
-//! sessions that subscribed to them and were granted them.
+//! It consumes the device messages of an IoT hub, keeps the last value of every telemetry key, and pushes updates to
+//! the sessions that subscribed to them and were granted them.
 
 pub mod api;
 pub mod app;

@@ -6,7 +6,8 @@
 //!                                                └──second signal, or the grace is over──► aborted
 //! ```
 //!
-//! Every long-lived task is owned by a [`Lifecycle`]: it watches [`Lifecycle::stop`], and whoever runs the program awaits it.
+//! Every long-lived task is owned by a [`Lifecycle`]: it watches [`Lifecycle::stop`], and whoever runs the program
+//! awaits it.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -25,8 +26,8 @@ use tracing::{error, info, warn};
 pub struct Lifecycle {
     /// Cancelled when the program is to stop. Children of it stop parts earlier.
     pub stop: CancellationToken,
-    /// Where tasks are spawned that may end whenever they like, such as one for each connection. Tasks that the program cannot do
-    /// without belong into [`Lifecycle::spawn`].
+    /// Where tasks are spawned that may end whenever they like, such as one for each connection. Tasks that the program
+    /// cannot do without belong into [`Lifecycle::spawn`].
     pub tasks: TaskTracker,
     failure: Arc<OnceLock<Error>>,
 }
@@ -87,8 +88,8 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// Runs a task that the program cannot do without: its error or panic stops the program with a failure. Ending well is allowed
-    /// at any time.
+    /// Runs a task that the program cannot do without: its error or panic stops the program with a failure. Ending well
+    /// is allowed at any time.
     pub fn spawn<F, E>(&self, task: &'static str, future: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -110,8 +111,8 @@ impl Lifecycle {
         });
     }
 
-    /// Stops the program with a failure, for parts that run outside of [`Lifecycle::spawn`], such as threads. The first failure is
-    /// the one that is reported.
+    /// Stops the program with a failure, for parts that run outside of [`Lifecycle::spawn`], such as threads. The first
+    /// failure is the one that is reported.
     pub fn fail(&self, failure: Error) {
         error!(error.message = %failure, "a part of the program failed; stopping");
         // A later failure is most likely a consequence of the first.
@@ -119,13 +120,15 @@ impl Lifecycle {
         self.stop.cancel();
     }
 
-    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. Signals count from [`Signals::listen`] on.
+    /// Waits for a signal or a failure, then for all tasks to end, for at most `grace`. Signals count from
+    /// [`Signals::listen`] on.
     pub async fn run(self, mut signals: Signals, grace: Duration) -> Result<(), Error> {
         self.run_with(grace, async move || signals.next().await)
             .await
     }
 
-    /// As [`Lifecycle::run`], with signals from elsewhere: `next_signal` waits for the next one, and may be dropped and called again.
+    /// As [`Lifecycle::run`], with signals from elsewhere: `next_signal` waits for the next one, and may be dropped and
+    /// called again.
     pub async fn run_with(
         self,
         grace: Duration,
@@ -207,7 +210,7 @@ impl Signals {
 }
 
 /// What a panic said.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

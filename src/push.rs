@@ -1,12 +1,12 @@
 //! Updates out: Socket.IO clients over WebSocket and HTTP long-polling.
 //!
-//! Our own small server for Engine.IO 4 and Socket.IO 5, since all of it that clients of ux4iot use is one event in one direction, and
-//! since a revocation must know when the last byte of what it covers has left. What it guarantees:
+//! Our own small server for Engine.IO 4 and Socket.IO 5, since all of it that clients of ux4iot use is one event in one
+//! direction, and since a revocation must know when the last byte of what it covers has left. What it guarantees:
 //!
-//! - Every connection is one task that owns all of its state. Nothing shared is locked while it writes, so a stuck client delays
-//!   nobody.
-//! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out with one flush.
-//!   A batch counts as written when its last byte was given to the socket, and not before.
+//! - Every connection is one task that owns all of its state. Nothing shared is locked while it writes, so a stuck
+//!   client delays nobody.
+//! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out with one
+//!   flush. A batch counts as written when its last byte was given to the socket, and not before.
 //! - A client that does not read, does not answer pings or never asks for a session is closed in bounded time.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 //!
@@ -79,28 +79,23 @@ impl Settings {
         Self {
             ping_interval: config.push.ping_interval,
             ping_timeout: config.push.ping_timeout,
-            connections_max: config.limits.connections_max,
-            // Room for every client to come back at once after a restart, but not for handshakes alone to fill the house.
-            handshakes_max: (config.limits.connections_max / 2).max(1),
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             refused_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
             upgrade_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             payload_bytes_max: 1_000_000,
-            connections_max: 20_000,
-            handshakes_max: 10_000,
+            connections_max: config.limits.connections_max,
+            // Room for every client to come back at once after a restart, but not for handshakes alone to fill the
+            // house.
+            handshakes_max: (config.limits.connections_max / 2).max(1),
         }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::from_config(&Config::default())
     }
 }
 
@@ -150,8 +145,8 @@ impl Push {
         }))
     }
 
-    /// Refuses new connections, tells every client that it is disconnected, and waits for their connections to end. Those that
-    /// have not ended after `grace` are dropped.
+    /// Refuses new connections, tells every client that it is disconnected, and waits for their connections to end.
+    /// Those that have not ended after `grace` are dropped.
     pub async fn shut_down(&self, grace: Duration) {
         let Shared {
             relay,
@@ -177,7 +172,8 @@ impl Push {
     }
 
     /// How many connections there are, those that are ending included.
-    pub fn connection_count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn connection_count(&self) -> usize {
         self.0
             .settings
             .connections_max

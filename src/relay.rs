@@ -410,8 +410,8 @@ impl Relay {
             .await;
     }
 
-    /// As [`tell_shards`](Self::tell_shards), for changes that take something away: also drops what already waits in the
-    /// outbox, and waits until a write under way has ended.
+    /// As [`tell_shards`](Self::tell_shards), for changes that take something away: also drops what already waits in
+    /// the outbox, and waits until a write under way has ended.
     async fn narrow(
         &self,
         entry: &Arc<SessionEntry>,
@@ -493,4 +493,4 @@ impl From<SubscribeRefusal> for SubscribeError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! The shape of the code base that the compiler does not guard.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,30 @@ fn the_domain_names_no_edge_no_io_no_lock_and_no_clock() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A row of the list is a promise, so it names the tests that prove it, and no such test is without its row.
+#[test]
+fn the_compatibility_list_names_every_check_and_nothing_else() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("docs/compatibility.md")).expect("the list is there");
+    let mut proved = BTreeSet::new();
+    for file in rust_files(&root.join("tests/e2e")) {
+        let text = fs::read_to_string(&file).expect("a source file can be read");
+        let names = text
+            .lines()
+            .filter_map(|line| line.split_once("fn check_")?.1.split_once('('));
+        proved.extend(names.map(|(name, _)| format!("check_{name}")));
+    }
+    let mut listed = BTreeSet::new();
+    for row in list.lines().filter(|line| line.contains("`check_")) {
+        let number = row.trim_start_matches("| ").split(' ').next();
+        for name in row.split('`').filter(|word| word.starts_with("check_")) {
+            assert_eq!(name.split('_').nth(1), number, "{row}");
+            assert!(listed.insert(name.to_owned()), "{name} is listed twice");
+        }
+    }
+    assert_eq!(listed, proved);
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

@@ -48,7 +48,7 @@ impl SharedAccessKey {
     }
 
     /// The text, for connection strings.
-    pub fn reveal(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

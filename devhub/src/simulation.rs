@@ -76,7 +76,7 @@ impl Simulation {
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "The simulated devices have crashed.");
+            tracing::error!(error.message = %error, "the simulated devices have crashed");
         }
     }
 }

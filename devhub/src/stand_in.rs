@@ -204,7 +204,7 @@ impl Devhub {
         format!(
             "Endpoint=sb://{host}/;SharedAccessKeyName={};SharedAccessKey={};EntityPath={}",
             self.policy,
-            self.key.reveal(),
+            self.key.expose(),
             self.faults.hub.name(),
         )
     }
@@ -237,7 +237,7 @@ fn validate(options: &Options) -> Result<(), Error> {
         );
     }
     if let Some(key) = &options.shared_access_key
-        && (key.reveal().is_empty() || key.reveal().contains([';', ' ']))
+        && (key.expose().is_empty() || key.expose().contains([';', ' ']))
     {
         return invalid("shared_access_key", "be text without ';' and spaces");
     }

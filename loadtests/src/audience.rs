@@ -25,8 +25,8 @@ const SET_UP_AT_ONCE: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) devices: Vec<usize>,
-    /// Each telemetry key by its name, instead of all by one subscription. The updates are the same, but not shared with
-    /// those that asked for all.
+    /// Each telemetry key by its name, instead of all by one subscription. The updates are the same, but not shared
+    /// with those that asked for all.
     pub(crate) by_key: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The source of messages: an Event Hubs sender over AMQP 1.0, which puts batches into each partition.
 //!
-//! It talks to the stand-in as a producer would, through a socket and with acknowledged batches. Publishing into a stand-in within
-//! this process would be cheaper, but the stand-in's own cost would then hide in the generator's; as it is each process has its
-//! own bill. It runs on a thread of its own, because the AMQP library is fastest alone.
+//! It talks to the stand-in as a producer would, through a socket and with acknowledged batches. Publishing into a
+//! stand-in within this process would be cheaper, but the stand-in's own cost would then hide in the generator's; as it
+//! is each process has its own bill. It runs on a thread of its own, because the AMQP library is fastest alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Files that a process has open beside the sockets of clients.
 const OTHER_FILES: u64 = 256;
 
-/// Raises the soft limit on open files as far as it goes, for this process and those it starts, and makes sure that it allows
-/// `sockets`.
+/// Raises the soft limit on open files as far as it goes, for this process and those it starts, and makes sure that it
+/// allows `sockets`.
 pub(crate) fn allow_sockets(sockets: usize) -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

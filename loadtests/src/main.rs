@@ -1,8 +1,8 @@
 //! Load scenarios for hubrelay: real binary, real AMQP in, real updates out.
 //!
-//! `cargo run --release -p loadtests -- <scenario>` starts the stand-in and the relay as processes of their own, drives them, checks
-//! that every delivery arrives once and in order, and reports what that took. Everything happens on loopback addresses. Run
-//! `cargo build --release` first: the binary is looked for beside this one.
+//! `cargo run --release -p loadtests -- <scenario>` starts the stand-in and the relay as processes of their own, drives
+//! them, checks that every delivery arrives once and in order, and reports what that took. Everything happens on
+//! loopback addresses. Run `cargo build --release` first: the binary is looked for beside this one.
 
 mod audience;
 mod event_sender;

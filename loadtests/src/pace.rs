@@ -13,8 +13,8 @@ const TICKS_PER_S: u64 = 1000;
 /// How fast messages are offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// So many a second, whatever becomes of them. A message that is sent late counts from when it was due, so a stall of the relay
-    /// shows in full (no coordinated omission).
+    /// So many a second, whatever becomes of them. A message that is sent late counts from when it was due, so a stall
+    /// of the relay shows in full (no coordinated omission).
     Rate(u32),
     /// As long as no more than so many messages are on their way.
     InFlight(u64),
@@ -44,7 +44,8 @@ impl Traffic {
     }
 }
 
-/// Counts the ticks since `start` on a thread of its own, whose sleep is finer than a runtime's. Ends when nobody watches any more.
+/// Counts the ticks since `start` on a thread of its own, whose sleep is finer than a runtime's. Ends when nobody
+/// watches any more.
 pub(crate) fn ticks(start: Instant) -> anyhow::Result<watch::Receiver<u64>> {
     let (ticks, watching) = watch::channel(0);
     std::thread::Builder::new()

@@ -39,8 +39,8 @@ impl Report {
             .extend(Number::from_f64((value * scale).round() / scale).map(|value| (name, value)));
     }
 
-    /// Adds what the audience got, and remembers whether that was as promised. `conflated` is how many deliveries the relay says
-    /// it merged into newer ones.
+    /// Adds what the audience got, and remembers whether that was as promised. `conflated` is how many deliveries the
+    /// relay says it merged into newer ones.
     pub(crate) fn deliveries(&mut self, tally: &Tally, expected: u64, conflated: u64) {
         let unseen = tally.skipped + expected.saturating_sub(tally.accounted);
         let lost = unseen.saturating_sub(conflated);

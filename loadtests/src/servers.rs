@@ -20,7 +20,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The key that opens the relay's REST API. It reaches nothing but a relay on a loopback address that ends with this run.
+/// The key that opens the relay's REST API. It reaches nothing but a relay on a loopback address that ends with this
+/// run.
 const ADMIN_KEY: &str = "loadtests";
 
 /// What the relay must be told so that its ordinary limits, which are about a single address, do not end the run.

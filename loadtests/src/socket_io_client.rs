@@ -66,8 +66,8 @@ impl SocketIoClient {
         Ok(client)
     }
 
-    /// The next packet that is not a ping; pings are answered. Cancel-safe unless it answers one, which takes no wait on a
-    /// connection that is read.
+    /// The next packet that is not a ping; pings are answered. Cancel-safe unless it answers one, which takes no wait
+    /// on a connection that is read.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Utf8Bytes> {
         loop {
             let packet = self.read().await?;

@@ -30,8 +30,8 @@ impl FromRequestParts<State> for Admin {
     }
 }
 
-/// Who reads last values, connection states and twins. A key wins over a session, even when it is wrong: the admin client
-/// sends both.
+/// Who reads last values, connection states and twins. A key wins over a session, even when it is wrong: the admin
+/// client sends both.
 pub(super) enum Reader {
     /// The bearer of an admin key sees everything.
     Admin,

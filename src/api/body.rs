@@ -1,4 +1,5 @@
-//! Request bodies: read within a bound, taken for JSON whatever the content type says, and parsed without losing a digit.
+//! Request bodies: read within a bound, taken for JSON whatever the content type says, and parsed without losing a
+//! digit.
 
 use std::error::Error as StdError;
 

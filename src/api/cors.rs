@@ -1,8 +1,8 @@
 //! Cross-origin access for browser clients, which never send cookies.
 //!
-//! Every response may be read by any origin, refusals included: otherwise a client cannot tell 401 from a broken network.
-//! Preflights are answered for every path, without looking at credentials. (Own code because the usual layer answers a
-//! preflight with 200, while clients of this API are promised 204.)
+//! Every response may be read by any origin, refusals included: otherwise a client cannot tell 401 from a broken
+//! network. Preflights are answered for every path, without looking at credentials. (Own code because the usual layer
+//! answers a preflight with 200, while clients of this API are promised 204.)
 
 use axum::extract::Request;
 use axum::http::header::{

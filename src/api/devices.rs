@@ -1,7 +1,7 @@
 //! Devices: connection state and twin as far as they are known here, and the calls to a device.
 //!
-//! This release does not call the IoT hub, so whatever would need an answer from it is refused the way ux4iot refuses it
-//! with the hub API disabled.
+//! This release does not call the IoT hub, so whatever would need an answer from it is refused the way ux4iot refuses
+//! it with the hub API disabled.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

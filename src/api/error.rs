@@ -1,7 +1,7 @@
 //! Every refusal of the REST API: its status and its text, in one place.
 //!
-//! The texts are part of the contract with ux4iot's clients, which hand them to the application as they are. A text for a
-//! status of 500 and above says nothing of the inside.
+//! The texts are part of the contract with ux4iot's clients, which hand them to the application as they are. A text for
+//! a status of 500 and above says nothing of the inside.
 
 use std::borrow::Cow;
 

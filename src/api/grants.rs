@@ -34,8 +34,8 @@ pub(super) async fn add(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /grants`. Revoking what is not granted changes nothing. When this answers, nothing that only the revoked grant
-/// allowed is sent any more.
+/// `DELETE /grants`. Revoking what is not granted changes nothing. When this answers, nothing that only the revoked
+/// grant allowed is sent any more.
 pub(super) async fn remove(
     _: Admin,
     extract::State(state): extract::State<State>,

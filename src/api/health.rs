@@ -6,11 +6,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 
 use super::State;
-use crate::ingest::{Misformed, State as Source};
+use crate::ingest::{Malformed, State as Source};
 use crate::telemetry::metrics::OPENMETRICS_CONTENT_TYPE;
 
-const EVENT_HUB_MISFORMED: &str = "EventHub connection string misformed. Please check the iotHubEventHubConnectionString environment variable in your deployment file for ux4iot";
-const IOT_HUB_MISFORMED: &str = "IoTHub connection string misformed. Please check the iotHubServiceConnectionString environment variable in your deployment file for ux4iot.";
+const EVENT_HUB_MALFORMED: &str = "EventHub connection string misformed. Please check the iotHubEventHubConnectionString environment variable in your deployment file for ux4iot";
+const IOT_HUB_MALFORMED: &str = "IoTHub connection string misformed. Please check the iotHubServiceConnectionString environment variable in your deployment file for ux4iot.";
 
 /// `GET /version`. Three numbers, so that no client takes it for a JSON number.
 pub(super) async fn version() -> &'static str {
@@ -23,11 +23,11 @@ pub(super) async fn status(extract::State(state): extract::State<State>) -> Resp
     match state.status.state() {
         Source::Running => (StatusCode::OK, "OK"),
         Source::Initializing => (StatusCode::SERVICE_UNAVAILABLE, "Still initializing"),
-        Source::Misformed(Misformed::EventHub) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, EVENT_HUB_MISFORMED)
+        Source::Malformed(Malformed::EventHub) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, EVENT_HUB_MALFORMED)
         }
-        Source::Misformed(Misformed::IotHub) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MISFORMED)
+        Source::Malformed(Malformed::IotHub) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, IOT_HUB_MALFORMED)
         }
     }
     .into_response()
@@ -42,7 +42,7 @@ pub(super) async fn healthz(extract::State(state): extract::State<State>) -> Res
 pub(super) async fn readyz(extract::State(state): extract::State<State>) -> Response {
     match state.status.state() {
         Source::Running => healthz(extract::State(state)).await,
-        Source::Initializing | Source::Misformed(_) => status(extract::State(state)).await,
+        Source::Initializing | Source::Malformed(_) => status(extract::State(state)).await,
     }
 }
 

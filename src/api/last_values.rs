@@ -1,7 +1,7 @@
 //! Last values: the newest value of each telemetry key of a device, written as the device wrote it.
 //!
-//! The two forms of an answer differ on purpose. With a key in the path a value stands by itself; without one each value
-//! is wrapped with its time, in an object of exactly two members, by which ux4iot's client recognises it.
+//! The two forms of an answer differ on purpose. With a key in the path a value stands by itself; without one each
+//! value is wrapped with its time, in an object of exactly two members, by which ux4iot's client recognises it.
 
 use std::fmt::Write as _;
 

@@ -35,8 +35,8 @@ impl Rest {
     }
 }
 
-/// A device, and one of its telemetry keys unless all are meant. The key is all of the path behind the device id, slashes
-/// included.
+/// A device, and one of its telemetry keys unless all are meant. The key is all of the path behind the device id,
+/// slashes included.
 pub(super) struct DevicePath {
     pub(super) device: DeviceId,
     pub(super) key: Option<TelemetryKey>,

@@ -23,7 +23,7 @@ use crate::domain::device_message::{
     Content, DeviceMessage, TelemetryMessage, TwinEvent, TwinEventKind,
 };
 use crate::domain::id::{DeviceId, SessionId};
-use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
+use crate::domain::limits::SessionLimits;
 use crate::domain::raw_json::RawJson;
 use crate::domain::shard::{ShardSettings, TwinCache};
 use crate::domain::telemetry::tests::telemetry;
@@ -31,6 +31,7 @@ use crate::domain::time::Timestamp;
 use crate::http::ClientAddress;
 use crate::ingest::Status;
 use crate::lifecycle::Lifecycle;
+use crate::relay::tests::SETTINGS;
 use crate::relay::{Relay, Settings};
 use crate::telemetry::{LogFilter, Metrics};
 
@@ -245,29 +246,21 @@ fn settings(config: &Config) -> Settings {
     Settings {
         shards: 1,
         shard: ShardSettings {
-            limits: ShardLimits {
-                devices_max: 1000,
-                keys_per_device_max: 1000,
-            },
-            throttling_interval_ms: None,
-            connection_state_ttl_ms: None,
             twin_cache: match config.device_twin_cache {
                 DeviceTwinCache::Off => TwinCache::Off,
                 DeviceTwinCache::Forever => TwinCache::Forever,
                 DeviceTwinCache::For(_) => panic!("no test needs it"),
             },
+            ..SETTINGS.shard
         },
         session_limits: SessionLimits {
             grants_max: config.limits.grants_per_session_max,
             subscriptions_max: config.limits.subscriptions_per_session_max,
         },
-        outbox_limits: OutboxLimits {
-            frames_max: 100,
-            bytes_max: 1 << 20,
-        },
         sessions_max: config.limits.sessions_max,
         unbound_sessions_max: config.limits.unbound_sessions_max,
         write_wait: std::time::Duration::from_secs(1),
+        ..SETTINGS
     }
 }
 

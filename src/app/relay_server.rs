@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::origin;
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::{SharedClock, SystemClock, whole_ms};
 use crate::config::{Config, DeviceTwinCache, IotHubApi};
 use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
 use crate::domain::shard::{ShardSettings, TwinCache};
@@ -51,7 +51,7 @@ impl RelayServer {
             log_filter,
             clock: SystemClock::shared(),
         };
-        info!(listen.address = %bound.server.local_addr(), url = bound.url(), "listening");
+        info!(listen.address = %bound.server.local_addr(), listen.url = bound.url(), "listening");
         Ok(bound)
     }
 
@@ -69,7 +69,8 @@ impl RelayServer {
         origin(scheme, self.server.local_addr())
     }
 
-    /// Starts every part. `beside` makes further routes of the same listener; it is given the REST API to call in-process.
+    /// Starts every part. `beside` makes further routes of the same listener; it is given the REST API to call
+    /// in-process.
     pub(super) fn start(self, lifecycle: &Lifecycle, beside: impl FnOnce(Router) -> Router) {
         let Self {
             config,
@@ -127,10 +128,10 @@ fn start_consumer(
     lifecycle: &Lifecycle,
 ) {
     if let IotHubApi::Malformed(_) = config.iot_hub {
-        status.misformed(ingest::Misformed::IotHub);
+        status.malformed(ingest::Malformed::IotHub);
     }
     let Ok(hub) = &config.event_hub.connection_string else {
-        status.misformed(ingest::Misformed::EventHub);
+        status.malformed(ingest::Malformed::EventHub);
         return;
     };
     let consumer = Consumer {
@@ -158,11 +159,11 @@ fn relay_settings(config: &Config) -> Settings {
                 devices_max: limits.devices_max.div_ceil(shards),
                 keys_per_device_max: limits.keys_per_device_max,
             },
-            throttling_interval_ms: config.throttling_interval.map(milliseconds),
-            connection_state_ttl_ms: config.connection_state_ttl.map(milliseconds),
+            throttling_interval_ms: config.throttling_interval.map(whole_ms),
+            connection_state_ttl_ms: config.connection_state_ttl.map(whole_ms),
             twin_cache: match config.device_twin_cache {
                 DeviceTwinCache::Off => TwinCache::Off,
-                DeviceTwinCache::For(ttl) => TwinCache::ForMs(milliseconds(ttl)),
+                DeviceTwinCache::For(ttl) => TwinCache::ForMs(whole_ms(ttl)),
                 DeviceTwinCache::Forever => TwinCache::Forever,
             },
         },
@@ -178,8 +179,4 @@ fn relay_settings(config: &Config) -> Settings {
         unbound_sessions_max: limits.unbound_sessions_max,
         write_wait: WRITE_WAIT,
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! The embedded stand-in for Event Hubs and IoT Hub with its simulated devices, as `devhub` and `demo` run it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const IOT_HUB_NAME: &str = "devhub";
 ///
 /// Strings of the IoT Hub side are empty as long as the stand-in has none, which is how a relay is told that there is
 /// no service API.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ready<'a> {
     event_hub_connection_string: &'a str,
@@ -33,7 +33,7 @@ pub(super) struct Ready<'a> {
     devices: Vec<Device<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Device<'a> {
     device_id: &'a str,
@@ -47,7 +47,7 @@ pub(super) struct StandIn {
     device_ids: Vec<String>,
     event_hub_connection_string: String,
     event_hub_tls_connection_string: String,
-    ca_certificate: std::path::PathBuf,
+    ca_certificate: PathBuf,
     /// Removed with everything in it when the stand-in ends.
     _temporary_tls_dir: Option<TempDir>,
 }

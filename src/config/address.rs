@@ -10,8 +10,8 @@ pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Reads `host:port`, `:port` or a bare port; the latter two take `default_host`. Port 0 stands for any free port.
 ///
-/// The host is an IP address (IPv6 in brackets) or `localhost`, which means 127.0.0.1: names are not looked up, so that the
-/// result never depends on a name server.
+/// The host is an IP address (IPv6 in brackets) or `localhost`, which means 127.0.0.1: names are not looked up, so that
+/// the result never depends on a name server.
 pub fn parse_address(text: &str, default_host: IpAddr) -> Result<SocketAddr, AddressError> {
     let text = text.trim();
     if let Ok(address) = text.parse() {

@@ -1,8 +1,8 @@
 //! The connection strings of Event Hubs and of the IoT Hub service.
 //!
-//! Both are `Name=Value` pairs joined by `;`. A pair is split at its first `=`, because keys end in base64 padding; blanks around
-//! names and values do not count, nor do empty pairs; names are compared without regard to case, and unknown ones are ignored. Error messages
-//! name parts, never their values.
+//! Both are `Name=Value` pairs joined by `;`. A pair is split at its first `=`, because keys end in base64 padding;
+//! blanks around names and values do not count, nor do empty pairs; names are compared without regard to case, and
+//! unknown ones are ignored. Error messages name parts, never their values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,7 +41,8 @@ pub struct EventHubConnectionString {
 /// What an event hub accepts as proof of a right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventHubCredential {
-    /// A policy and its key, from which tokens are signed and renewed. The text of the key signs as it is, without decoding.
+    /// A policy and its key, from which tokens are signed and renewed. The text of the key signs as it is, without
+    /// decoding.
     SharedAccessKey {
         /// Name of the policy.
         name: String,

@@ -76,8 +76,8 @@ impl Effective {
         }
     }
 
-    /// The connection strings that are given but cannot be read. `check-config` refuses them; `serve` starts all the same, and
-    /// reports them in `GET /status`.
+    /// The connection strings that are given but cannot be read. `check-config` refuses them; `serve` starts all the
+    /// same, and reports them in `GET /status`.
     pub fn malformed_connection_strings(&self) -> Vec<Error> {
         let config = self.apply();
         let event_hub = config.event_hub.connection_string.err();

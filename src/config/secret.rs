@@ -39,7 +39,8 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// Compares in a time that does not depend on where the texts differ. An empty secret equals nothing, not even an empty text.
+    /// Compares in a time that does not depend on where the texts differ. An empty secret equals nothing, not even an
+    /// empty text.
     pub fn matches(&self, presented: &str) -> bool {
         !self.is_empty()
             && constant_time::verify_slices_are_equal(self.0.as_bytes(), presented.as_bytes())
@@ -53,8 +54,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The two keys that admit to the administrative part of the REST API; either opens it, so that one can be rotated while the
-/// other is in use.
+/// The two keys that admit to the administrative part of the REST API; either opens it, so that one can be rotated
+/// while the other is in use.
 #[derive(Clone, Debug)]
 pub struct AdminKeys {
     primary: AdminKey,
@@ -76,8 +77,8 @@ impl AdminKeys {
         }
     }
 
-    /// Whether `presented`, the value of the header `Shared-Access-Key`, is one of the keys. Both are always compared, in constant
-    /// time.
+    /// Whether `presented`, the value of the header `Shared-Access-Key`, is one of the keys. Both are always compared,
+    /// in constant time.
     pub fn accept(&self, presented: &str) -> bool {
         let primary = self.primary.secret.matches(presented);
         let secondary = self.secondary.secret.matches(presented);

@@ -1,7 +1,7 @@
 //! The page's files, embedded in the binary.
 //!
-//! Every file has a strong entity tag and is revalidated each time, so that a browser never mixes the files of two versions. The
-//! content security policy lets the page load from and connect to its own origin only.
+//! Every file has a strong entity tag and is revalidated each time, so that a browser never mixes the files of two
+//! versions. The content security policy lets the page load from and connect to its own origin only.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;

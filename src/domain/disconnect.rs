@@ -16,7 +16,7 @@ pub enum Disconnect {
 }
 
 impl Disconnect {
-    /// The reason as a word for logs and metric labels.
+    /// The reason as a word for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SessionDeleted => "session_deleted",

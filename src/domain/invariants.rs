@@ -1,7 +1,8 @@
 //! The promises of the domain as properties: random histories are played against sessions, a shard and outboxes on one
 //! side and a model on the other that is too simple to be wrong.
 //!
-//! Every telemetry value is the number of the message that carried it, so order, gaps and repetitions show in the values.
+//! Every telemetry value is the number of the message that carried it, so order, gaps and repetitions show in the
+//! values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -491,7 +492,8 @@ proptest! {
         World::play(TIGHT, throttled.then_some(20), &history);
     }
 
-    /// A value sent to a subscriber arrives or is overtaken by a newer one of its key, and what is overtaken is counted.
+    /// A value sent to a subscriber arrives or is overtaken by a newer one of its key, and what is overtaken is
+    /// counted.
     #[test]
     fn invariant_2_no_false_deny(history in history(), throttled in any::<bool>()) {
         let world = World::play(TIGHT, throttled.then_some(20), &history);
@@ -536,8 +538,8 @@ proptest! {
         }
     }
 
-    /// Updates of one device reach a session in the order of its messages; `receive` asserts it for every update. Without
-    /// conflation or throttling not one is missing.
+    /// Updates of one device reach a session in the order of its messages; `receive` asserts it for every update.
+    /// Without conflation or throttling not one is missing.
     #[test]
     fn invariant_4_order(history in history()) {
         let world = World::play(WIDE, None, &history);

@@ -26,6 +26,16 @@ pub struct LastValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct KeySlot(u32);
 
+impl KeySlot {
+    fn at(place: usize) -> Self {
+        Self(u32::try_from(place).expect("keys are bounded far below 4 billion"))
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What became of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
@@ -86,7 +96,7 @@ impl KeyTable {
                 None => return Recorded::Refused(None),
             },
         };
-        match &mut self.entries[slot.0 as usize].value {
+        match &mut self.entries[slot.place()].value {
             Some(stored) => {
                 stored.json.clear();
                 stored.json.push_str(value);
@@ -110,13 +120,13 @@ impl KeyTable {
             Some(slot) => *slot,
             None => self.add(key.clone()),
         };
-        self.entries[slot.0 as usize].holds += 1;
+        self.entries[slot.place()].holds += 1;
         slot
     }
 
     /// Undoes one [`hold`](Self::hold).
     pub(super) fn release(&mut self, slot: KeySlot) {
-        let entry = &mut self.entries[slot.0 as usize];
+        let entry = &mut self.entries[slot.place()];
         entry.holds -= 1;
         self.forget_if_unused(slot);
     }
@@ -124,7 +134,7 @@ impl KeyTable {
     /// The last value of a key.
     pub(super) fn last_value(&self, key: &str) -> Option<LastValue> {
         let slot = self.slots.get(key)?;
-        self.entries[slot.0 as usize].last_value()
+        self.entries[slot.place()].last_value()
     }
 
     /// All last values, in the order in which the keys first appeared.
@@ -136,13 +146,11 @@ impl KeyTable {
     pub(super) fn remove(&mut self, key: Option<&TelemetryKey>) -> Vec<LastValue> {
         let slots: Vec<KeySlot> = match key {
             Some(key) => self.slots.get(key.as_str()).copied().into_iter().collect(),
-            None => (0..self.entries.len())
-                .map(|place| KeySlot(super::raw_json::offset(place)))
-                .collect(),
+            None => (0..self.entries.len()).map(KeySlot::at).collect(),
         };
         let mut removed = Vec::new();
         for slot in slots {
-            let entry = &mut self.entries[slot.0 as usize];
+            let entry = &mut self.entries[slot.place()];
             if let Some(value) = entry.last_value() {
                 entry.value = None;
                 self.values -= 1;
@@ -170,18 +178,18 @@ impl KeyTable {
             value: None,
         };
         let slot = if let Some(slot) = self.free.pop() {
-            self.entries[slot.0 as usize] = entry;
+            self.entries[slot.place()] = entry;
             slot
         } else {
             self.entries.push(entry);
-            KeySlot(super::raw_json::offset(self.entries.len() - 1))
+            KeySlot::at(self.entries.len() - 1)
         };
         self.slots.insert(key, slot);
         slot
     }
 
     fn forget_if_unused(&mut self, slot: KeySlot) {
-        let entry = &self.entries[slot.0 as usize];
+        let entry = &self.entries[slot.place()];
         if entry.holds == 0
             && entry.value.is_none()
             && self.slots.remove(entry.key.as_str()).is_some()

@@ -1,11 +1,11 @@
 //! What is still to be sent to one client, within a bound.
 //!
 //! While the client keeps up, updates leave in the order they came. When the queue is full, the outbox conflates: for
-//! each device it keeps only the newest value of each telemetry key, the newest connection state and the newest twin, and
-//! hands them out once the queue has drained. Device-to-cloud messages cannot be conflated; the oldest are dropped.
+//! each device it keeps only the newest value of each telemetry key, the newest connection state and the newest twin,
+//! and hands them out once the queue has drained. Device-to-cloud messages cannot be conflated; the oldest are dropped.
 //!
-//! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device and
-//! kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
+//! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device
+//! and kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

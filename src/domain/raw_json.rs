@@ -21,6 +21,15 @@ impl Span {
         }
     }
 
+    /// Where `part`, a slice of `text`, lies in it.
+    pub(crate) fn of_part(part: &str, text: &str) -> Self {
+        let start = part.as_ptr().addr() - text.as_ptr().addr();
+        Self {
+            start: offset(start),
+            end: offset(start + part.len()),
+        }
+    }
+
     /// The part of `text` that the span names. Panics when the span was made for another text.
     pub fn of(self, text: &str) -> &str {
         &text[self.start as usize..self.end as usize]
@@ -32,40 +41,24 @@ pub(crate) fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("texts are bounded far below 4 GiB")
 }
 
-/// The text of one valid JSON value: a slice of a shared text.
-#[derive(Clone)]
-pub struct RawJson {
-    text: Arc<str>,
-    span: Span,
-}
+/// The text of one valid JSON value. Cloning shares it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(Arc<str>);
 
 impl RawJson {
     /// Takes a text that the caller knows to be one valid JSON value.
     pub fn from_valid(text: impl Into<Arc<str>>) -> Self {
-        let text = text.into();
-        let span = Span::whole(&text);
-        Self { text, span }
-    }
-
-    /// Takes the part of a text that the caller knows to be one valid JSON value.
-    pub fn slice(text: Arc<str>, span: Span) -> Self {
-        Self { text, span }
+        Self(text.into())
     }
 
     /// The JSON text.
     pub fn as_str(&self) -> &str {
-        self.span.of(&self.text)
+        &self.0
     }
 }
 
 impl fmt::Debug for RawJson {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
-    }
-}
-
-impl PartialEq for RawJson {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
     }
 }

@@ -4,9 +4,9 @@
 //! It is a single-writer state machine: one owner feeds it messages and commands in one order, so what a command says
 //! holds from the next message on, without locks. A recipient `R` is whatever the owner uses to name an outbox.
 //!
-//! Guarantees: for one device, recipients get updates in the order of its messages; each message gives a session at most
-//! one telemetry update with exactly the keys it selected; sessions that select the same keys share one update; last
-//! values, connection state and twin are current before any recipient hears of them.
+//! Guarantees: for one device, recipients get updates in the order of its messages; each message gives a session at
+//! most one telemetry update with exactly the keys it selected; sessions that select the same keys share one update;
+//! last values, connection state and twin are current before any recipient hears of them.
 
 mod device;
 mod throttle;

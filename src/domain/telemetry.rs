@@ -16,6 +16,16 @@ pub struct Member {
     pub value: Span,
 }
 
+impl Member {
+    /// The key, without quotes and escapes; `body` is the text that the member was found in.
+    pub fn key<'a>(&'a self, body: &'a str) -> &'a str {
+        match &self.unescaped_key {
+            Some(key) => key,
+            None => &body[self.key.start as usize + 1..self.key.end as usize - 1],
+        }
+    }
+}
+
 /// Members of a JSON object. Cloning shares the text, not copies it.
 #[derive(Clone)]
 pub struct Telemetry {
@@ -36,7 +46,7 @@ impl Telemetry {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str)> {
         self.members.iter().map(|member| {
             (
-                member_key(&self.body, member),
+                member.key(&self.body),
                 member.key.of(&self.body),
                 member.value.of(&self.body),
             )
@@ -82,20 +92,13 @@ impl Telemetry {
         let members: Arc<[Member]> = self
             .members
             .iter()
-            .filter(|member| keep(member_key(&self.body, member)))
+            .filter(|member| keep(member.key(&self.body)))
             .cloned()
             .collect();
         (!members.is_empty()).then(|| Self {
             body: self.body.clone(),
             members,
         })
-    }
-}
-
-fn member_key<'a>(body: &'a str, member: &'a Member) -> &'a str {
-    match &member.unescaped_key {
-        Some(key) => key,
-        None => &body[member.key.start as usize + 1..member.key.end as usize - 1],
     }
 }
 

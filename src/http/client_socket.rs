@@ -16,8 +16,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::telemetry::metrics::ApiMetrics;
 
-/// A TCP socket that frees its place when it is dropped, and whose writes fail once the client has taken nothing for the
-/// time-out.
+/// A TCP socket that frees its place when it is dropped, and whose writes fail once the client has taken nothing for
+/// the time-out.
 pub(super) struct ClientSocket {
     socket: TcpStream,
     metrics: Arc<ApiMetrics>,

@@ -1,11 +1,12 @@
 //! From one event of an event hub to device messages, or to a counted reason why there is none.
 //!
-//! Follows the documented rules of ux4iot for classification, device id, time and connection state. It is pure: no I/O, no
-//! clock. Values are never parsed, only found: every part of a result is a slice of one shared copy of the body, so
-//! integers of any size and members of any kind pass through as they were written. A body costs at most a small multiple of its
-//! bounded size, however it is made up.
+//! Follows the documented rules of ux4iot for classification, device id, time and connection state. It is pure: no I/O,
+//! no clock. Values are never parsed, only found: every part of a result is a slice of one shared copy of the body, so
+//! integers of any size and members of any kind pass through as they were written. A body costs at most a small
+//! multiple of its bounded size, however it is made up.
 //!
-//! Not done: `content-encoding` gzip and deflate. Such a body is not UTF-8 and arrives as base64 text at subscribers of D2C messages.
+//! Not done: `content-encoding` gzip and deflate. Such a body is not UTF-8 and arrives as base64 text at subscribers of
+//! D2C messages.
 
 mod class;
 mod device_ids;
@@ -65,8 +66,8 @@ impl Decoder {
         }
     }
 
-    /// Appends the device messages of one event to `messages`: usually one, none when it is dropped, several when the body is
-    /// an array. `consumed_unix_ms` is the time of messages that carry none.
+    /// Appends the device messages of one event to `messages`: usually one, none when it is dropped, several when the
+    /// body is an array. `consumed_unix_ms` is the time of messages that carry none.
     pub fn decode(
         &mut self,
         event: &Event<'_>,
@@ -182,7 +183,7 @@ impl Decoder {
         self.members.clear();
         json::members(
             body,
-            whole(body),
+            Span::whole(body),
             self.options.json_depth_max,
             &mut self.members,
         )?;
@@ -192,9 +193,9 @@ impl Decoder {
             .map(|message| messages.push(message)))
     }
 
-    /// Each element that is an object becomes a message of its own; the array as a whole goes to subscribers of D2C messages of the
-    /// one device that all elements are about, otherwise of the device that sent it. So nobody is shown values of a
-    /// device through another that only shares an array with it, unless that other one sent them.
+    /// Each element that is an object becomes a message of its own; the array as a whole goes to subscribers of D2C
+    /// messages of the one device that all elements are about, otherwise of the device that sent it. So nobody is shown
+    /// values of a device through another that only shares an array with it, unless that other one sent them.
     fn array(
         &mut self,
         event: &Event<'_>,
@@ -240,7 +241,8 @@ impl Decoder {
         }))
     }
 
-    /// One message of the object whose members were found before. Removes the members that are used up as device id and time.
+    /// One message of the object whose members were found before. Removes the members that are used up as device id and
+    /// time.
     fn telemetry_message(
         &mut self,
         event: &Event<'_>,
@@ -314,7 +316,7 @@ impl Decoder {
     fn find_member(&self, body: &str, key: &str) -> Option<usize> {
         self.members
             .iter()
-            .position(|member| json::key(body, member) == key)
+            .position(|member| member.key(body) == key)
     }
 
     fn message_only(
@@ -355,11 +357,6 @@ fn whole_message(device_id: DeviceId, timestamp: Timestamp, message: RawJson) ->
         timestamp,
         content,
     }
-}
-
-fn whole(text: &str) -> Span {
-    let end = u32::try_from(text.len()).expect("bodies are bounded far below 4 GiB");
-    Span { start: 0, end }
 }
 
 fn drop_reason(unusable: Unusable) -> DropReason {

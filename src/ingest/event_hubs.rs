@@ -1,8 +1,8 @@
 //! Reads an event hub over AMQP 1.0: all partitions, one consumer group.
 //!
-//! The AMQP library runs on a thread of its own with a single-threaded runtime: it is faster there than on a shared one, and
-//! whatever it does, the rest of the relay goes on. Every wait for the hub has a limit; whatever goes wrong ends in a new connection that
-//! goes on after the last event handed over.
+//! The AMQP library runs on a thread of its own with a single-threaded runtime: it is faster there than on a shared
+//! one, and whatever it does, the rest of the relay goes on. Every wait for the hub has a limit; whatever goes wrong
+//! ends in a new connection that goes on after the last event handed over.
 
 mod backoff;
 mod connection;
@@ -32,7 +32,7 @@ use self::backoff::Backoff;
 use self::error::Error;
 use self::progress::Progress;
 use super::{Sink, Status};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, whole_ms};
 use crate::config::connection_string::EventHubConnectionString;
 use crate::config::{DecodingConfig, EventHubStart, EventHubTransport};
 use crate::telemetry::metrics::IngestMetrics;
@@ -40,8 +40,9 @@ use crate::telemetry::metrics::IngestMetrics;
 /// A connection that held this long was a success: the next loss is met with the shortest wait again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// Stack of the thread, of which only what is used takes memory. The AMQP library decodes nested values by recursion, at about 400 bytes of
-/// stack for a byte of input, and a sender may nest an annotation as deep as an event is long: 1 MiB.
+/// Stack of the thread, of which only what is used takes memory. The AMQP library decodes nested values by recursion,
+/// at about 400 bytes of stack for a byte of input, and a sender may nest an annotation as deep as an event is long: 1
+/// MiB.
 const STACK_BYTES: usize = 512 * 1024 * 1024;
 
 /// Limits and intervals of a consumer.
@@ -100,7 +101,8 @@ pub struct Consumer<S> {
 type Context<S> = Consumer<S>;
 
 impl<S: Sink> Consumer<S> {
-    /// Reads until `stop` is cancelled; a lost source is tried again for ever. A batch that was begun is handed over first.
+    /// Reads until `stop` is cancelled; a lost source is tried again for ever. A batch that was begun is handed over
+    /// first.
     ///
     /// # Errors
     ///
@@ -144,11 +146,11 @@ async fn supervise<S: Sink>(context: Arc<Context<S>>, stop: CancellationToken) {
             backoff.reset();
         }
         let wait = backoff.next();
-        let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let retry_ms = whole_ms(wait);
         if matches!(lost, Error::Panicked(_)) {
-            error!(error = %lost, retry_ms, "the connection to the event hub crashed");
+            error!(error.message = %lost, retry.wait_ms = retry_ms, "the connection to the event hub crashed");
         } else {
-            warn!(error = %lost, retry_ms, "the event hub cannot be read: {}", lost.advice());
+            warn!(error.message = %lost, retry.wait_ms = retry_ms, "the event hub cannot be read: {}", lost.advice());
         }
         tokio::select! {
             () = stop.cancelled() => return,

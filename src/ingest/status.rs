@@ -16,12 +16,12 @@ pub enum State {
     /// The source was reached at least once.
     Running,
     /// A connection string cannot be understood; nothing will be read.
-    Misformed(Misformed),
+    Malformed(Malformed),
 }
 
 /// Which connection string cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misformed {
+pub enum Malformed {
     /// That of the event hub.
     EventHub,
     /// That of the IoT hub's service API.
@@ -69,8 +69,8 @@ impl Status {
     }
 
     /// A connection string cannot be understood.
-    pub fn misformed(&self, which: Misformed) {
-        self.inner.lock().state = State::Misformed(which);
+    pub fn malformed(&self, which: Malformed) {
+        self.inner.lock().state = State::Malformed(which);
     }
 
     /// The source is being read.
@@ -128,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn an_iot_hub_string_that_is_misformed_stays_so_while_events_flow() {
+    fn an_iot_hub_string_that_is_malformed_stays_so_while_events_flow() {
         let status = Status::new();
-        status.misformed(Misformed::IotHub);
+        status.malformed(Malformed::IotHub);
         status.confirm();
-        assert_eq!(status.state(), State::Misformed(Misformed::IotHub));
+        assert_eq!(status.state(), State::Malformed(Malformed::IotHub));
     }
 }

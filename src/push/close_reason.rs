@@ -45,7 +45,7 @@ pub(super) enum Farewell {
 }
 
 impl CloseReason {
-    /// The reason as a word for logs and metric labels.
+    /// The reason as a word for logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::ClosedByClient => "closed_by_client",

@@ -8,8 +8,8 @@
 //!      └──────────────► (closed) ◄── Refused ◄───┘
 //! ```
 //!
-//! The heartbeat runs beside that from the first moment on. A session is asked for when the Socket.IO CONNECT comes, never at the
-//! Engine.IO handshake. Exactly one namespace is admitted; whatever its name, it means the root.
+//! The heartbeat runs beside that from the first moment on. A session is asked for when the Socket.IO CONNECT comes,
+//! never at the Engine.IO handshake. Exactly one namespace is admitted; whatever its name, it means the root.
 
 use std::time::Duration;
 
@@ -149,7 +149,8 @@ impl Connection {
         socket_io::accept(&self.namespace, socket_id)
     }
 
-    /// The session has ended and its id must not be used again. The client is expected to leave; it is closed if it does not.
+    /// The session has ended and its id must not be used again. The client is expected to leave; it is closed if it
+    /// does not.
     pub(super) fn refuse(&mut self, now: Instant) -> Bytes {
         self.stage = Stage::Refused {
             until: now + self.timing.refused_timeout,
@@ -157,8 +158,8 @@ impl Connection {
         socket_io::refuse_session(&self.namespace)
     }
 
-    /// Nobody ever issued the session's id: ux4iot's clients recover from a connect followed by a disconnect, and from that
-    /// only. The connection is to be closed after these packets.
+    /// Nobody ever issued the session's id: ux4iot's clients recover from a connect followed by a disconnect, and from
+    /// that only. The connection is to be closed after these packets.
     pub(super) fn turn_away(&mut self, socket_id: &str) -> [Bytes; 2] {
         [self.accept(socket_id), self.disconnect()]
     }
@@ -413,7 +414,8 @@ mod tests {
     }
 
     proptest! {
-        /// However packets and time come, there is always a deadline within the longest time-out, so no connection is kept for ever.
+        /// However packets and time come, there is always a deadline within the longest time-out, so no connection is
+        /// kept for ever.
         #[test]
         fn a_silent_client_always_ends(packets in prop::collection::vec((any_packet(), 0..60_u64), 0..40)) {
             let (mut connection, mut now) = start();

@@ -98,7 +98,16 @@ impl Driver {
             CloseReason::PingTimeout => {
                 metrics.ping_timeouts.inc();
             }
-            _ => {}
+            CloseReason::ClosedByClient
+            | CloseReason::TransportClosed
+            | CloseReason::TransportFailed
+            | CloseReason::ProtocolViolation
+            | CloseReason::ConnectTimeout
+            | CloseReason::Refused
+            | CloseReason::UnknownSession
+            | CloseReason::Cut
+            | CloseReason::Stopped
+            | CloseReason::Disconnected(_) => {}
         }
         let counted_as = self.counted_as;
         Box::pin(self.end(reason)).await;
@@ -289,14 +298,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends the session's side of the connection. For the relay that is the end of its writes as well, so none may be under way.
+    /// Ends the session's side of the connection. For the relay that is the end of its writes as well, so none may be
+    /// under way.
     async fn close_session(&mut self) {
         if let Some(session) = self.session.take() {
             session.close().await;
         }
     }
 
-    /// Ends the connection: first what is being written, then the session, then the transport with the manners that the reason allows.
+    /// Ends the connection: first what is being written, then the session, then the transport with the manners that the
+    /// reason allows.
     async fn end(mut self, reason: CloseReason) {
         let mut farewell = reason.farewell();
         if farewell != Farewell::Drop && self.finish_batch().await.is_err() {

@@ -1,7 +1,7 @@
 //! The long-polling connections by their Engine.IO id, so that the next request of a client finds its connection.
 //!
-//! A connection that began with a WebSocket needs no second request and is not in here. The number of entries is bounded by the
-//! number of connections. The lock is held for a look-up, never while waiting or writing.
+//! A connection that began with a WebSocket needs no second request and is not in here. The number of entries is
+//! bounded by the number of connections. The lock is held for a look-up, never while waiting or writing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,8 @@ use super::transport::polling::Mail;
 /// Random bytes in an id: it is all that a request has to show, so it must not be guessed.
 const ID_BYTES: usize = 18;
 
-/// The name of one connection on the wire, random and url-safe: Engine.IO's `sid`. Who knows it can read the connection.
+/// The name of one connection on the wire, random and url-safe: Engine.IO's `sid`. Who knows it can read the
+/// connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionId(Box<str>);
 

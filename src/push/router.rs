@@ -26,8 +26,8 @@ use crate::telemetry::metrics::ConnectionRefusal;
 /// What browsers take as text without a preflight.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// The routes of Socket.IO. The server must support upgrades, and must not limit how long a request may take: a poll is held for
-/// as long as there is nothing to say.
+/// The routes of Socket.IO. The server must support upgrades, and must not limit how long a request may take: a poll is
+/// held for as long as there is nothing to say.
 pub fn router(push: Push) -> Router {
     Router::new()
         .route("/socket.io", any(serve))

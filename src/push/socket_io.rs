@@ -1,7 +1,7 @@
 //! The Socket.IO 5 packet codec: what travels inside Engine.IO message packets.
 //!
-//! Reading is pure and total. Writing gives whole Engine.IO text packets, the leading `4` included, so that transports only
-//! pass bytes on. Source: the Socket.IO protocol document, version 5.
+//! Reading is pure and total. Writing gives whole Engine.IO text packets, the leading `4` included, so that transports
+//! only pass bytes on. Source: the Socket.IO protocol document, version 5.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ const ATTACHMENTS_MAX: u8 = 16;
 /// What a client is told about a namespace beyond the one it is connected to.
 const INVALID_NAMESPACE: &str = "Invalid namespace";
 
-/// A namespace that a client connected to. Every one of them means the same here; its name only comes back in each packet.
+/// A namespace that a client connected to. Every one of them means the same here; its name only comes back in each
+/// packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Namespace(Option<Box<str>>);
 
@@ -82,7 +83,8 @@ pub(super) enum Kind {
 pub(super) struct Malformed;
 
 impl Packet {
-    /// Reads the text of an Engine.IO message packet: `<type>[<attachments>-][<namespace>,][<acknowledgement id>][<JSON>]`.
+    /// Reads the text of an Engine.IO message packet: `<type>[<attachments>-][<namespace>,][<acknowledgement
+    /// id>][<JSON>]`.
     pub(super) fn decode(text: &str) -> Result<Self, Malformed> {
         let mut characters = text.chars();
         let kind = characters.next().ok_or(Malformed)?;

@@ -1,8 +1,9 @@
 //! How packets travel: the seam between a connection and the bytes on its socket.
 //!
-//! A [`Transport`] is fed by [`queue`](Transport::queue) and driven by [`event`](Transport::event), which writes what is queued and
-//! reads what comes, both at once, so that a client that does not read can still be heard. An upgrade from long-polling to
-//! WebSocket happens inside: nothing above notices, and each packet goes out on one of the two exactly once.
+//! A [`Transport`] is fed by [`queue`](Transport::queue) and driven by [`event`](Transport::event), which writes what
+//! is queued and reads what comes, both at once, so that a client that does not read can still be heard. An upgrade
+//! from long-polling to WebSocket happens inside: nothing above notices, and each packet goes out on one of the two
+//! exactly once.
 //!
 //! Only [`websocket`] knows which WebSocket library is used.
 
@@ -78,8 +79,8 @@ impl Transport {
         }
     }
 
-    /// Whether the socket has taken every byte of the updates that were queued. Packets of the protocol itself may still wait for a
-    /// client's next poll.
+    /// Whether the socket has taken every byte of the updates that were queued. Packets of the protocol itself may
+    /// still wait for a client's next poll.
     pub(super) fn is_settled(&self) -> bool {
         match self {
             Self::WebSocket(websocket) => websocket.is_drained(),
@@ -140,7 +141,8 @@ impl Transport {
         }
         match self {
             Self::WebSocket(websocket) => websocket.close().await,
-            // The packets before must reach the application before it hears of the end, so the end goes in a payload of its own.
+            // The packets before must reach the application before it hears of the end, so the end goes in a payload of
+            // its own.
             Self::Polling(polling) if farewell == Farewell::Deliver => {
                 polling.queue(engine_io::CLOSE);
                 let _ = self.write_until(Self::is_drained).await;

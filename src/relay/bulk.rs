@@ -1,7 +1,7 @@
 //! Bulk changes of subscriptions: many at once, of one session or of several.
 //!
-//! Either all that is granted is applied, or nothing changes. The turns of all sessions are taken first, in the order of their
-//! ids so that two bulk changes never wait for each other.
+//! Either all that is granted is applied, or nothing changes. The turns of all sessions are taken first, in the order
+//! of their ids so that two bulk changes never wait for each other.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +38,8 @@ enum Change {
 }
 
 impl Relay {
-    /// Adds every subscription that is granted and tells which ones these are. When a session is unknown, or would get too
-    /// many subscriptions, nothing changes.
+    /// Adds every subscription that is granted and tells which ones these are. When a session is unknown, or would get
+    /// too many subscriptions, nothing changes.
     pub async fn subscribe_all(
         &self,
         requests: Vec<SubscriptionRequest>,

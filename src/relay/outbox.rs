@@ -1,7 +1,7 @@
 //! A session's outbox, shared between the shards that fill it and the one connection that empties it.
 //!
-//! Nothing is kept while no connection is there: the updates of that time are gone, as the protocol says. The lock is held
-//! for a push or a take only, never while writing.
+//! Nothing is kept while no connection is there: the updates of that time are gone, as the protocol says. The lock is
+//! held for a push or a take only, never while writing.
 
 use std::sync::Arc;
 use std::time::Duration;

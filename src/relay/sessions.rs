@@ -192,10 +192,6 @@ impl Sessions {
 
     /// Milliseconds since the relay started.
     pub(super) fn now_ms(&self) -> u64 {
-        let elapsed = self
-            .clock
-            .monotonic()
-            .saturating_duration_since(self.started_at);
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        self.clock.ms_since(self.started_at)
     }
 }

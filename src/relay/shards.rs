@@ -1,8 +1,9 @@
 //! The tasks that own the shards, and the ways to reach them.
 //!
-//! Each shard is driven by one task. Messages wait in a bounded queue of batches: when it is full, ingest waits, and with it
-//! the source. Commands wait in another one and go first, so a flood of messages does not delay a revocation. What the
-//! messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one write.
+//! Each shard is driven by one task. Messages wait in a bounded queue of batches: when it is full, ingest waits, and
+//! with it the source. Commands wait in another one and go first, so a flood of messages does not delay a revocation.
+//! What the messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one
+//! write.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -302,12 +303,8 @@ impl ShardTask {
     }
 
     fn now(&self) -> Now {
-        let elapsed = self
-            .clock
-            .monotonic()
-            .saturating_duration_since(self.started_at);
         Now {
-            monotonic_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            monotonic_ms: self.clock.ms_since(self.started_at),
             unix_ms: self.clock.unix_ms(),
         }
     }

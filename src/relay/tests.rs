@@ -6,7 +6,8 @@ use crate::domain::shard::TwinCache;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::update::UpdateBody;
 
-const SETTINGS: Settings = Settings {
+/// A relay with room for what a test does; tests of other modules change what they are about.
+pub(crate) const SETTINGS: Settings = Settings {
     shards: 2,
     shard: ShardSettings {
         limits: ShardLimits {

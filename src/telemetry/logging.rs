@@ -37,7 +37,8 @@ impl LogFilter {
     }
 
     /// A filter without an effect, for tests of what only passes one on.
-    pub fn detached() -> Self {
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
         let (_, handle) = reload::Layer::new(EnvFilter::default());
         Self { handle }
     }

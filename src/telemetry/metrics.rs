@@ -1,8 +1,9 @@
 //! Every metric of the relay, by name.
 //!
-//! [`Metrics`] is made once and shared; there is no global. A metric is one line below: field, kind, name and help; registration and
-//! `docs/metrics.md` follow from it. Names are `hubrelay_<noun>_<unit>`, counters end in `_total`. Labels have few, fixed values,
-//! never a device or session id. Counting is one relaxed atomic addition: labelled counters are resolved when they are made, not when they are counted.
+//! [`Metrics`] is made once and shared; there is no global. A metric is one line below: field, kind, name and help;
+//! registration and `docs/metrics.md` follow from it. Names are `hubrelay_<noun>_<unit>`, counters end in `_total`.
+//! Labels have few, fixed values, never a device or session id. Counting is one relaxed atomic addition: labelled
+//! counters are resolved when they are made, not when they are counted.
 
 mod instrument;
 mod reference;
@@ -141,20 +142,6 @@ label! {
 }
 
 label! {
-    /// What an update tells.
-    UpdateKind in "kind" {
-        /// Values of telemetry keys.
-        Telemetry = "telemetry",
-        /// The connection state.
-        ConnectionState = "connection_state",
-        /// The twin.
-        DeviceTwin = "device_twin",
-        /// A whole message, as the device sent it.
-        D2cMessage = "d2c_message",
-    }
-}
-
-label! {
     /// Which limit refused a session, grant or subscription.
     SessionRefusal in "reason" {
         /// There are too many sessions.
@@ -177,10 +164,6 @@ label! {
         SocketIoWebSocket = "socket_io_websocket",
         /// Socket.IO over long-polling.
         SocketIoPolling = "socket_io_polling",
-        /// Our own protocol over WebSocket.
-        WebSocket = "websocket",
-        /// Server-sent events.
-        Sse = "sse",
     }
 }
 

@@ -1,7 +1,7 @@
 //! End-to-end tests: the started binary, seen only from outside.
 //!
-//! Tests named `check_NN_…` prove the numbered conformance checks of the ux4iot HTTP and Socket.IO API; the others
-//! prove what hubrelay promises on top of it. One file for each area, one test for each sentence.
+//! Tests named `check_NN_…` prove the numbered checks of `docs/compatibility.md`, which lists what clients of ux4iot
+//! rely on; the others prove what hubrelay promises on top of it. One file for each area, one test for each sentence.
 
 mod harness;
 

@@ -159,7 +159,7 @@ impl Connection {
             Ok(None) => {}
             Ok(Some(request)) => self.answer(channel, &request),
             Err(error) => {
-                tracing::debug!(amqp.channel = channel, error = %error, "ended a session");
+                tracing::debug!(amqp.channel = channel, error.message = %error, "ended a session");
                 session.end(Some(&error), &mut self.out);
             }
         }
@@ -257,7 +257,7 @@ impl Connection {
             }
             .encode(),
             Err(refusal) => {
-                tracing::debug!(reason = refusal.description, "refused a token");
+                tracing::debug!(token.refusal = refusal.description, "refused a token");
                 refusal.reply(correlation_id).encode()
             }
         }

@@ -116,7 +116,7 @@ pub(crate) async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(error.message = %error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -142,7 +142,7 @@ async fn serve(
     stop: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+        tracing::debug!(error.message = %error, "cannot switch Nagle's algorithm off");
     }
     let Some(tls) = tls else {
         return serve_stream(stream, shared, mailbox, stop).await;
@@ -153,7 +153,7 @@ async fn serve(
     };
     match accepted {
         Ok(Ok(stream)) => serve_stream(stream, shared, mailbox, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Ok(Err(error)) => tracing::debug!(error.message = %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
@@ -185,13 +185,15 @@ async fn serve_stream<S>(
         };
         match accepted {
             Ok(Ok(stream)) => transport::serve(stream, &[], shared, mailbox, stop).await,
-            Ok(Err(error)) => return tracing::debug!(%error, "a WebSocket handshake failed"),
+            Ok(Err(error)) => {
+                return tracing::debug!(error.message = %error, "a WebSocket handshake failed");
+            }
             Err(_) => return tracing::debug!("a WebSocket handshake took too long"),
         }
     } else {
         transport::serve(stream, &start, shared, mailbox, stop).await
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke off");
+        tracing::debug!(error.message = %error, "a connection broke off");
     }
 }

@@ -144,7 +144,7 @@ impl Session {
                 self.links.insert(handle, link);
             }
             Err(error) => {
-                tracing::debug!(link.name = attach.name, error = %error, "refused a link");
+                tracing::debug!(link.name = attach.name, error.message = %error, "refused a link");
                 self.detach(handle, &error, cx.out);
             }
         }

@@ -161,7 +161,7 @@ where
             let len = frame.len;
             self.input.advance(len);
             if let Err(error) = taken {
-                tracing::debug!(error = %error, "closed a connection");
+                tracing::debug!(error.message = %error, "closed a connection");
                 self.connection.close(Some(&error));
             }
         }

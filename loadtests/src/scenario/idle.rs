@@ -22,7 +22,8 @@ const DEVICES_MAX: usize = 1000;
 
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Clients that connect and leave before the first look at memory: what the relay allocates once for all is no client's cost.
+/// Clients that connect and leave before the first look at memory: what the relay allocates once for all is no client's
+/// cost.
 const FORERUNNERS: usize = 32;
 
 /// Time for what setting up took to be given back.

@@ -1,7 +1,8 @@
 //! A steady stream of messages to an audience that wants all of it: what `relay` and `latency` have in common.
 //!
-//! A thousand devices; a hundred clients with twenty devices each, so that every message goes to two of them. Of these two
-//! one asked for all keys and one for each key by its name: their updates say the same but are cut and encoded separately.
+//! A thousand devices; a hundred clients with twenty devices each, so that every message goes to two of them. Of these
+//! two one asked for all keys and one for each key by its name: their updates say the same but are cut and encoded
+//! separately.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

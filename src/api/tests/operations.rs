@@ -1,7 +1,7 @@
 //! What operators call.
 
 use super::*;
-use crate::ingest::Misformed;
+use crate::ingest::Malformed;
 
 #[tokio::test]
 async fn the_version_is_three_numbers() {
@@ -54,19 +54,19 @@ async fn status_tells_how_far_the_start_has_come_and_not_what_happens_later() {
 }
 
 #[tokio::test]
-async fn status_names_the_connection_string_that_is_misformed() {
-    for (misformed, text) in [
+async fn status_names_the_connection_string_that_is_malformed() {
+    for (malformed, text) in [
         (
-            Misformed::EventHub,
+            Malformed::EventHub,
             "EventHub connection string misformed. Please check the iotHubEventHubConnectionString environment variable in your deployment file for ux4iot",
         ),
         (
-            Misformed::IotHub,
+            Malformed::IotHub,
             "IoTHub connection string misformed. Please check the iotHubServiceConnectionString environment variable in your deployment file for ux4iot.",
         ),
     ] {
         let api = Api::start();
-        api.status.misformed(misformed);
+        api.status.malformed(malformed);
         api.send(call("GET", "/status")).await.is(500, text);
         api.send(call("GET", "/readyz")).await.is(500, text);
     }

@@ -200,14 +200,18 @@ impl<R: Clone> Device<R> {
                     deliver_to_all(&view.members, &update, context);
                 }
                 Some(interval_ms) => {
-                    let update =
-                        self.update(timestamp.clone(), UpdateBody::Telemetry(selected.clone()));
+                    // Made for the first member whose window is not open; mostly there is none.
+                    let mut update = None;
                     for (session, recipient) in &view.members {
                         if let Some(window) = self.windows.get_mut(session) {
                             window.merge(&selected, timestamp);
                             context.stats.throttled += 1;
                         } else {
-                            context.deliver(recipient, &update);
+                            let update = update.get_or_insert_with(|| {
+                                let body = UpdateBody::Telemetry(selected.clone());
+                                Arc::new(Update::new(self.id.clone(), timestamp.clone(), body))
+                            });
+                            context.deliver(recipient, update);
                             open_window(
                                 &mut self.windows,
                                 &self.id,

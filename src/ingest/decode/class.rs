@@ -42,8 +42,8 @@ const OTHER_SCHEMAS: [&str; 3] = [
     "digitalTwinChangeNotification",
 ];
 
-/// Classifies an event. The first match counts: connection state, twin, telemetry, other. An event with neither source nor
-/// schema is telemetry, because plain producers set none; an unknown one is not.
+/// Classifies an event. The first match counts: connection state, twin, telemetry, other. An event with neither source
+/// nor schema is telemetry, because plain producers set none; an unknown one is not.
 pub(super) fn classify(event: &Event<'_>) -> Class {
     let source = event
         .annotations

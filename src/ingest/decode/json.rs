@@ -110,14 +110,6 @@ pub(super) fn literal(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The key of a member of `text`.
-pub(super) fn key<'a>(text: &'a str, member: &'a Member) -> &'a str {
-    match &member.unescaped_key {
-        Some(key) => key,
-        None => inner(member.key.of(text)),
-    }
-}
-
 struct Members<'a> {
     text: &'a str,
     members: &'a mut Vec<Member>,
@@ -134,9 +126,9 @@ impl<'de> Visitor<'de> for Members<'_> {
         while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
             let literal = key.get();
             self.members.push(Member {
-                key: span(self.text, literal),
+                key: Span::of_part(literal, self.text),
                 unescaped_key: literal.contains('\\').then(|| unescape(literal).into()),
-                value: span(self.text, value.get()),
+                value: Span::of_part(value.get(), self.text),
             });
         }
         Ok(())
@@ -157,19 +149,9 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         while let Some(element) = sequence.next_element::<&'de RawValue>()? {
-            self.elements.push(span(self.text, element.get()));
+            self.elements.push(Span::of_part(element.get(), self.text));
         }
         Ok(())
-    }
-}
-
-/// Where `part`, a slice of `text`, lies in it.
-fn span(text: &str, part: &str) -> Span {
-    let start = part.as_ptr().addr() - text.as_ptr().addr();
-    let offset = |bytes| u32::try_from(bytes).expect("bodies are bounded far below 4 GiB");
-    Span {
-        start: offset(start),
-        end: offset(start + part.len()),
     }
 }
 
@@ -212,10 +194,10 @@ fn remove_duplicates(text: &str, members: &mut Vec<Member>) {
     if members.len() <= PAIRWISE_MAX {
         let mut place = 0;
         while place < members.len() {
-            let key_here = key(text, &members[place]);
+            let key_here = members[place].key(text);
             if members[place + 1..]
                 .iter()
-                .any(|later| key(text, later) == key_here)
+                .any(|later| later.key(text) == key_here)
             {
                 members.remove(place);
             } else {
@@ -228,7 +210,7 @@ fn remove_duplicates(text: &str, members: &mut Vec<Member>) {
     let mut newest: Vec<bool> = members
         .iter()
         .rev()
-        .map(|member| seen.insert(key(text, member)))
+        .map(|member| seen.insert(member.key(text)))
         .collect();
     drop(seen);
     members.retain(|_| newest.pop().expect("one entry for each member"));

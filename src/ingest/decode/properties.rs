@@ -1,9 +1,9 @@
 //! What ingest reads from the property bags of an event.
 //!
-//! A bag may hold anything; only the names below mean something to the relay, so the bags are read once, into one
-//! field for each name. IoT Hub writes its own names into the message annotations; an event that passed
-//! another event hub, or that a gateway sent, has them among the application properties. The AMQP properties section has
-//! a fixed set of fields and none of these names, so it is not a bag here.
+//! A bag may hold anything; only the names below mean something to the relay, so the bags are read once, into one field
+//! for each name. IoT Hub writes its own names into the message annotations; an event that passed another event hub, or
+//! that a gateway sent, has them among the application properties. The AMQP properties section has a fixed set of
+//! fields and none of these names, so it is not a bag here.
 
 use crate::domain::time::Timestamp;
 

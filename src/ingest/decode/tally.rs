@@ -41,22 +41,6 @@ impl DropReason {
         Self::OtherEvent,
         Self::UnknownEvent,
     ];
-
-    /// The reason as a metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingDeviceId => "missing_device_id",
-            Self::InvalidDeviceId => "invalid_device_id",
-            Self::Undecodable => "undecodable",
-            Self::TooDeep => "too_deep",
-            Self::TooLarge => "too_large",
-            Self::ConnectionStateUnused => "connection_state_unused",
-            Self::UnknownOperation => "unknown_operation",
-            Self::Module => "module",
-            Self::OtherEvent => "other_event",
-            Self::UnknownEvent => "unknown_event",
-        }
-    }
 }
 
 /// Counts since the last [`take`](Tally::take).

@@ -5,8 +5,8 @@ use std::time::Duration;
 const FIRST_MAX: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(30);
 
-/// Exponential backoff with full jitter: each wait is drawn from zero up to a bound that doubles from 0.2 s to 30 s, so that
-/// many relays do not come back in step after an outage.
+/// Exponential backoff with full jitter: each wait is drawn from zero up to a bound that doubles from 0.2 s to 30 s, so
+/// that many relays do not come back in step after an outage.
 #[derive(Debug)]
 pub(super) struct Backoff {
     bound: Duration,

@@ -30,6 +30,7 @@ use super::request::RequestLinks;
 use super::token::Token;
 use super::{Context, transport, within};
 use crate::ingest::Sink;
+use crate::lifecycle::panic_message;
 
 /// As the Azure SDKs ask for; the peer sends something at least twice as often.
 const IDLE_TIME_OUT_MS: u32 = 60_000;
@@ -117,10 +118,10 @@ async fn drive<S: Sink>(
         readers.spawn(reader.run());
     }
     info!(
-        host = %context.hub.host,
-        event_hub = %context.hub.event_hub,
-        consumer_group = %context.consumer_group,
-        partitions = partitions.len(),
+        event_hub.host = %context.hub.host,
+        event_hub.name = %context.hub.event_hub,
+        event_hub.consumer_group = %context.consumer_group,
+        event_hub.partitions = partitions.len(),
         "connected to the event hub"
     );
 
@@ -158,8 +159,8 @@ async fn begin<S>(
     .await
 }
 
-/// Puts a token for the hub and for the consumer group. The links are closed again: the service cuts idle ones, and allows one
-/// pair to a connection.
+/// Puts a token for the hub and for the consumer group. The links are closed again: the service cuts idle ones, and
+/// allows one pair to a connection.
 async fn put_token<S>(
     context: &Context<S>,
     session: &mut SessionHandle<()>,
@@ -240,7 +241,7 @@ async fn look<S>(
         let last_enqueued = match within(DOING, context.timing.watch_limit, read).await {
             Ok(last_enqueued) => last_enqueued,
             Err(error @ Error::Refused { .. }) => {
-                warn!(%partition, %error, "could not watch the partition: {}", error.advice());
+                warn!(partition.id = %partition, error.message = %error, "could not watch the partition: {}", error.advice());
                 // The hub is there, but says nothing more for now.
                 judge(context, partitions);
                 return Ok(());
@@ -274,13 +275,8 @@ fn judge<S>(context: &Context<S>, partitions: &[(String, Arc<PartitionProgress>)
 }
 
 pub(super) fn panicked(error: JoinError) -> Error {
-    let payload = match error.try_into_panic() {
-        Ok(payload) => payload,
-        Err(error) => return Error::Panicked(error.to_string()),
-    };
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned());
-    Error::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
+    Error::Panicked(match error.try_into_panic() {
+        Ok(panic) => panic_message(panic.as_ref()),
+        Err(error) => error.to_string(),
+    })
 }

@@ -102,7 +102,8 @@ impl Error {
         }
     }
 
-    /// Whether only one link is affected, so that the others can go on. A lapsed token or a vanished entity concerns them all.
+    /// Whether only one link is affected, so that the others can go on. A lapsed token or a vanished entity concerns
+    /// them all.
     pub(super) fn concerns_link_only(&self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
 //! Reads one partition: attach, receive, decode, hand over, grant credit; and attach again when only the link was lost.
 //!
-//! Credit is granted for what the sink has taken, so a sink that is behind stops the hub after one prefetch. A batch that was begun is
-//! always handed over whole: the reader looks at its stop token only between batches.
+//! Credit is granted for what the sink has taken, so a sink that is behind stops the hub after one prefetch. A batch
+//! that was begun is always handed over whole: the reader looks at its stop token only between batches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use super::backoff::Backoff;
 use super::error::{self, Error, READING};
 use super::progress::{BEGINNING, PartitionProgress};
 use super::{Context, event, within};
+use crate::clock::whole_ms;
 use crate::domain::device_message::DeviceMessage;
 use crate::ingest::Sink;
 use crate::ingest::decode::{Decoder, DropReason, Event, Tally};
@@ -77,10 +78,10 @@ impl<S: Sink> Reader<S> {
             }
             let wait = backoff.next();
             warn!(
-                partition = %self.partition,
-                consumer_group = %self.context.consumer_group,
-                %error,
-                retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                partition.id = %self.partition,
+                event_hub.consumer_group = %self.context.consumer_group,
+                error.message = %error,
+                retry.wait_ms = whole_ms(wait),
                 "lost the link to a partition: {}",
                 error.advice()
             );
@@ -100,7 +101,7 @@ impl<S: Sink> Reader<S> {
         );
         let receiver = within(READING, self.context.timing.operation_limit, attach).await?;
         self.note_attached(true);
-        debug!(partition = %self.partition, position = self.progress.position(), "attached to a partition");
+        debug!(partition.id = %self.partition, partition.position = self.progress.position(), "attached to a partition");
         let batch = Batch::new(&self.context, &self.partition);
         self.receive(receiver, batch).await
     }
@@ -141,11 +142,11 @@ impl<S: Sink> Reader<S> {
         }
     }
 
-    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no gaps, so it
-    /// is the one after the last that arrived.
+    /// An event over the size limit costs the link, and would again: the next attach begins behind it. Numbers have no
+    /// gaps, so it is the one after the last that arrived.
     fn pass_over_next(&self) {
         let sequence = self.progress.position() + 1;
-        warn!(partition = %self.partition, sequence, "passed over an event that is too large");
+        warn!(partition.id = %self.partition, event.sequence_number = sequence, "passed over an event that is too large");
         self.progress.advance(sequence);
         self.context.metrics.dropped.inc(MessageDrop::TooLarge);
     }
@@ -211,9 +212,10 @@ impl Batch {
                 self.decode(&message);
                 None
             }
-            // One event that is no AMQP message does not stop those behind it. Numbers have no gaps, so its own is the next.
+            // One event that is no AMQP message does not stop those behind it. Numbers have no gaps, so its own is the
+            // next.
             Err(RecvError::MessageDecode(undecodable)) => {
-                debug!(partition = %self.partition, error = %undecodable.source, "an event is not a valid AMQP message");
+                debug!(partition.id = %self.partition, error.message = %undecodable.source, "an event is not a valid AMQP message");
                 self.deliveries.push(undecodable.info);
                 self.position += 1;
                 self.malformed += 1;
@@ -226,13 +228,13 @@ impl Batch {
     fn decode(&mut self, message: &Message<Body<LazyValue>>) {
         let sequence = event::sequence_number(message).unwrap_or(self.position + 1);
         if sequence <= self.position {
-            debug!(partition = %self.partition, sequence, "passed over an event that was received before");
+            debug!(partition.id = %self.partition, event.sequence_number = sequence, "passed over an event that was received before");
             return;
         }
         if self.position != BEGINNING && sequence > self.position + 1 {
             warn!(
-                partition = %self.partition,
-                missing = sequence - self.position - 1,
+                partition.id = %self.partition,
+                partition.missing_events = sequence - self.position - 1,
                 "events are missing: the hub no longer holds them"
             );
         }

@@ -57,7 +57,8 @@ impl PartitionProgress {
         *self.waiting_since.lock() = None;
     }
 
-    /// Whether the hub has had newer events for longer than `limit` without sending any, although the reader was waiting for them.
+    /// Whether the hub has had newer events for longer than `limit` without sending any, although the reader was
+    /// waiting for them.
     pub(super) fn is_silent(&self, last_enqueued: i64, limit: Duration) -> bool {
         let waited_long = self
             .waiting_since
@@ -87,8 +88,8 @@ impl Progress {
     /// Where to go on, for each partition of the hub as it is now, given the number of its last event.
     ///
     /// A start at the latest event is pinned to its number at the first look, so nothing is missed if the connection is
-    /// lost before an event came. A hub that was created anew, or whose numbers went back, has nothing to go on from: it is read from its
-    /// beginning. So is a partition that was added later.
+    /// lost before an event came. A hub that was created anew, or whose numbers went back, has nothing to go on from:
+    /// it is read from its beginning. So is a partition that was added later.
     pub(super) fn resume(
         &mut self,
         created_at_unix_ms: i64,
@@ -109,9 +110,9 @@ impl Progress {
                 Some(progress) if recreated => progress.advance(BEGINNING),
                 Some(progress) if *last_enqueued < progress.position() => {
                     warn!(
-                        partition = %id,
-                        position = progress.position(),
-                        last.enqueued = last_enqueued,
+                        partition.id = %id,
+                        partition.position = progress.position(),
+                        partition.last_enqueued = last_enqueued,
                         "the partition's numbers went back: the event hub started over, reading the partition from its beginning"
                     );
                     progress.advance(BEGINNING);
@@ -122,7 +123,7 @@ impl Progress {
                         EventHubStart::Latest if !known_hub => *last_enqueued,
                         EventHubStart::Latest | EventHubStart::Earliest => BEGINNING,
                     };
-                    info!(partition = %id, position, "reading the partition from here");
+                    info!(partition.id = %id, partition.position = position, "reading the partition from here");
                     let progress = Arc::new(PartitionProgress::at(position));
                     self.partitions.insert(id.clone(), progress);
                 }

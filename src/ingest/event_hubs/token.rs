@@ -1,7 +1,7 @@
 //! Shared access signatures: how the relay proves to an event hub that it may read.
 //!
-//! `SharedAccessSignature sr=<resource>&sig=<signature>&se=<expiry>&skn=<policy>`, signed with HMAC-SHA256 over the encoded
-//! resource, a line feed and the expiry. The text of the key signs as it is, without base64 decoding.
+//! `SharedAccessSignature sr=<resource>&sig=<signature>&se=<expiry>&skn=<policy>`, signed with HMAC-SHA256 over the
+//! encoded resource, a line feed and the expiry. The text of the key signs as it is, without base64 decoding.
 
 use std::time::Duration;
 

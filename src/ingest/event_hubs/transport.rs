@@ -1,6 +1,7 @@
 //! The byte stream under AMQP: TCP, TLS, or a WebSocket.
 //!
-//! Sockets are opened here and not by the AMQP library, which would leave Nagle's algorithm on and bring trust anchors of its own.
+//! Sockets are opened here and not by the AMQP library, which would leave Nagle's algorithm on and bring trust anchors
+//! of its own.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -69,12 +70,12 @@ async fn connect_to(
     }
 }
 
-/// TLS with the trust store of the operating system, or the file that `SSL_CERT_FILE` names. Read anew for each connection, so
-/// that a renewed store is noticed.
+/// TLS with the trust store of the operating system, or the file that `SSL_CERT_FILE` names. Read anew for each
+/// connection, so that a renewed store is noticed.
 fn tls_connector() -> io::Result<TlsConnector> {
     let certificates = rustls_native_certs::load_native_certs();
     for error in &certificates.errors {
-        warn!(error = %error, "a trusted certificate could not be read");
+        warn!(error.message = %error, "a trusted certificate could not be read");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.certs);

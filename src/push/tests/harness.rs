@@ -15,13 +15,13 @@ use crate::clock::SystemClock;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage};
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
-use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
-use crate::domain::shard::{ShardSettings, TwinCache};
+use crate::domain::limits::OutboxLimits;
 use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
 use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
+use crate::relay::tests::SETTINGS;
 use crate::relay::{self, Relay};
 use crate::telemetry::metrics::Metrics;
 
@@ -54,20 +54,6 @@ pub(super) fn device() -> DeviceId {
 impl Server {
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
-            shards: 2,
-            shard: ShardSettings {
-                limits: ShardLimits {
-                    devices_max: 1000,
-                    keys_per_device_max: 1000,
-                },
-                throttling_interval_ms: None,
-                connection_state_ttl_ms: None,
-                twin_cache: TwinCache::Off,
-            },
-            session_limits: SessionLimits {
-                grants_max: 100,
-                subscriptions_max: 100,
-            },
             outbox_limits: OutboxLimits {
                 frames_max: 100_000,
                 bytes_max: 64 * 1024 * 1024,
@@ -75,6 +61,7 @@ impl Server {
             sessions_max: 1000,
             unbound_sessions_max: 1000,
             write_wait: WRITE_WAIT,
+            ..SETTINGS
         };
         let metrics = Metrics::new();
         let relay = Relay::start(

@@ -474,7 +474,8 @@ async fn a_shut_down_ends_with_its_grace() {
 #[tokio::test]
 async fn the_first_transport_reaches_the_relay() {
     let server = Server::start(Settings::default()).await;
-    // Clients of the 2.x generation poll first and die of a refusal, so an id from before a restart is let in and put out.
+    // Clients of the 2.x generation poll first and die of a refusal, so an id from before a restart is let in and put
+    // out.
     let old = crate::domain::id::SessionId::issue(1_700_000_000_000, [1; 10]);
     assert!(matches!(
         server

@@ -1,10 +1,10 @@
 //! The body of an answer to a poll, which knows when its bytes have really left.
 //!
-//! Handing a body to the HTTP server says nothing about the socket. Here the payload's memory tells: the server keeps each chunk until
-//! the last byte of it was taken by the socket (it writes vectored, from the memory it was given) and drops it then. The next chunk
-//! is handed over only after that, and the body does not end before the last one has left. So at any time the server holds less
-//! than one write buffer of it, keeps listening to the body, and an abort makes it drop the HTTP connection at once, with whatever
-//! is still unwritten.
+//! Handing a body to the HTTP server says nothing about the socket. Here the payload's memory tells: the server keeps
+//! each chunk until the last byte of it was taken by the socket (it writes vectored, from the memory it was given) and
+//! drops it then. The next chunk is handed over only after that, and the body does not end before the last one has
+//! left. So at any time the server holds less than one write buffer of it, keeps listening to the body, and an abort
+//! makes it drop the HTTP connection at once, with whatever is still unwritten.
 
 use std::error::Error;
 use std::fmt;
@@ -77,7 +77,8 @@ impl InFlight {
         self.0.end(ABORTED);
     }
 
-    /// Waits until the server has let go of the body, and so of the connection if the body was aborted. Then no byte can leave any more.
+    /// Waits until the server has let go of the body, and so of the connection if the body was aborted. Then no byte
+    /// can leave any more.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.connection.register(cx.waker());
         if self.0.body_is_gone.load(Ordering::Acquire) {

@@ -1,7 +1,8 @@
 //! Packets over HTTP long-polling, and the upgrade to a WebSocket.
 //!
-//! HTTP handlers and the connection's own task talk through a bounded mailbox. At most one poll (`GET`) is open and at most one `POST`
-//! is being worked on; a second one of either closes the connection, as the Engine.IO protocol demands to keep packets in order.
+//! HTTP handlers and the connection's own task talk through a bounded mailbox. At most one poll (`GET`) is open and at
+//! most one `POST` is being worked on; a second one of either closes the connection, as the Engine.IO protocol demands
+//! to keep packets in order.
 //!
 //! ```text
 //!   client            HTTP handlers             connection
@@ -131,8 +132,8 @@ impl Polling {
         }
     }
 
-    /// Refuses the `POST` in work, and answers the poll that is open, if one is, with what is queued and `last`. What then cannot
-    /// be sent is given up.
+    /// Refuses the `POST` in work, and answers the poll that is open, if one is, with what is queued and `last`. What
+    /// then cannot be sent is given up.
     pub(super) fn finish(&mut self, last: Bytes) {
         self.post = None;
         self.queue.push_back(last);

@@ -43,7 +43,8 @@ pub(in crate::push) struct WebSocket {
     queue: VecDeque<Bytes>,
     /// Whether the socket holds bytes that it has not passed on.
     is_flushing: bool,
-    /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from nonsense.
+    /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from
+    /// nonsense.
     pub(super) entry: Option<Entry>,
 }
 
@@ -115,8 +116,8 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends a close frame and waits for the client's own. A socket that is closed while bytes from the client are unread is reset,
-    /// and a reset may overtake what was written last.
+    /// Sends a close frame and waits for the client's own. A socket that is closed while bytes from the client are
+    /// unread is reset, and a reset may overtake what was written last.
     pub(super) async fn close(&mut self) {
         if self.socket.close().await.is_ok() {
             while let Some(Ok(_)) = self.socket.next().await {}

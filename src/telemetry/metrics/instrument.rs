@@ -132,8 +132,8 @@ pub struct RequestCounter {
 }
 
 impl RequestCounter {
-    /// Counts one answered request. `route` is the template of the route (`/lastValue/{deviceId}`), never the path of the
-    /// request, and `method` one of the standard ones.
+    /// Counts one answered request. `route` is the template of the route (`/lastValue/{deviceId}`), never the path of
+    /// the request, and `method` one of the standard ones.
     pub fn inc(&self, method: &'static str, route: &'static str, status: u16) {
         let status = match status {
             100..200 => "1xx",

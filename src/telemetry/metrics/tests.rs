@@ -62,13 +62,17 @@ fn labelled_metrics_show_every_value_from_the_start_and_count_apart() {
     let metrics = Metrics::new();
     metrics.ingest.dropped.inc(MessageDrop::TooDeep);
     metrics.ingest.dropped.inc_by(MessageDrop::TooDeep, 2);
-    metrics.push.connections.get(TransportKind::Sse).inc();
+    metrics
+        .push
+        .connections
+        .get(TransportKind::SocketIoPolling)
+        .inc();
     let text = metrics.render();
     for line in [
         "hubrelay_ingest_dropped_messages_total{reason=\"too_deep\"} 3\n",
         "hubrelay_ingest_dropped_messages_total{reason=\"no_device_id\"} 0\n",
-        "hubrelay_push_connections{transport=\"sse\"} 1\n",
-        "hubrelay_push_connections{transport=\"websocket\"} 0\n",
+        "hubrelay_push_connections{transport=\"socket_io_polling\"} 1\n",
+        "hubrelay_push_connections{transport=\"socket_io_websocket\"} 0\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
@@ -109,7 +113,6 @@ fn labels_know_their_place() {
     }
     check::<MessageClass>();
     check::<MessageDrop>();
-    check::<UpdateKind>();
     check::<SessionRefusal>();
     check::<TransportKind>();
     check::<ConnectionRefusal>();

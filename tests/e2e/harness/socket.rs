@@ -23,7 +23,8 @@ use super::{
 const PACKETS_MAX: usize = 100_000;
 const OUTGOING_MAX: usize = 1_000;
 
-/// A connected transport. Pings are answered unless [`Socket::connect_silent`] made it. Dropping it cuts the TCP connection without a word.
+/// A connected transport. Pings are answered unless [`Socket::connect_silent`] made it. Dropping it cuts the TCP
+/// connection without a word.
 pub(crate) struct Socket {
     packets: mpsc::Receiver<Packet>,
     outgoing: mpsc::Sender<Message>,
