@@ -479,7 +479,7 @@ async fn the_first_transport_reaches_the_relay() {
     assert!(matches!(
         server
             .relay
-            .connect(Some(&old.to_string()), FirstTransport::Websocket)
+            .connect(Some(old), FirstTransport::Websocket)
             .await,
         crate::relay::Admission::Retired
     ));
