@@ -75,10 +75,10 @@ impl Relay {
     /// Admits a connection that names a session.
     pub async fn connect(
         &self,
-        session: Option<&str>,
+        session: Option<SessionId>,
         first_transport: FirstTransport,
     ) -> Admission {
-        let Some(id) = session.and_then(SessionId::parse) else {
+        let Some(id) = session else {
             return Admission::Unknown;
         };
         let Ok(entry) = self.inner.sessions.get(id) else {
