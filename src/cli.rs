@@ -180,6 +180,8 @@ impl DemoOptions {
             .with_flag(options::LISTEN, self.listen.to_string())
             .with_flag(options::EVENT_HUB_CONNECTION_STRING, event_hub)
             .with_flag(options::IOT_HUB_CONNECTION_STRING, iot_hub)
+            // The stand-in begins empty; what its devices say first is part of what there is to see.
+            .with_flag(options::EVENT_HUB_START, EventHubStart::Earliest.as_str())
     }
 }
 

@@ -25,6 +25,9 @@ pub const CONFIG_FILE_VARIABLE: &str = "HUBRELAY_CONFIG";
 /// Name of the option that holds the Event Hub connection string.
 pub const EVENT_HUB_CONNECTION_STRING: &str = "iot_hub_event_hub_connection_string";
 
+/// Name of the option that says where reading starts.
+pub const EVENT_HUB_START: &str = "event_hub_start";
+
 /// Name of the option that holds the connection string of the IoT hub's service API.
 pub const IOT_HUB_CONNECTION_STRING: &str = "iot_hub_service_connection_string";
 

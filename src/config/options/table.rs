@@ -68,7 +68,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         meaning: "AMQP over TCP (port 5671), or over a WebSocket (port 443) for networks that let nothing else out",
     },
     OptionSpec {
-        name: "event_hub_start",
+        name: super::EVENT_HUB_START,
         ux4iot_name: None,
         section: Section::Hubs,
         kind: Kind::Word(EventHubStart::WORDS, |config, index| {
