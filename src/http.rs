@@ -35,6 +35,7 @@ use tower::Service as _;
 pub use self::body_deadline::BodyTimedOut;
 use self::body_deadline::DeadlineBody;
 use self::client_socket::ClientSocket;
+use self::tls::WrittenThrough;
 
 use crate::config::{Config, TlsFiles};
 use crate::telemetry::metrics::ApiMetrics;
@@ -294,7 +295,7 @@ impl Requests {
             handshake = handshake => handshake.unwrap_or_else(|elapsed| Err(elapsed.into())),
         };
         match handshake {
-            Ok(stream) => self.serve(stream).await,
+            Ok(stream) => self.serve(WrittenThrough::new(stream)).await,
             Err(error) => {
                 metrics.tls_failures.inc();
                 tracing::debug!(client.address = %self.address.0, error.message = %error, "TLS handshake failed");

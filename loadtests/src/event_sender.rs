@@ -114,7 +114,10 @@ async fn send(
     hub.put_token(&mut session).await?;
     let partitions = usize::from(load.partitions);
     let start = Instant::now();
-    let ticks = pace::ticks(start)?;
+    let ticks = match load.pace {
+        Pace::Rate(_) => pace::ticks(start)?,
+        Pace::InFlight(_) => watch::channel(0).1,
+    };
     let mut feeds = JoinSet::new();
     for partition in 0..partitions {
         let target = format!("{}/Partitions/{partition}", hub.name);
@@ -159,7 +162,7 @@ struct Share {
 impl Share {
     /// How many of `all` messages are in it.
     fn part(self, all: u64) -> u64 {
-        (all + self.of - 1 - self.place) / self.of
+        all.saturating_sub(self.place).div_ceil(self.of)
     }
 }
 
@@ -332,5 +335,6 @@ mod tests {
             let parts = (0..4).map(|place| Share { place, of: 4 }.part(all));
             assert_eq!(parts.sum::<u64>(), all);
         }
+        assert_eq!(Share { place: 0, of: 4 }.part(u64::MAX), 1 << 62);
     }
 }

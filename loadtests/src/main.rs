@@ -22,10 +22,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::progress::Progress;
+use self::report::Report;
 use self::scenario::{SCENARIOS, Scenario};
 
 /// Runs a load scenario against the release build of hubrelay and reports what it measured.
@@ -57,12 +59,26 @@ struct Cli {
     connections: u32,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     let Some(scenario) = cli.scenario.filter(|_| !cli.list) else {
         report::print(&list());
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     };
+    match run(scenario, &cli) {
+        Ok(report) if report.is_sound() => ExitCode::SUCCESS,
+        Ok(_) => {
+            progress::complain("deliveries were lost, repeated, out of order or never asked for");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            progress::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(scenario: &Scenario, cli: &Cli) -> anyhow::Result<Report> {
     let options = scenario::Options {
         measured: Duration::from_secs(cli.seconds.into()),
         rate: cli.rate,
@@ -73,18 +89,22 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let report = runtime.block_on(scenario.run(&options, &Progress::new()))?;
+    let report = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let progress = Progress::new();
+        // To leave early drops the scenario, and with it the processes that it started.
+        tokio::select! {
+            report = scenario.run(&options, &progress) => report,
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow!("interrupted"))),
+            _ = terminated.recv() => bail!("terminated"),
+        }
+    })?;
     report::print(&report.table());
     if let Some(path) = &cli.json {
         std::fs::write(path, report.json())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if report.is_sound() {
-        Ok(ExitCode::SUCCESS)
-    } else {
-        progress::complain("deliveries were lost, repeated, out of order or never asked for");
-        Ok(ExitCode::FAILURE)
-    }
+    Ok(report)
 }
 
 fn list() -> String {

@@ -82,7 +82,9 @@ impl Servers {
         command.args(["serve", "--json", "--log-level", "warn", "--listen", any]);
         command.args(RELAY_FLAGS);
         command.env("IOT_HUB_EVENT_HUB_CONNECTION_STRING", &event_hub);
-        command.env("PRIMARY_ADMIN_SECRET", ADMIN_KEY);
+        for name in ["PRIMARY_ADMIN_SECRET", "SECONDARY_ADMIN_SECRET"] {
+            command.env(name, ADMIN_KEY);
+        }
         let (relay, RelayReady { url }) = Server::start(command).await?;
 
         let connection: ConnectionString =

@@ -18,6 +18,7 @@ pub struct Update {
     pub timestamp: Timestamp,
     /// What it says.
     pub body: UpdateBody,
+    bytes: usize,
     encodings: [OnceLock<Bytes>; Encoding::COUNT],
 }
 
@@ -51,7 +52,13 @@ const ENVELOPE_BYTES: usize = 96;
 impl Update {
     /// Makes an update that is not encoded yet.
     pub fn new(device_id: DeviceId, timestamp: Timestamp, body: UpdateBody) -> Self {
+        let body_bytes = match &body {
+            UpdateBody::Telemetry(telemetry) => telemetry.bytes(),
+            UpdateBody::ConnectionState(_) => 5,
+            UpdateBody::DeviceTwin(json) | UpdateBody::Message(json) => json.as_str().len(),
+        };
         Self {
+            bytes: ENVELOPE_BYTES + device_id.as_str().len() + body_bytes,
             device_id,
             timestamp,
             body,
@@ -68,12 +75,7 @@ impl Update {
 
     /// About how many bytes the update takes on the wire.
     pub fn bytes(&self) -> usize {
-        let body = match &self.body {
-            UpdateBody::Telemetry(telemetry) => telemetry.bytes(),
-            UpdateBody::ConnectionState(_) => 5,
-            UpdateBody::DeviceTwin(json) | UpdateBody::Message(json) => json.as_str().len(),
-        };
-        ENVELOPE_BYTES + self.device_id.as_str().len() + body
+        self.bytes
     }
 
     /// The same update with only the telemetry that satisfies `keep`; itself when that is all of it, `None` when it

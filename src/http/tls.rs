@@ -1,4 +1,4 @@
-//! The certificate and key that the server shows to TLS clients.
+//! TLS of the listener: the certificate and key that it shows, and writes that do not run ahead of the socket.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,11 @@ use rustls_pki_types::pem::{Error as PemError, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+pub(super) use self::written_through::WrittenThrough;
 use super::Error;
 use crate::config::TlsFiles;
+
+mod written_through;
 
 /// Reads both files. HTTP/1.1 is the only protocol offered.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {

@@ -14,6 +14,7 @@ use super::socket_io;
 use super::transport::{Event, Transport};
 use super::{Place, Push};
 use crate::domain::disconnect::Disconnect;
+use crate::domain::id::SessionId;
 use crate::relay::{self, Admission, Batch, FirstTransport, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
 
@@ -30,8 +31,8 @@ pub(super) struct Driver {
     transport: Transport,
     connection: Connection,
     first_transport: FirstTransport,
-    /// The session that the handshake named.
-    session_id: Option<Box<str>>,
+    /// The session that the handshake named, if that can be one.
+    session_id: Option<SessionId>,
     session: Option<relay::Connection>,
     /// Updates that the transport has not written yet.
     batch: Option<Batch>,
@@ -59,7 +60,7 @@ impl Driver {
         push: Push,
         transport: Transport,
         first_transport: FirstTransport,
-        session_id: Option<String>,
+        session_id: Option<SessionId>,
         place: Place,
     ) -> Self {
         let connection = Connection::new(push.0.settings.timing(), Instant::now());
@@ -69,7 +70,7 @@ impl Driver {
             transport,
             connection,
             first_transport,
-            session_id: session_id.map(Into::into),
+            session_id,
             session: None,
             batch: None,
             write_deadline: None,
@@ -218,7 +219,7 @@ impl Driver {
             .push
             .0
             .relay
-            .connect(self.session_id.as_deref(), self.first_transport)
+            .connect(self.session_id, self.first_transport)
             .await;
         match admission {
             Admission::Accepted(session) => {

@@ -20,6 +20,7 @@ use super::transport::Transport;
 use super::transport::polling::{MAILBOX_CAPACITY, Mail, Polling};
 use super::transport::websocket::{self, WebSocket};
 use super::{Place, Push};
+use crate::domain::id::SessionId;
 use crate::relay::FirstTransport;
 use crate::telemetry::metrics::ConnectionRefusal;
 
@@ -64,11 +65,11 @@ impl Push {
             return Err(Refusal::BadRequest);
         };
         let upgrade = websocket_upgrade(&mut parts).await?;
+        // Read here, so that a connection without a session does not keep what a client made up.
+        let session_id = query.session_id.as_deref().and_then(SessionId::parse);
         match (query.request(&parts.method, upgrade.is_some())?, upgrade) {
-            (Request::OpenPolling, _) => self.open_polling(query.session_id),
-            (Request::OpenWebSocket, Some(upgrade)) => {
-                self.open_websocket(query.session_id, upgrade)
-            }
+            (Request::OpenPolling, _) => self.open_polling(session_id),
+            (Request::OpenWebSocket, Some(upgrade)) => self.open_websocket(session_id, upgrade),
             (Request::Poll(sid), _) => self.poll(&sid).await,
             (Request::Post(sid), _) => self.post(&sid, body).await,
             (Request::Upgrade(sid), Some(upgrade)) => self.upgrade(&sid, upgrade),
@@ -78,7 +79,7 @@ impl Push {
 
     fn open_websocket(
         &self,
-        session_id: Option<String>,
+        session_id: Option<SessionId>,
         upgrade: WebSocketUpgrade,
     ) -> Result<Response, Refusal> {
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
@@ -96,7 +97,7 @@ impl Push {
         }))
     }
 
-    fn open_polling(&self, session_id: Option<String>) -> Result<Response, Refusal> {
+    fn open_polling(&self, session_id: Option<SessionId>) -> Result<Response, Refusal> {
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let id = ConnectionId::random();
         let open = self.open_packet(&id, &["websocket"]);
@@ -116,7 +117,7 @@ impl Push {
         self,
         transport: Transport,
         first: FirstTransport,
-        session_id: Option<String>,
+        session_id: Option<SessionId>,
         place: Place,
     ) {
         Driver::new(self, transport, first, session_id, place)

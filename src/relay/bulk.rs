@@ -4,7 +4,7 @@
 //! of their ids so that two bulk changes never wait for each other.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::sessions::{SessionEntry, SessionTurn};
@@ -100,15 +100,25 @@ impl Relay {
         .await
     }
 
-    /// Whether a session may have all that is new in the requests; what they repeat is counted each time.
+    /// Whether a session may have all that is new in the requests.
     fn has_room(&self, session: &Session, requests: &[(usize, SubscriptionRequest)]) -> bool {
-        let new = requests.iter().filter(|(_, request)| {
+        let room = (self.inner.settings.session_limits.subscriptions_max)
+            .saturating_sub(session.subscription_count());
+        let is_new = |request: &SubscriptionRequest| {
             let known = session.subscriptions_of(&request.device);
             !known.is_some_and(|known| known.contains(&request.subscription))
                 && session.is_granted(&request.device, &request.subscription.needed_grant())
-        });
-        session.subscription_count() + new.count()
-            <= self.inner.settings.session_limits.subscriptions_max
+        };
+        if requests.len() <= room {
+            return true;
+        }
+        // A list may name a subscription more than once; it is one all the same.
+        let new: HashSet<_> = requests
+            .iter()
+            .filter(|(_, request)| is_new(request))
+            .map(|(_, request)| (&request.device, &request.subscription))
+            .collect();
+        new.len() <= room
     }
 
     /// Changes one session. Returns the places of the requests that were granted.

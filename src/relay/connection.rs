@@ -13,9 +13,13 @@ use crate::domain::id::SessionId;
 use crate::domain::session::{Connected, ConnectionNumber, Disconnected};
 use crate::domain::update::Update;
 
-/// An id older than this that nobody remembers was issued before a restart, so it counts as retired. A younger one was
-/// more likely never issued.
-const NEVER_ISSUED_BELOW_MS: i64 = 60_000;
+/// An id of at least this age that nobody remembers had its connection before a restart, so it counts as retired; the client
+/// of a younger one may never have been connected, and would give up for ever if it were refused.
+///
+/// The age matters because `ux4iot-react` replaces its session five seconds after a failed attempt, while its Socket.IO manager
+/// goes on trying with the old id. Letting the old id in at that moment makes the client forget the subscriptions that
+/// it is just making with its new one. Refusing it does no harm.
+const RETIRED_FROM_AGE_MS: i64 = 5_000;
 
 /// How a client first reached the relay; clients of the 2.x generation are told apart by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +75,10 @@ impl Relay {
     /// Admits a connection that names a session.
     pub async fn connect(
         &self,
-        session: Option<&str>,
+        session: Option<SessionId>,
         first_transport: FirstTransport,
     ) -> Admission {
-        let Some(id) = session.and_then(SessionId::parse) else {
+        let Some(id) = session else {
             return Admission::Unknown;
         };
         let Ok(entry) = self.inner.sessions.get(id) else {
@@ -130,7 +134,7 @@ impl Relay {
         let now_unix_ms = self.inner.clock.unix_ms();
         let issued_long_ago = id
             .issued_unix_ms()
-            .is_some_and(|issued| now_unix_ms.saturating_sub(issued) >= NEVER_ISSUED_BELOW_MS);
+            .is_some_and(|issued| now_unix_ms.saturating_sub(issued) >= RETIRED_FROM_AGE_MS);
         match first_transport {
             FirstTransport::Websocket if issued_long_ago => Admission::Retired,
             FirstTransport::Websocket | FirstTransport::Polling => Admission::Unknown,

@@ -480,7 +480,7 @@ async fn the_first_transport_reaches_the_relay() {
     assert!(matches!(
         server
             .relay
-            .connect(Some(&old.to_string()), FirstTransport::Websocket)
+            .connect(Some(old), FirstTransport::Websocket)
             .await,
         crate::relay::Admission::Retired
     ));
