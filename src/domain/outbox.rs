@@ -96,8 +96,9 @@ impl Outbox {
         }
     }
 
-    /// Drops what is not covered by what the session still wants of the devices in `wanted`; what waits of others stays.
-    /// Updates with some telemetry keys still wanted are cut down to those. One pass, however many devices there are.
+    /// Drops what is not covered by what the session still wants of the devices in `wanted`; what waits of others
+    /// stays. Updates with some telemetry keys still wanted are cut down to those. One pass, however many devices there
+    /// are.
     pub fn retain(&mut self, wanted: &BTreeMap<DeviceId, DeviceSubscriptions>) {
         retain_updates(&mut self.queue, &mut self.queue_bytes, wanted);
         retain_updates(&mut self.messages, &mut self.messages_bytes, wanted);
