@@ -421,12 +421,12 @@ impl Relay {
         if devices.is_empty() {
             return;
         }
-        self.tell_shards(entry, session, devices.clone()).await;
-        entry.outbox.retain(
-            devices
-                .iter()
-                .map(|device| (device, session.subscriptions(device))),
-        );
+        let wanted = devices
+            .iter()
+            .map(|device| (device.clone(), session.subscriptions(device)))
+            .collect();
+        self.tell_shards(entry, session, devices).await;
+        entry.outbox.retain(&wanted);
         entry.outbox.settle(self.inner.settings.write_wait).await;
     }
 

@@ -76,6 +76,32 @@ fn the_compatibility_list_names_every_check_and_nothing_else() {
     assert_eq!(listed, proved);
 }
 
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = ["", "docs", "docs/decisions"]
+        .into_iter()
+        .flat_map(|folder| {
+            let entries = fs::read_dir(root.join(folder)).expect("the folder is there");
+            entries.map(|entry| entry.expect("the folder can be read").path())
+        });
+    let mut broken = Vec::new();
+    for document in documents.filter(|path| path.extension().is_some_and(|name| name == "md")) {
+        let text = fs::read_to_string(&document).expect("a document can be read");
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let file = target.split('#').next().unwrap_or_default();
+            if !document.with_file_name(file).exists() {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the directory is there");
     let mut files = Vec::new();

@@ -385,7 +385,7 @@ impl World {
     fn narrow(&mut self, session: usize, device: usize) {
         self.tell_shard(session, device);
         let wanted = self.sessions[session].subscriptions(&device_id(device));
-        self.outboxes[session].retain(&device_id(device), &wanted);
+        self.outboxes[session].retain(&BTreeMap::from([(device_id(device), wanted)]));
         let model = &self.model[session];
         self.owed[session]
             .values

@@ -7,7 +7,7 @@
 //! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device
 //! and kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -96,26 +96,22 @@ impl Outbox {
         }
     }
 
-    /// Drops what is not covered by what the session still wants of a device. Updates with some telemetry keys still
-    /// wanted are cut down to those.
-    pub fn retain(&mut self, device: &DeviceId, wanted: &DeviceSubscriptions) {
-        retain_updates(&mut self.queue, &mut self.queue_bytes, device, wanted);
-        retain_updates(&mut self.messages, &mut self.messages_bytes, device, wanted);
-        if let Some(conflated) = self.conflated.get_mut(device) {
-            self.conflated_bytes -= conflated.bytes();
-            if let Some((merged, _)) = &mut conflated.telemetry {
-                merged.retain(|key| wanted.telemetry.covers(Some(key)));
-            }
-            conflated.telemetry.take_if(|(merged, _)| merged.is_empty());
-            conflated
-                .connection_state
-                .take_if(|_| !wanted.connection_state);
-            conflated.device_twin.take_if(|_| !wanted.device_twin);
-            self.conflated_bytes += conflated.bytes();
-            if conflated.is_empty() {
-                self.conflated.shift_remove(device);
-            }
-        }
+    /// Drops what is not covered by what the session still wants of the devices in `wanted`; what waits of others
+    /// stays. Updates with some telemetry keys still wanted are cut down to those. One pass, however many devices there
+    /// are.
+    pub fn retain(&mut self, wanted: &BTreeMap<DeviceId, DeviceSubscriptions>) {
+        retain_updates(&mut self.queue, &mut self.queue_bytes, wanted);
+        retain_updates(&mut self.messages, &mut self.messages_bytes, wanted);
+        let conflated_bytes = &mut self.conflated_bytes;
+        self.conflated.retain(|device, conflated| {
+            let Some(wanted) = wanted.get(device) else {
+                return true;
+            };
+            *conflated_bytes -= conflated.bytes();
+            conflated.retain(wanted);
+            *conflated_bytes += conflated.bytes();
+            !conflated.is_empty()
+        });
     }
 
     /// Drops everything.
@@ -216,6 +212,16 @@ impl Conflated {
         }
     }
 
+    /// Drops what is not wanted any more.
+    fn retain(&mut self, wanted: &DeviceSubscriptions) {
+        if let Some((merged, _)) = &mut self.telemetry {
+            merged.retain(|key| wanted.telemetry.covers(Some(key)));
+        }
+        self.telemetry.take_if(|(merged, _)| merged.is_empty());
+        self.connection_state.take_if(|_| !wanted.connection_state);
+        self.device_twin.take_if(|_| !wanted.device_twin);
+    }
+
     fn pop(&mut self, device: &DeviceId) -> Option<Arc<Update>> {
         if let Some((merged, timestamp)) = self.telemetry.take() {
             let body = UpdateBody::Telemetry(merged.into_telemetry());
@@ -249,13 +255,12 @@ impl Conflated {
 fn retain_updates(
     queue: &mut VecDeque<Arc<Update>>,
     queue_bytes: &mut usize,
-    device: &DeviceId,
-    wanted: &DeviceSubscriptions,
+    wanted: &BTreeMap<DeviceId, DeviceSubscriptions>,
 ) {
     queue.retain_mut(|update| {
-        if update.device_id != *device {
+        let Some(wanted) = wanted.get(&update.device_id) else {
             return true;
-        }
+        };
         let before = update.bytes();
         let kept = match &update.body {
             UpdateBody::Telemetry(_) => {
@@ -425,7 +430,7 @@ mod tests {
         wanted
             .telemetry
             .insert(Some(TelemetryKey::new("u").unwrap()));
-        outbox.retain(&DeviceId::new("d1").unwrap(), &wanted);
+        outbox.retain(&BTreeMap::from([(DeviceId::new("d1").unwrap(), wanted)]));
         assert_eq!(
             drain(&mut outbox),
             [

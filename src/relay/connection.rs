@@ -13,12 +13,12 @@ use crate::domain::id::SessionId;
 use crate::domain::session::{Connected, ConnectionNumber, Disconnected};
 use crate::domain::update::Update;
 
-/// An id of at least this age that nobody remembers had its connection before a restart, so it counts as retired; the client
-/// of a younger one may never have been connected, and would give up for ever if it were refused.
+/// An id of at least this age that nobody remembers had its connection before a restart, so it counts as retired; the
+/// client of a younger one may never have been connected, and would give up for ever if it were refused.
 ///
-/// The age matters because `ux4iot-react` replaces its session five seconds after a failed attempt, while its Socket.IO manager
-/// goes on trying with the old id. Letting the old id in at that moment makes the client forget the subscriptions that
-/// it is just making with its new one. Refusing it does no harm.
+/// The age matters because `ux4iot-react` replaces its session five seconds after a failed attempt, while its Socket.IO
+/// manager goes on trying with the old id. Letting the old id in at that moment makes the client forget the
+/// subscriptions that it is just making with its new one. Refusing it does no harm.
 const RETIRED_FROM_AGE_MS: i64 = 5_000;
 
 /// How a client first reached the relay; clients of the 2.x generation are told apart by it.

@@ -3,6 +3,7 @@
 //! Nothing is kept while no connection is there: the updates of that time are gone, as the protocol says. The lock is
 //! held for a push or a take only, never while writing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,14 +142,8 @@ impl SharedOutbox {
     }
 
     /// Drops what is not wanted any more of some devices.
-    pub(super) fn retain<'a>(
-        &self,
-        devices: impl Iterator<Item = (&'a DeviceId, DeviceSubscriptions)>,
-    ) {
-        let mut state = self.state.lock();
-        for (device, wanted) in devices {
-            state.outbox.retain(device, &wanted);
-        }
+    pub(super) fn retain(&self, wanted: &BTreeMap<DeviceId, DeviceSubscriptions>) {
+        self.state.lock().outbox.retain(wanted);
     }
 
     /// Waits until a write that is under way has ended. After `write_wait` its connection is cut.

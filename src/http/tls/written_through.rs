@@ -1,7 +1,7 @@
 //! A TLS stream that does not run ahead of its socket.
 //!
-//! TLS takes in tens of kilobytes that the socket has no room for. Whoever gives memory to a plain socket knows that it has left when
-//! the write is done; a revocation answers on the strength of that. Here it holds for TLS as well.
+//! TLS takes in tens of kilobytes that the socket has no room for. Whoever gives memory to a plain socket knows that it
+//! has left when the write is done; a revocation answers on the strength of that. Here it holds for TLS as well.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
