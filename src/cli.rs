@@ -18,7 +18,9 @@ use tracing::{error, warn};
 
 use crate::app;
 use crate::config::address::{AddressError, LOOPBACK, parse_address};
-use crate::config::{Config, Effective, Errors, LogConfig, LogFormat, LogLevel, Sources, options};
+use crate::config::{
+    Config, Effective, Errors, EventHubStart, LogConfig, LogFormat, LogLevel, Sources, options,
+};
 use crate::telemetry::{LogFilter, logging};
 
 use option_flags::OptionFlags;

@@ -47,6 +47,7 @@ metrics! {
         messages: CounterBy<MessageClass> = "hubrelay_ingest_messages_total", "device messages received";
         body_bytes: Counter = "hubrelay_ingest_body_bytes_total", "bytes in the bodies of device messages";
         dropped: CounterBy<MessageDrop> = "hubrelay_ingest_dropped_messages_total", "device messages that were dropped";
+        missing_events: Counter = "hubrelay_ingest_missing_events_total", "events that the event hub gave up before they were read";
         decode_failures: Counter = "hubrelay_ingest_decode_failures_total", "bodies that are not JSON; they still reach D2C subscribers";
         connected: Gauge = "hubrelay_ingest_connected_partitions", "partitions that are being read";
         reconnects: Counter = "hubrelay_ingest_reconnects_total", "connections to the event hub made again after a loss";

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{
-    EVENT_HUB_CONNECTION_STRING, IOT_HUB_CONNECTION_STRING, Kind, LISTEN, OptionSpec,
-    PRIMARY_ADMIN_SECRET, Preset, SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
+    EVENT_HUB_CONNECTION_STRING, EVENT_HUB_START, IOT_HUB_CONNECTION_STRING, Kind, LISTEN,
+    OptionSpec, PRIMARY_ADMIN_SECRET, Preset, SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
 };
 use crate::config::{
     Config, ConnectionStringError, DeviceTwinCache, EventHubStart, EventHubTransport, IotHubApi,
@@ -68,7 +68,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         meaning: "AMQP over TCP (port 5671), or over a WebSocket (port 443) for networks that let nothing else out",
     },
     OptionSpec {
-        name: super::EVENT_HUB_START,
+        name: EVENT_HUB_START,
         ux4iot_name: None,
         section: Section::Hubs,
         kind: Kind::Word(EventHubStart::WORDS, |config, index| {

@@ -45,6 +45,9 @@ const BATCH_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A link that held this long was no accident.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
+/// Shortest time between two log lines about missing events of one partition.
+const MISSING_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Reads a partition until told to stop.
 pub(super) struct Reader<S> {
     pub(super) context: Arc<Context<S>>,
@@ -174,6 +177,10 @@ struct Batch {
     consumed_unix_ms: i64,
     body_bytes: usize,
     malformed: u64,
+    /// Events that the hub gave up before they were read.
+    missing: u64,
+    missing_unlogged: u64,
+    missing_logged_at: Option<Instant>,
     last_sequence: Gauge,
     partition: String,
 }
@@ -188,6 +195,9 @@ impl Batch {
             consumed_unix_ms: 0,
             body_bytes: 0,
             malformed: 0,
+            missing: 0,
+            missing_unlogged: 0,
+            missing_logged_at: None,
             last_sequence: context.metrics.last_sequence.get(partition),
             partition: partition.to_owned(),
         }
@@ -232,11 +242,7 @@ impl Batch {
             return;
         }
         if self.position != BEGINNING && sequence > self.position + 1 {
-            warn!(
-                partition.id = %self.partition,
-                partition.missing_events = sequence - self.position - 1,
-                "events are missing: the hub no longer holds them"
-            );
+            self.missing += u64::try_from(sequence - self.position - 1).unwrap_or(u64::MAX);
         }
         self.position = sequence;
         let Some(body) = event::body(message) else {
@@ -258,6 +264,25 @@ impl Batch {
         count(metrics, &self.decoder.take_tally());
         let malformed = std::mem::take(&mut self.malformed);
         metrics.dropped.inc_by(MessageDrop::Malformed, malformed);
+        let missing = std::mem::take(&mut self.missing);
+        metrics.missing_events.inc_by(missing);
+        self.log_missing(missing);
+    }
+
+    /// A relay that cannot keep up misses events in batch after batch; the log says so now and then, with their number.
+    fn log_missing(&mut self, missing: u64) {
+        self.missing_unlogged += missing;
+        let logged_lately = self
+            .missing_logged_at
+            .is_some_and(|logged_at| logged_at.elapsed() < MISSING_LOG_INTERVAL);
+        if self.missing_unlogged > 0 && !logged_lately {
+            warn!(
+                partition.id = %self.partition,
+                partition.missing_events = std::mem::take(&mut self.missing_unlogged),
+                "events are missing: the hub no longer holds them"
+            );
+            self.missing_logged_at = Some(Instant::now());
+        }
     }
 }
 

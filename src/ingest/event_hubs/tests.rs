@@ -380,6 +380,38 @@ async fn a_silent_link_is_rebuilt_when_its_partition_moves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_the_hub_gave_up_are_counted_and_the_rest_arrives() {
+    let log_bounds = devhub::LogBounds {
+        events_max: 10,
+        ..devhub::LogBounds::default()
+    };
+    let options = devhub::Options {
+        partitions: 1,
+        log_bounds,
+        ..devhub::Options::default()
+    };
+    let devhub = Devhub::start(options).await.unwrap();
+    let running = Running::start(&devhub.event_hub_connection_string(), |_| {});
+    running.connected().await;
+    publish(&devhub, "d1", 0);
+    running.inbox.wait_for(1).await;
+    assert!(devhub.faults().stall_partition(0, true));
+    for number in 1..=30 {
+        publish(&devhub, "d1", number);
+    }
+    devhub.faults().stall_partition(0, false);
+    running.inbox.wait_for(11).await;
+    let received: Vec<u64> = std::iter::once(0).chain(21..=30).collect();
+    assert_eq!(running.inbox.numbers()["d1"], received);
+    until("the gap is counted", || {
+        running.metrics.ingest.missing_events.get() == 20
+    })
+    .await;
+    running.stop().await;
+    devhub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_is_behind_holds_the_hub_back() {
     let devhub = devhub().await;
     let running = Running::start(&devhub.event_hub_connection_string(), |consumer| {
