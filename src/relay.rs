@@ -44,8 +44,8 @@ use crate::telemetry::metrics::SessionRefusal;
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many sessions are ended side by side when all are.
-const ENDED_AT_ONCE: usize = 256;
+/// How many sessions are ended side by side when all are: so many that stuck connections, each of which is waited for, do not add up.
+const ENDED_AT_ONCE: usize = 16_384;
 
 /// How a relay behaves.
 #[derive(Clone, Copy, Debug)]

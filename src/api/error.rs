@@ -136,7 +136,7 @@ impl Error {
             }
             Self::SubscriptionNotGranted => "subscription request not granted",
             Self::TooManySubscriptions => "Too many subscriptions in this session",
-            Self::NameTooLong => "The deviceId or telemetryKey in the path is too long",
+            Self::NameTooLong => "The deviceId or telemetryKey in the path is empty or too long",
             Self::NoLastTelemetry => "No last telemetry found",
             Self::NoDevice => "No device found",
             Self::ConnectionStateNeedsHub => "IoT Hub API disabled, cannot read connection state",

@@ -243,6 +243,7 @@ impl Kind {
             Self::Text(set) => set(&mut draft.config, text),
             Self::NonEmptyText(_) if trimmed.is_empty() => return Err(NotAllowed),
             Self::NonEmptyText(set) => set(&mut draft.config, trimmed),
+            Self::Secret(_) if !fits_in_a_header(text) => return Err(NotAllowed),
             Self::Secret(set) => set(draft, Secret::new(text)),
             Self::ConnectionString(set) => set(&mut draft.config, trimmed),
             Self::Path(set) => set(draft, path(text)),
@@ -272,7 +273,10 @@ impl Kind {
     /// What values it takes, in words.
     pub fn allowed(&self) -> String {
         match self {
-            Self::Text(_) | Self::Secret(_) => "any text".to_owned(),
+            Self::Text(_) => "any text".to_owned(),
+            Self::Secret(_) => {
+                "printable ASCII without blanks or line ends around it, as a header can carry it".to_owned()
+            }
             Self::NonEmptyText(_) => "a text that is not empty".to_owned(),
             Self::ConnectionString(_) => "a connection string".to_owned(),
             Self::Path(_) => "a path".to_owned(),
@@ -293,6 +297,14 @@ impl Kind {
             Self::Integer { min: None, max, .. } => format!("a whole number up to {max}"),
         }
     }
+}
+
+/// Whether a request can present the text in a header: a line end that came along from a file would make a key that nothing equals.
+fn fits_in_a_header(text: &str) -> bool {
+    text.trim_ascii() == text
+        && text
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 impl Preset {

@@ -67,7 +67,7 @@ pub enum Kind {
     Text(fn(&mut Config, &str)),
     /// A text that must not be empty.
     NonEmptyText(fn(&mut Config, &str)),
-    /// A key; never shown.
+    /// A key that a header can carry; never shown.
     Secret(fn(&mut Draft, Secret)),
     /// A connection string; shown without its credentials. Malformed ones are kept as such.
     ConnectionString(fn(&mut Config, &str)),

@@ -381,7 +381,7 @@ fn values_of_the_wrong_type_in_the_file_are_refused() {
         ),
         (
             "primary_admin_secret = 123456",
-            "`primary_admin_secret` cannot be `***` (FILE line 1); allowed: any text",
+            "`primary_admin_secret` cannot be `***` (FILE line 1); allowed: printable ASCII without blanks or line ends around it, as a header can carry it",
         ),
     ];
     for (text, expected) in cases {
@@ -551,8 +551,29 @@ fn a_variable_that_is_no_unicode_is_refused() {
     let text = error(&Sources::new().with_environment(variables));
     assert_eq!(
         text,
-        "`primary_admin_secret` cannot be `***` (environment variable PRIMARY_ADMIN_SECRET); allowed: any text"
+        "`primary_admin_secret` cannot be `***` (environment variable PRIMARY_ADMIN_SECRET); allowed: printable ASCII without blanks or line ends around it, as a header can carry it"
     );
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
+    for key in [
+        "hunter2\n",
+        " hunter2",
+        "hunter2\t",
+        "hunt\ner2",
+        "h\u{fc}nter2",
+    ] {
+        let text = error(&environment(&[
+            ("IOT_HUB_EVENT_HUB_CONNECTION_STRING", EVENT_HUB),
+            ("PRIMARY_ADMIN_SECRET", key),
+        ]));
+        assert_eq!(
+            text,
+            "`primary_admin_secret` cannot be `***` (environment variable PRIMARY_ADMIN_SECRET); allowed: printable ASCII without blanks or line ends around it, as a header can carry it",
+            "{key:?}"
+        );
+    }
 }
 
 #[test]

@@ -246,6 +246,39 @@ async fn deleting_all_sessions_reaches_every_one() {
 }
 
 #[tokio::test]
+async fn stuck_connections_do_not_queue_when_all_sessions_are_deleted() {
+    let relay = start(Settings {
+        sessions_max: 1000,
+        unbound_sessions_max: 1000,
+        write_wait: 2 * PATIENCE,
+        ..SETTINGS
+    });
+    let mut sessions = Vec::new();
+    for _ in 0..600 {
+        sessions.push(subscriber(&relay).await);
+    }
+    relay.ingest(vec![message("d1", "1")]).await;
+    let mut stuck = Vec::new();
+    for (_, connection) in &mut sessions {
+        stuck.push(batch(connection).await);
+    }
+    let deletion = tokio::spawn({
+        let relay = relay.clone();
+        async move { relay.delete_all_sessions().await }
+    });
+    let all_are_gone = async {
+        while sessions.iter().any(|(id, _)| relay.has_session(*id)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_are_gone)
+        .await
+        .expect("every session ends while all writes are stuck");
+    drop(stuck);
+    deletion.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_session_with_subscriptions_ends_with_its_connection_and_others_wait() {
     let relay = start(SETTINGS);
     let (id, connection) = subscriber(&relay).await;

@@ -121,7 +121,10 @@ async fn names_in_paths_are_decoded_once_and_keys_may_hold_slashes() {
         format!("/deviceTwin/{long}"),
     ] {
         let answer = api.send(call("GET", path).key(PRIMARY)).await;
-        answer.is(400, "The deviceId or telemetryKey in the path is too long");
+        answer.is(
+            400,
+            "The deviceId or telemetryKey in the path is empty or too long",
+        );
     }
 }
 
