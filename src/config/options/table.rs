@@ -383,7 +383,7 @@ pub static OPTIONS: &[OptionSpec] = &[
             set: |config, depth| config.decoding.json_depth_max = count(depth),
         },
         default: Preset::Is("64"),
-        meaning: "levels of nesting in the JSON of a device message; deeper ones are dropped and counted",
+        meaning: "levels of nesting in the JSON of a device message; a deeper one is counted and no telemetry, and D2C subscribers get it as text",
     },
     OptionSpec {
         name: "log_level",
