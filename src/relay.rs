@@ -5,11 +5,11 @@
 //! deletion) returns only when nothing of it can leave any more: the shards have stopped producing it, the outbox has
 //! dropped it, and a write that was under way has ended; a write that does not end in time is cut off.
 
-mod bulk;
 mod connection;
 mod outbox;
 mod sessions;
 mod shards;
+mod subscriptions;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -21,10 +21,10 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::bulk::SubscriptionRequest;
 pub use self::connection::{Admission, Batch, Connection, FirstTransport, Next};
 use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
+pub use self::subscriptions::SubscriptionRequest;
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::disconnect::Disconnect;
@@ -33,9 +33,9 @@ use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::limits::{OutboxLimits, SessionLimits};
 use crate::domain::raw_json::RawJson;
-use crate::domain::session::{Session, SubscribeRefusal, TooManyGrants};
+use crate::domain::session::{Session, TooManyGrants};
 use crate::domain::shard::ShardSettings;
-use crate::domain::subscription::{Selection, Subscription};
+use crate::domain::subscription::Selection;
 use crate::domain::time::Timestamp;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
@@ -44,7 +44,8 @@ use crate::telemetry::metrics::SessionRefusal;
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many sessions are ended side by side when all are: so many that stuck connections, each of which is waited for, do not add up.
+/// How many sessions are ended side by side when all are: so many that stuck connections, each of which is waited for,
+/// do not add up.
 const ENDED_AT_ONCE: usize = 16_384;
 
 /// How a relay behaves.
@@ -216,54 +217,6 @@ impl Relay {
         self.to_the_end(move |relay| async move {
             let mut session = relay.lock(&entry).await?;
             if session.revoke(&device, &grant) {
-                relay
-                    .narrow(&entry, &session, BTreeSet::from([device]))
-                    .await;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Adds a subscription; adding it again changes nothing.
-    pub async fn subscribe(
-        &self,
-        id: SessionId,
-        device: DeviceId,
-        subscription: Subscription,
-    ) -> Result<(), SubscribeError> {
-        let entry = self.inner.sessions.get(id)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            let limits = &relay.inner.settings.session_limits;
-            let outcome = session.subscribe(&device, subscription, limits);
-            if outcome == Err(SubscribeRefusal::TooMany) {
-                relay
-                    .inner
-                    .sessions
-                    .refuse(SessionRefusal::SubscriptionsFull);
-            }
-            if outcome? {
-                relay
-                    .tell_shards(&entry, &session, BTreeSet::from([device]))
-                    .await;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Takes a subscription away. It must be granted, but need not be there.
-    pub async fn unsubscribe(
-        &self,
-        id: SessionId,
-        device: DeviceId,
-        subscription: Subscription,
-    ) -> Result<(), SubscribeError> {
-        let entry = self.inner.sessions.get(id)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            if session.unsubscribe(&device, &subscription)? {
                 relay
                     .narrow(&entry, &session, BTreeSet::from([device]))
                     .await;
@@ -481,15 +434,6 @@ impl Relay {
 fn change(before: usize, now: usize) -> i64 {
     let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
     number(now) - number(before)
-}
-
-impl From<SubscribeRefusal> for SubscribeError {
-    fn from(refusal: SubscribeRefusal) -> Self {
-        match refusal {
-            SubscribeRefusal::NotGranted => Self::NotGranted,
-            SubscribeRefusal::TooMany => Self::TooMany,
-        }
-    }
 }
 
 #[cfg(test)]

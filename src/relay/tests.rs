@@ -3,6 +3,7 @@ use crate::clock::{ManualClock, SystemClock};
 use crate::domain::device_message::{Content, TelemetryMessage};
 use crate::domain::limits::ShardLimits;
 use crate::domain::shard::TwinCache;
+use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::update::UpdateBody;
 

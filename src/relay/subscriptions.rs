@@ -1,7 +1,7 @@
-//! Bulk changes of subscriptions: many at once, of one session or of several.
+//! Changes of subscriptions: one, or many at once, of one session or of several.
 //!
-//! Either all that is granted is applied, or nothing changes. The turns of all sessions are taken first, in the order
-//! of their ids so that two bulk changes never wait for each other.
+//! Either all that is granted is applied, or nothing changes. The turns of all sessions are taken first, in the order of
+//! their ids so that two changes never wait for each other.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,7 +14,7 @@ use crate::domain::session::{Session, SubscribeRefusal};
 use crate::domain::subscription::Subscription;
 use crate::telemetry::metrics::SessionRefusal;
 
-/// One element of a bulk change.
+/// One subscription to add or to take away.
 #[derive(Clone, Debug)]
 pub struct SubscriptionRequest {
     /// The session that wants it.
@@ -38,6 +38,36 @@ enum Change {
 }
 
 impl Relay {
+    /// Adds a subscription; adding it again changes nothing.
+    pub async fn subscribe(
+        &self,
+        session: SessionId,
+        device: DeviceId,
+        subscription: Subscription,
+    ) -> Result<(), SubscribeError> {
+        let request = SubscriptionRequest {
+            session,
+            device,
+            subscription,
+        };
+        granted(&self.subscribe_all(vec![request]).await?)
+    }
+
+    /// Takes a subscription away. It must be granted, but need not be there.
+    pub async fn unsubscribe(
+        &self,
+        session: SessionId,
+        device: DeviceId,
+        subscription: Subscription,
+    ) -> Result<(), SubscribeError> {
+        let request = SubscriptionRequest {
+            session,
+            device,
+            subscription,
+        };
+        granted(&self.unsubscribe_all(vec![request]).await?)
+    }
+
     /// Adds every subscription that is granted and tells which ones these are. When a session is unknown, or would get
     /// too many subscriptions, nothing changes.
     pub async fn subscribe_all(
@@ -154,5 +184,13 @@ impl Relay {
             Change::Unsubscribe => self.narrow(entry, session, changed).await,
         }
         granted
+    }
+}
+
+fn granted(applied: &[bool]) -> Result<(), SubscribeError> {
+    if applied == [true] {
+        Ok(())
+    } else {
+        Err(SubscribeError::NotGranted)
     }
 }
