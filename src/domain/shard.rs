@@ -15,8 +15,9 @@ mod views;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use indexmap::IndexMap;
 
 use self::device::Device;
 use self::timers::{Timer, Timers};
@@ -78,6 +79,9 @@ pub struct Shard<R> {
     timers: Timers,
     stats: ShardStats,
 }
+
+/// Sessions that get the same thing, with their recipients. Taking one out costs the same however many there are.
+type Recipients<R> = IndexMap<SessionId, R, DefaultHashBuilder>;
 
 /// What a device needs of its shard while it handles something.
 struct Context<'a, F> {

@@ -14,10 +14,10 @@ use super::super::telemetry::Telemetry;
 use super::super::time::Timestamp;
 use super::super::twin::Twin;
 use super::super::update::{Update, UpdateBody};
-use super::Context;
 use super::throttle::Window;
 use super::timers::Timer;
 use super::views::{Keys, Views};
+use super::{Context, Recipients};
 
 /// Everything that a shard knows about one device.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ pub(super) struct Device<R> {
     pub(super) twin: Option<Twin>,
     views: Views<R>,
     windows: HashMap<SessionId, Window>,
-    state_recipients: Vec<(SessionId, R)>,
-    twin_recipients: Vec<(SessionId, R)>,
-    message_recipients: Vec<(SessionId, R)>,
+    state_recipients: Recipients<R>,
+    twin_recipients: Recipients<R>,
+    message_recipients: Recipients<R>,
 }
 
 impl<R: Clone> Device<R> {
@@ -44,9 +44,9 @@ impl<R: Clone> Device<R> {
             twin: None,
             views: Views::default(),
             windows: HashMap::new(),
-            state_recipients: Vec::new(),
-            twin_recipients: Vec::new(),
-            message_recipients: Vec::new(),
+            state_recipients: Recipients::default(),
+            twin_recipients: Recipients::default(),
+            message_recipients: Recipients::default(),
         }
     }
 
@@ -98,13 +98,10 @@ impl<R: Clone> Device<R> {
             (&mut self.twin_recipients, wanted.device_twin),
             (&mut self.message_recipients, wanted.d2c_messages),
         ] {
-            let place = recipients.iter().position(|(member, _)| *member == session);
-            match (place, wanted) {
-                (None, true) => recipients.push((session, recipient.clone())),
-                (Some(place), false) => {
-                    recipients.swap_remove(place);
-                }
-                (None, false) | (Some(_), true) => {}
+            if wanted {
+                recipients.insert(session, recipient.clone());
+            } else {
+                recipients.swap_remove(&session);
             }
         }
     }
@@ -117,7 +114,7 @@ impl<R: Clone> Device<R> {
             &mut self.twin_recipients,
             &mut self.message_recipients,
         ] {
-            recipients.retain(|(member, _)| *member != session);
+            recipients.swap_remove(&session);
         }
     }
 
@@ -148,11 +145,7 @@ impl<R: Clone> Device<R> {
             return;
         };
         let ended = std::mem::replace(window, Window::open(0));
-        let recipient = self
-            .views
-            .iter()
-            .flat_map(|view| &view.members)
-            .find_map(|(member, recipient)| (*member == session).then_some(recipient));
+        let recipient = self.views.recipient(session);
         let (Some(update), Some(recipient)) = (ended.close(&self.id), recipient) else {
             self.windows.remove(&session);
             return;
@@ -315,11 +308,11 @@ fn open_window<F>(
 }
 
 fn deliver_to_all<R, F: FnMut(&R, &Arc<Update>)>(
-    recipients: &[(SessionId, R)],
+    recipients: &Recipients<R>,
     update: &Arc<Update>,
     context: &mut Context<'_, F>,
 ) {
-    for (_, recipient) in recipients {
+    for recipient in recipients.values() {
         context.deliver(recipient, update);
     }
 }

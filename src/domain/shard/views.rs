@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::super::id::{SessionId, TelemetryKey};
 use super::super::last_value::{KeySlot, KeyTable};
 use super::super::subscription::Selection;
+use super::Recipients;
 
 /// The views of one device.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Views<R> {
 #[derive(Debug)]
 pub(super) struct View<R> {
     pub(super) keys: Keys,
-    pub(super) members: Vec<(SessionId, R)>,
+    pub(super) members: Recipients<R>,
 }
 
 /// Which keys a view selects.
@@ -78,12 +79,12 @@ impl<R: Clone> Views<R> {
             .unwrap_or_else(|| {
                 self.views.push(View {
                     keys: keys.clone(),
-                    members: Vec::new(),
+                    members: Recipients::default(),
                 });
                 self.views.len() - 1
             });
         let view = &mut self.views[place];
-        view.members.push((session, recipient.clone()));
+        view.members.insert(session, recipient.clone());
         // Sessions of one view share its list of slots.
         self.by_session.insert(session, view.keys.clone());
     }
@@ -95,9 +96,7 @@ impl<R: Clone> Views<R> {
         };
         if let Some(place) = self.views.iter().position(|view| view.keys == keys) {
             let members = &mut self.views[place].members;
-            if let Some(member) = members.iter().position(|(member, _)| *member == session) {
-                members.swap_remove(member);
-            }
+            members.swap_remove(&session);
             if members.is_empty() {
                 self.views.swap_remove(place);
             }
@@ -107,6 +106,13 @@ impl<R: Clone> Views<R> {
                 table.release(*slot);
             }
         }
+    }
+
+    /// The recipient of a session that is in a view.
+    pub(super) fn recipient(&self, session: SessionId) -> Option<&R> {
+        self.views
+            .iter()
+            .find_map(|view| view.members.get(&session))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &View<R>> {
