@@ -10,7 +10,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::id::DeviceId;
 use super::limits::OutboxLimits;
@@ -25,8 +26,10 @@ pub struct Outbox {
     limits: OutboxLimits,
     queue: VecDeque<Arc<Update>>,
     queue_bytes: usize,
-    /// What came after the queue was full, by device; handed out from the front, so every device gets its turn.
-    conflated: IndexMap<DeviceId, Conflated>,
+    /// What came after the queue was full, by device. Every device in it has something to hand out, and a turn.
+    conflated: HashMap<DeviceId, Conflated>,
+    /// The devices with something conflated, in the order in which they are handed out.
+    turns: VecDeque<DeviceId>,
     conflated_bytes: usize,
     /// D2C messages that came after the queue was full.
     messages: VecDeque<Arc<Update>>,
@@ -61,7 +64,8 @@ impl Outbox {
             limits,
             queue: VecDeque::new(),
             queue_bytes: 0,
-            conflated: IndexMap::new(),
+            conflated: HashMap::new(),
+            turns: VecDeque::new(),
             conflated_bytes: 0,
             messages: VecDeque::new(),
             messages_bytes: 0,
@@ -112,6 +116,8 @@ impl Outbox {
             *conflated_bytes += conflated.bytes();
             !conflated.is_empty()
         });
+        self.turns
+            .retain(|device| self.conflated.contains_key(device));
     }
 
     /// Drops everything.
@@ -140,17 +146,23 @@ impl Outbox {
             }
             return Some(update);
         }
-        if let Some((device, conflated)) = self.conflated.first_mut() {
-            let device = device.clone();
+        if let Some(device) = self.turns.front() {
+            let conflated = self
+                .conflated
+                .get_mut(device)
+                .expect("a device with a turn has something conflated");
             let before = conflated.bytes();
-            let update = conflated.pop(&device);
+            let update = conflated.pop(device);
             self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
             if conflated.is_empty() {
-                self.conflated.shift_remove_index(0);
+                self.conflated.remove(device);
+                self.turns.pop_front();
+                if self.turns.is_empty() {
+                    // As for the queue.
+                    (self.conflated, self.turns) = (HashMap::new(), VecDeque::new());
+                }
             }
-            if update.is_some() {
-                return update;
-            }
+            return update;
         }
         let update = self.messages.pop_front()?;
         self.messages_bytes -= update.bytes();
@@ -162,7 +174,13 @@ impl Outbox {
             self.push_message(update.clone(), bytes);
             return Ok(());
         }
-        let conflated = self.conflated.entry(update.device_id.clone()).or_default();
+        let conflated = match self.conflated.entry(update.device_id.clone()) {
+            Entry::Occupied(waiting) => waiting.into_mut(),
+            Entry::Vacant(new) => {
+                self.turns.push_back(update.device_id.clone());
+                new.insert(Conflated::default())
+            }
+        };
         let before = conflated.bytes();
         self.skipped.conflated += conflated.merge(update);
         self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
