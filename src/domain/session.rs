@@ -259,7 +259,7 @@ impl Session {
 
     /// What the session wants to see of a device.
     pub fn subscriptions(&self, device: &DeviceId) -> DeviceSubscriptions {
-        self.subscriptions.get(device).cloned().unwrap_or_default()
+        self.subscriptions_of(device).cloned().unwrap_or_default()
     }
 
     /// How many grants the session has.

@@ -152,14 +152,14 @@ impl<R: Clone> Shard<R> {
         recipient: &R,
         subscriptions: &DeviceSubscriptions,
     ) {
-        if !subscriptions.is_empty() {
-            let device = self
-                .devices
-                .entry(device.clone())
-                .or_insert_with_key(|id| Device::new(id.clone()));
-            device.subscribe(session, recipient, subscriptions);
-        } else if let Some(known) = self.devices.get_mut(device) {
-            known.unsubscribe(session);
+        let known = if subscriptions.is_empty() {
+            self.devices.get_mut(device)
+        } else {
+            let new = || Device::new(device.clone());
+            Some(self.devices.entry(device.clone()).or_insert_with(new))
+        };
+        if let Some(known) = known {
+            known.set_subscriptions(session, recipient, subscriptions);
             self.forget_if_empty(device);
         }
     }

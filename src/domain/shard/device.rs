@@ -80,7 +80,8 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn subscribe(
+    /// Replaces all that a session wants; nothing wanted ends it.
+    pub(super) fn set_subscriptions(
         &mut self,
         session: SessionId,
         recipient: &R,
@@ -103,18 +104,6 @@ impl<R: Clone> Device<R> {
             } else {
                 recipients.swap_remove(&session);
             }
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, session: SessionId) {
-        self.views.remove(session, &mut self.keys);
-        self.windows.remove(&session);
-        for recipients in [
-            &mut self.state_recipients,
-            &mut self.twin_recipients,
-            &mut self.message_recipients,
-        ] {
-            recipients.swap_remove(&session);
         }
     }
 
