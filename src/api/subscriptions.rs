@@ -27,12 +27,7 @@ pub(super) async fn add(
     header: SessionHeader,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let SubscriptionRequest {
-        session,
-        device,
-        subscription,
-    } = read_one(&body, header)?;
-    state.relay.subscribe(session, device, subscription).await?;
+    state.relay.subscribe(read_one(&body, header)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -42,15 +37,7 @@ pub(super) async fn remove(
     header: SessionHeader,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
-    let SubscriptionRequest {
-        session,
-        device,
-        subscription,
-    } = read_one(&body, header)?;
-    state
-        .relay
-        .unsubscribe(session, device, subscription)
-        .await?;
+    state.relay.unsubscribe(read_one(&body, header)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,7 +6,6 @@
 //! write.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,15 +63,6 @@ enum Command {
         done: oneshot::Sender<()>,
     },
     Ask(Question),
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SetSubscriptions { .. } => formatter.write_str("SetSubscriptions"),
-            Self::Ask(_) => formatter.write_str("Ask"),
-        }
-    }
 }
 
 impl Shards {

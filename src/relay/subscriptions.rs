@@ -39,32 +39,12 @@ enum Change {
 
 impl Relay {
     /// Adds a subscription; adding it again changes nothing.
-    pub async fn subscribe(
-        &self,
-        session: SessionId,
-        device: DeviceId,
-        subscription: Subscription,
-    ) -> Result<(), SubscribeError> {
-        let request = SubscriptionRequest {
-            session,
-            device,
-            subscription,
-        };
+    pub async fn subscribe(&self, request: SubscriptionRequest) -> Result<(), SubscribeError> {
         granted(&self.subscribe_all(vec![request]).await?)
     }
 
     /// Takes a subscription away. It must be granted, but need not be there.
-    pub async fn unsubscribe(
-        &self,
-        session: SessionId,
-        device: DeviceId,
-        subscription: Subscription,
-    ) -> Result<(), SubscribeError> {
-        let request = SubscriptionRequest {
-            session,
-            device,
-            subscription,
-        };
+    pub async fn unsubscribe(&self, request: SubscriptionRequest) -> Result<(), SubscribeError> {
         granted(&self.unsubscribe_all(vec![request]).await?)
     }
 

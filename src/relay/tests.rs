@@ -64,6 +64,14 @@ fn message(device_name: &str, value: &str) -> DeviceMessage {
     }
 }
 
+fn request(session: SessionId, name: &str, subscription: Subscription) -> SubscriptionRequest {
+    SubscriptionRequest {
+        session,
+        device: device(name),
+        subscription,
+    }
+}
+
 /// A session that is connected and subscribed to every key of d1.
 async fn subscriber(relay: &Relay) -> (SessionId, Connection) {
     let id = relay.create_session().unwrap();
@@ -73,7 +81,7 @@ async fn subscriber(relay: &Relay) -> (SessionId, Connection) {
         .await
         .unwrap();
     relay
-        .subscribe(id, device("d1"), Subscription::Telemetry(None))
+        .subscribe(request(id, "d1", Subscription::Telemetry(None)))
         .await
         .unwrap();
     (id, connection)
@@ -201,14 +209,14 @@ async fn an_unsubscribed_key_is_cut_out_of_what_waits() {
         .unwrap();
     for name in ["t", "u"] {
         relay
-            .subscribe(id, device("d1"), Subscription::Telemetry(key(name)))
+            .subscribe(request(id, "d1", Subscription::Telemetry(key(name))))
             .await
             .unwrap();
     }
     relay.ingest(vec![message("d1", "1")]).await;
     relay.last_values(&device("d1")).await;
     relay
-        .unsubscribe(id, device("d1"), Subscription::Telemetry(key("t")))
+        .unsubscribe(request(id, "d1", Subscription::Telemetry(key("t"))))
         .await
         .unwrap();
     assert_eq!(values(&batch(&mut connection).await), [r#"{"u": "1"}"#]);
@@ -388,7 +396,7 @@ async fn a_change_is_finished_even_when_its_caller_goes_away() {
         .await
         .unwrap();
     relay
-        .subscribe(id, device("d1"), Subscription::ConnectionState)
+        .subscribe(request(id, "d1", Subscription::ConnectionState))
         .await
         .unwrap();
     let content = Content::ConnectionState(true);
@@ -419,11 +427,6 @@ async fn a_bulk_change_applies_what_is_granted_and_says_what() {
         .grant(second, device("d2"), Grant::DeviceTwin)
         .await
         .unwrap();
-    let request = |session, name, subscription| SubscriptionRequest {
-        session,
-        device: device(name),
-        subscription,
-    };
     let requests = vec![
         request(first, "d1", Subscription::Telemetry(key("t"))),
         request(first, "d1", Subscription::Telemetry(key("u"))),

@@ -22,7 +22,7 @@ use crate::domain::time::Timestamp;
 use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
-use crate::relay::{self, Relay};
+use crate::relay::{self, Relay, SubscriptionRequest};
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than anything here takes on a busy machine; whoever waits that long has failed.
@@ -97,7 +97,11 @@ impl Server {
             .await
             .unwrap();
         self.relay
-            .subscribe(session, device(), Subscription::Telemetry(None))
+            .subscribe(SubscriptionRequest {
+                session,
+                device: device(),
+                subscription: Subscription::Telemetry(None),
+            })
             .await
             .unwrap();
         session
