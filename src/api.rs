@@ -113,6 +113,7 @@ impl State {
 /// The whole API. `beside` holds further routes of the same server, such as the push transports and the demo's page;
 /// browsers of any origin may read their answers as well.
 pub fn router(state: State, beside: Router) -> Router {
+    let last_values = get(last_values::get).delete(last_values::delete);
     let routes = Router::new()
         // Operators
         .route("/version", get(health::version))
@@ -136,18 +137,9 @@ pub fn router(state: State, beside: Router) -> Router {
             put(subscriptions::add_all).delete(subscriptions::remove_all),
         )
         // What is known of devices; telemetry keys may contain slashes
-        .route(
-            "/lastValue/{device_id}",
-            get(last_values::get).delete(last_values::delete),
-        )
-        .route(
-            "/lastValue/{device_id}/",
-            get(last_values::get).delete(last_values::delete),
-        )
-        .route(
-            "/lastValue/{device_id}/{*key}",
-            get(last_values::get).delete(last_values::delete),
-        )
+        .route("/lastValue/{device_id}", last_values.clone())
+        .route("/lastValue/{device_id}/", last_values.clone())
+        .route("/lastValue/{device_id}/{*key}", last_values)
         .route(
             "/connectionState/{device_id}",
             get(devices::connection_state),
