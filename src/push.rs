@@ -1,52 +1,32 @@
-//! Updates out: Socket.IO clients over WebSocket and HTTP long-polling.
+//! Updates out: every way in which clients hold a connection.
 //!
-//! Our own small server for Engine.IO 4 and Socket.IO 5, since all of it that clients of ux4iot use is one event in one
-//! direction, and since a revocation must know when the last byte of what it covers has left. What it guarantees:
+//! What all of them guarantee:
 //!
 //! - Every connection is one task that owns all of its state. Nothing shared is locked while it writes, so a stuck
 //!   client delays nobody.
 //! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out with one
 //!   flush. A batch counts as written when its last byte was given to the socket, and not before.
-//! - A client that does not read, does not answer pings or never asks for a session is closed in bounded time.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
-//!
-//! ```text
-//!   router ──► handshake: what is asked for
-//!     │ new connection                │ later request of a long-polling client
-//!     ▼                               ▼
-//!   driver, one task each ◄──────── registry
-//!     ├─ connection: decides          (engine_io, socket_io: codecs)
-//!     ├─ transport: WebSocket or long-polling
-//!     └─ relay: admission, updates    (data_event: their form on the wire)
-//! ```
 
-mod close_reason;
-mod connection;
-mod data_event;
-mod driver;
-mod engine_io;
-mod handshake;
-mod registry;
-mod router;
 mod socket_io;
-mod transport;
-
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::Timing;
-use self::registry::Registry;
-pub use self::router::router;
 use crate::config::Config;
 use crate::relay::Relay;
 use crate::telemetry::metrics::PushMetrics;
+
+/// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
+/// connection is held for as long as its client likes.
+pub fn router(push: Push) -> Router {
+    socket_io::router(push)
+}
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +89,8 @@ struct Shared {
     relay: Relay,
     settings: Settings,
     metrics: Arc<PushMetrics>,
-    registry: Registry,
+    /// The connections that long-polling clients come back to.
+    polling: socket_io::Registry,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     /// No new connections, and none without a session.
@@ -136,7 +117,7 @@ impl Push {
             relay,
             settings,
             metrics,
-            registry: Registry::default(),
+            polling: socket_io::Registry::default(),
             connections: semaphore(settings.connections_max),
             handshakes: semaphore(settings.handshakes_max),
             drain: CancellationToken::new(),
@@ -191,16 +172,5 @@ impl Push {
             _connection: connection,
             handshake: Some(handshake),
         })
-    }
-}
-
-impl Settings {
-    fn timing(&self) -> Timing {
-        Timing {
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            connect_timeout: self.connect_timeout,
-            refused_timeout: self.refused_timeout,
-        }
     }
 }

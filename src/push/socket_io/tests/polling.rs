@@ -172,7 +172,7 @@ async fn a_second_post_closes_the_connection() {
         while server
             .push
             .0
-            .registry
+            .polling
             .get(&client.sid)
             .is_some_and(|handle| handle.start_post().is_some())
         {

@@ -9,12 +9,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::close_reason::{CloseReason, Farewell};
 use super::connection::{Connection, Step};
 use super::data_event::data_event;
+use super::packet;
 use super::registry::ConnectionId;
-use super::socket_io;
 use super::transport::{Event, Transport};
-use super::{Place, Push};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
+use crate::push::{Place, Push};
 use crate::relay::{self, Admission, Batch, FirstTransport, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
 
@@ -333,7 +333,7 @@ impl Driver {
         let metrics = &self.push.0.metrics;
         let mut bytes = 0;
         for update in &batch.updates {
-            let event = socket_io::event_in(self.connection.namespace(), data_event(update));
+            let event = packet::event_in(self.connection.namespace(), data_event(update));
             bytes += event.len() as u64;
             self.transport.queue(event);
         }

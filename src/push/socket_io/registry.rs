@@ -80,7 +80,7 @@ type Handles = Mutex<HashMap<ConnectionId, Arc<Handle>>>;
 
 /// All connections that began with long-polling.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Registry(Arc<Handles>);
+pub(in crate::push) struct Registry(Arc<Handles>);
 
 impl Registry {
     /// Makes a connection known until the entry is dropped.

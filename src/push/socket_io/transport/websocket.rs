@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 
 use super::Event;
-use crate::push::close_reason::CloseReason;
-use crate::push::engine_io::Packet;
-use crate::push::registry::Entry;
+use crate::push::socket_io::close_reason::CloseReason;
+use crate::push::socket_io::engine_io::Packet;
+use crate::push::socket_io::registry::Entry;
 
 /// Clients send next to nothing, and there are many of them.
 const READ_BUFFER_BYTES: usize = 4 * 1024;

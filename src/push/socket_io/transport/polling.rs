@@ -28,9 +28,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::payload_body::{Delivery, InFlight, PayloadBody, payload_body};
 use super::websocket::WebSocket;
-use crate::push::close_reason::CloseReason;
-use crate::push::engine_io::{self, Packet};
-use crate::push::registry::Entry;
+use crate::push::socket_io::close_reason::CloseReason;
+use crate::push::socket_io::engine_io::{self, Packet};
+use crate::push::socket_io::registry::Entry;
 
 /// Requests that wait for a connection. There are two of a well-behaved client at most.
 pub(in crate::push) const MAILBOX_CAPACITY: usize = 4;

@@ -19,8 +19,8 @@ use super::registry::ConnectionId;
 use super::transport::Transport;
 use super::transport::polling::{MAILBOX_CAPACITY, Mail, Polling};
 use super::transport::websocket::{self, WebSocket};
-use super::{Place, Push};
 use crate::domain::id::SessionId;
+use crate::push::{Place, Push};
 use crate::relay::FirstTransport;
 use crate::telemetry::metrics::ConnectionRefusal;
 
@@ -29,7 +29,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The routes of Socket.IO. The server must support upgrades, and must not limit how long a request may take: a poll is
 /// held for as long as there is nothing to say.
-pub fn router(push: Push) -> Router {
+pub(in crate::push) fn router(push: Push) -> Router {
     Router::new()
         .route("/socket.io", any(serve))
         .route("/socket.io/", any(serve))
@@ -102,7 +102,7 @@ impl Push {
         let id = ConnectionId::random();
         let open = self.open_packet(&id, &["websocket"]);
         let (mail, mailbox) = mpsc::channel(MAILBOX_CAPACITY);
-        let entry = self.0.registry.insert(id, mail);
+        let entry = self.0.polling.insert(id, mail);
         let polling = Polling::new(mailbox, entry, self.0.settings.upgrade_timeout);
         let transport = Transport::Polling(Box::new(polling));
         let push = self.clone();
@@ -126,7 +126,7 @@ impl Push {
     }
 
     async fn poll(&self, sid: &str) -> Result<Response, Refusal> {
-        let handle = self.0.registry.get(sid).ok_or(Refusal::UnknownConnection)?;
+        let handle = self.0.polling.get(sid).ok_or(Refusal::UnknownConnection)?;
         let (answer, answered) = oneshot::channel();
         if !handle.send(Mail::Poll(answer)).await {
             return Err(Refusal::UnknownConnection);
@@ -136,7 +136,7 @@ impl Push {
     }
 
     async fn post(&self, sid: &str, body: Body) -> Result<Response, Refusal> {
-        let handle = self.0.registry.get(sid).ok_or(Refusal::UnknownConnection)?;
+        let handle = self.0.polling.get(sid).ok_or(Refusal::UnknownConnection)?;
         let packets = match handle.start_post() {
             None => Err(Refusal::BadRequest),
             Some(guard) => match self.read(body).await {
@@ -179,7 +179,7 @@ impl Push {
     }
 
     fn upgrade(&self, sid: &str, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
-        let handle = self.0.registry.get(sid).ok_or(Refusal::UnknownConnection)?;
+        let handle = self.0.polling.get(sid).ok_or(Refusal::UnknownConnection)?;
         let token = self.0.tasks.token();
         let upgrade = websocket::bound(upgrade, self.0.settings.payload_bytes_max);
         Ok(upgrade.on_upgrade(async move |socket| {

@@ -191,7 +191,7 @@ impl Server {
             }
         };
         timeout(PATIENCE, gone).await.unwrap();
-        assert_eq!(self.push.0.registry.len(), 0);
+        assert_eq!(self.push.0.polling.len(), 0);
         let handshakes = &self.push.0.handshakes;
         assert_eq!(
             handshakes.available_permits(),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::close_reason::CloseReason;
 use super::engine_io;
-use super::socket_io::{self, Kind, Namespace};
+use super::packet::{self, Kind, Namespace};
 
 /// The times that a connection keeps.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +146,7 @@ impl Connection {
     /// The relay accepted the session. Returns what tells the client.
     pub(super) fn accept(&mut self, socket_id: &str) -> Bytes {
         self.stage = Stage::Connected;
-        socket_io::accept(&self.namespace, socket_id)
+        packet::accept(&self.namespace, socket_id)
     }
 
     /// The session has ended and its id must not be used again. The client is expected to leave; it is closed if it
@@ -155,7 +155,7 @@ impl Connection {
         self.stage = Stage::Refused {
             until: now + self.timing.refused_timeout,
         };
-        socket_io::refuse_session(&self.namespace)
+        packet::refuse_session(&self.namespace)
     }
 
     /// Nobody ever issued the session's id: ux4iot's clients recover from a connect followed by a disconnect, and from
@@ -166,7 +166,7 @@ impl Connection {
 
     /// What tells the client that the server ends its session.
     pub(super) fn disconnect(&self) -> Bytes {
-        socket_io::disconnect(&self.namespace)
+        packet::disconnect(&self.namespace)
     }
 
     fn on_attachment(&mut self) -> Step {
@@ -183,7 +183,7 @@ impl Connection {
         if self.attachments_due > 0 {
             return Step::Close(CloseReason::ProtocolViolation);
         }
-        let Ok(packet) = socket_io::Packet::decode(text) else {
+        let Ok(packet) = packet::Packet::decode(text) else {
             return Step::Close(CloseReason::ProtocolViolation);
         };
         let is_connected = self.stage == Stage::Connected && packet.namespace == self.namespace;
@@ -196,9 +196,9 @@ impl Connection {
                 }
                 Stage::Connected if is_connected => Step::Close(CloseReason::ProtocolViolation),
                 Stage::Connected | Stage::Asking => {
-                    Step::Send(socket_io::refuse_namespace(&packet.namespace))
+                    Step::Send(packet::refuse_namespace(&packet.namespace))
                 }
-                Stage::Refused { .. } => Step::Send(socket_io::refuse_session(&packet.namespace)),
+                Stage::Refused { .. } => Step::Send(packet::refuse_session(&packet.namespace)),
             },
             Kind::Disconnect if is_connected => {
                 self.stage = Stage::Waiting {
@@ -225,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::push::engine_io::Packet;
+    use crate::push::socket_io::engine_io::Packet;
 
     const TIMING: Timing = Timing {
         ping_interval: Duration::from_secs(25),
