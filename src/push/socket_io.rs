@@ -15,6 +15,7 @@
 //!     └─ relay: admission, updates    (data_event: their form on the wire)
 //! ```
 
+mod application;
 mod close_reason;
 mod connection;
 mod data_event;

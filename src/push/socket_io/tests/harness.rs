@@ -255,7 +255,7 @@ impl Client {
 pub(super) struct PollingClient {
     pub(super) url: String,
     pub(super) sid: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
 }
 
 impl PollingClient {

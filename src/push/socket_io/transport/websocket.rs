@@ -15,6 +15,8 @@ use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::Event;
 use crate::push::socket_io::close_reason::CloseReason;
+#[cfg(test)]
+use crate::push::socket_io::close_reason::Farewell;
 use crate::push::socket_io::engine_io::{BINARY_MARK, Packet};
 use crate::push::socket_io::registry::Entry;
 
@@ -148,6 +150,26 @@ impl WebSocket {
         };
         if closed.is_ok() {
             while let Some(Ok(_)) = self.socket.next().await {}
+        }
+    }
+
+    /// Sends every message back as it came, which is what suites of the protocol ask for.
+    #[cfg(test)]
+    pub(in crate::push) async fn echo(mut self) {
+        let reason = loop {
+            match std::future::poll_fn(|cx| self.poll_message(cx)).await {
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
+                    if self.socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(Message::Close(_)) => break CloseReason::TransportClosed,
+                Err(reason) => break reason,
+            }
+        };
+        if reason.farewell() != Farewell::Drop {
+            self.close().await;
         }
     }
 }
