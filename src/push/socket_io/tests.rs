@@ -9,3 +9,4 @@ mod socket_io_suite;
 mod stuck_client;
 mod upgrade;
 mod websocket;
+mod websocket_conformance;
