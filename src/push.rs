@@ -9,6 +9,8 @@
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
 mod socket_io;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
