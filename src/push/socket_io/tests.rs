@@ -1,5 +1,6 @@
 //! The push edge over real sockets, with a real relay behind it.
 
+mod bad_input;
 mod endpoint;
 mod engine_io_suite;
 mod fixture;

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -341,36 +339,6 @@ async fn what_clients_emit_is_ignored() {
     );
     server.send(3).await;
     assert_eq!(client.number().await, 3);
-}
-
-#[test]
-fn no_frames_whatever_harm_the_server() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let server = runtime.block_on(Server::start(Settings::default()));
-    let frame = prop_oneof![
-        "[0-6]{0,3}(/[a-z]{0,3},)?[0-9]{0,2}(\\[\"x\"\\]|\\{\\})?".prop_map(Message::text),
-        any::<String>().prop_map(Message::text),
-        prop::collection::vec(any::<u8>(), 0..20).prop_map(Message::binary),
-    ];
-    let frames = prop::collection::vec(frame, 0..12);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(40));
-    runner
-        .run(&frames, |frames| {
-            runtime.block_on(async {
-                let session = server.relay.create_session().unwrap();
-                let mut client = server.websocket(&format!("sessionId={session}")).await;
-                for frame in frames {
-                    // The server may have closed the connection by now.
-                    if client.0.send(frame).await.is_err() {
-                        break;
-                    }
-                }
-                drop(client);
-                server.all_gone().await;
-            });
-            Ok(())
-        })
-        .unwrap();
 }
 
 #[tokio::test]
