@@ -59,8 +59,7 @@ pub(super) fn trustworthy_url(text: &str) -> Result<Option<Url>, NotTrustworthy>
     };
     let is_encrypted = url.scheme() == "https";
     let is_plain = url.scheme() == "http";
-    let is_bare =
-        url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if is_bare && (is_encrypted || (is_plain && is_local)) {
         Ok(Some(url))
     } else {

@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use super::authorization::{Authorization, SessionConstraints, TimedGrant};
 use super::error::{Claim, TokenError};
 use super::jws::object;
-use crate::config::GrantTokenConfig;
 use crate::clock::whole_ms;
+use crate::config::GrantTokenConfig;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, TelemetryKey};
 
@@ -282,15 +282,21 @@ fn read_grant(
         Some("telemetry") => {
             let key = telemetry_key.take().map(|key| {
                 let key = text(key).and_then(|key| TelemetryKey::new(&key));
-                key.ok_or(wrong(member("telemetryKey"), "is empty, too long or no text"))
+                key.ok_or(wrong(
+                    member("telemetryKey"),
+                    "is empty, too long or no text",
+                ))
             });
             Grant::Telemetry(key.transpose()?)
         }
         Some("directMethod") => {
             let name = method_name.take().map(|name| {
-                let name = text(name).filter(|name| !name.is_empty() && name.len() <= METHOD_NAME_BYTES_MAX);
-                name.map(|name| Arc::from(&*name))
-                    .ok_or(wrong(member("directMethodName"), "is empty, too long or no text"))
+                let name = text(name)
+                    .filter(|name| !name.is_empty() && name.len() <= METHOD_NAME_BYTES_MAX);
+                name.map(|name| Arc::from(&*name)).ok_or(wrong(
+                    member("directMethodName"),
+                    "is empty, too long or no text",
+                ))
             });
             Grant::DirectMethod(name.transpose()?)
         }
@@ -305,9 +311,15 @@ fn read_grant(
             ));
         }
     };
-    for (name, left) in [("telemetryKey", telemetry_key), ("directMethodName", method_name)] {
+    for (name, left) in [
+        ("telemetryKey", telemetry_key),
+        ("directMethodName", method_name),
+    ] {
         if left.is_some() {
-            return Err(wrong(member(name), "does not go with the type of the grant"));
+            return Err(wrong(
+                member(name),
+                "does not go with the type of the grant",
+            ));
         }
     }
     let expires_at = members.expires_at.map_or(Ok(token_expires_at), |value| {

@@ -189,8 +189,14 @@ impl PublicKey {
         if jwk.d.is_some() {
             return Err(Unfit::GivenAway);
         }
-        let verifies = jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
-            && jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"))
+        let verifies = jwk
+            .purpose
+            .as_deref()
+            .is_none_or(|purpose| purpose == "sig")
+            && jwk
+                .key_ops
+                .as_ref()
+                .is_none_or(|ops| ops.iter().any(|op| op == "verify"))
             && jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.name());
         if !verifies {
             return Err(Unfit::OtherPurpose);
@@ -217,6 +223,10 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<ParsedPublicKey, Unfit> {
     let unused_bits = n.first().map_or(0, |first| first.leading_zeros() as usize);
     if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&(n.len() * 8 - unused_bits)) {
         return Err(Unfit::Strength);
+    }
+    // With an even exponent there are no signatures, and with 1 everybody can make them.
+    if e == [1] || e.last().is_none_or(|last| last % 2 == 0) {
+        return Err(Unfit::Invalid);
     }
     RsaPublicKeyComponents { n, e }
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)

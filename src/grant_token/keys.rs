@@ -193,7 +193,9 @@ impl Keeper {
         match fetched {
             Ok(set) => {
                 self.metrics.key_fetches.inc(KeyFetch::Succeeded);
-                self.metrics.keys.set(i64::try_from(set.len()).unwrap_or(i64::MAX));
+                self.metrics
+                    .keys
+                    .set(i64::try_from(set.len()).unwrap_or(i64::MAX));
                 self.report(&set);
                 self.is_failing = false;
                 self.publish.send_modify(|published| {
@@ -222,7 +224,10 @@ impl Keeper {
         if !is_news {
             return;
         }
-        info!(keys.count = set.len(), "the keys of grant tokens were fetched");
+        info!(
+            keys.count = set.len(),
+            "the keys of grant tokens were fetched"
+        );
         for (unfit, count) in &set.left_out {
             warn!(keys.count = count, keys.reason = %unfit, "keys of grant tokens cannot be used");
         }

@@ -83,7 +83,8 @@ async fn from_file(path: PathBuf) -> Result<Vec<u8>, FetchError> {
     let read = move || {
         let mut json = Vec::new();
         let file = std::fs::File::open(path)?;
-        file.take(KEY_SET_BYTES_MAX as u64 + 1).read_to_end(&mut json)?;
+        file.take(KEY_SET_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut json)?;
         Ok(json)
     };
     let json = on_a_thread(read).await.map_err(FetchError::File)?;
