@@ -28,6 +28,7 @@ use crate::domain::raw_json::RawJson;
 use crate::domain::shard::{ShardSettings, TwinCache};
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::grant_token::GrantTokens;
 use crate::http::ClientAddress;
 use crate::ingest::Status;
 use crate::lifecycle::Lifecycle;
@@ -80,8 +81,15 @@ impl Api {
             &metrics,
             &lifecycle,
         );
+        let grant_tokens = GrantTokens::start(
+            &config,
+            Arc::new(clock.clone()),
+            &metrics,
+            &lifecycle,
+        );
         let state = State::new(
             relay.clone(),
+            grant_tokens,
             Arc::new(config),
             metrics.clone(),
             LogFilter::detached(),
