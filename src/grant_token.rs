@@ -12,7 +12,6 @@
 //! Parts: [`jws`] takes tokens apart, [`key_set`] reads public keys, [`claims`] has the rules; these are pure. [`keys`]
 //! keeps the key set fresh.
 
-mod authorization;
 mod claims;
 mod error;
 mod jws;
@@ -27,7 +26,6 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
-pub use self::authorization::{Authorization, SessionConstraints, TimedGrant};
 use self::claims::Rules;
 pub use self::error::{AcceptedAlgorithms, Claim, TokenError};
 pub use self::jws::Algorithm;
@@ -36,6 +34,7 @@ use self::keys::{Keys, Timing};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
+use crate::relay::Authorization;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::GrantTokenMetrics;
 

@@ -130,6 +130,7 @@ impl Error {
         let text = match self {
             Self::KeyMissing => "Unauthorized: missing shared-access-key",
             Self::KeyWrong => "Unauthorized: invalid shared-access-key",
+            Self::Token(error @ TokenError::KeysUnavailable) => return error.to_string().into(),
             Self::Token(error) => return format!("Unauthorized: {error}").into(),
             Self::ReadCredentialMissing => {
                 "Provide either a Shared-Access-Key or a sessionId header"

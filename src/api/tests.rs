@@ -3,6 +3,7 @@
 mod access;
 mod bulk;
 mod calls;
+mod grant_tokens;
 mod operations;
 mod reads;
 mod writes;
@@ -81,12 +82,8 @@ impl Api {
             &metrics,
             &lifecycle,
         );
-        let grant_tokens = GrantTokens::start(
-            &config,
-            Arc::new(clock.clone()),
-            &metrics,
-            &lifecycle,
-        );
+        let grant_tokens =
+            GrantTokens::start(&config, Arc::new(clock.clone()), &metrics, &lifecycle);
         let state = State::new(
             relay.clone(),
             grant_tokens,

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::authorization::{Authorization, SessionConstraints, TimedGrant};
 use super::error::{Claim, TokenError};
 use super::jws::object;
 use crate::clock::whole_ms;
 use crate::config::GrantTokenConfig;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, TelemetryKey};
+use crate::domain::session::SessionConstraints;
+use crate::relay::{Authorization, TimedGrant};
 
 /// Longest name of a direct method in bytes.
 const METHOD_NAME_BYTES_MAX: usize = 1024;
@@ -28,7 +29,7 @@ const METHOD_NAME_BYTES_MAX: usize = 1024;
 const UNIX_S_MAX: f64 = 253_402_300_799.0;
 
 /// Longest minimum interval: a day.
-const MIN_INTERVAL_MS_MAX: u64 = 86_400_000;
+const MIN_INTERVAL_MS_MAX: u32 = 86_400_000;
 
 const EXP: Claim = Claim::Registered("exp");
 const NBF: Claim = Claim::Registered("nbf");
@@ -239,7 +240,7 @@ fn read_session(
     let min_interval_ms = members
         .min_interval_ms
         .map(|value| {
-            let number: Option<u64> = serde_json::from_str(value.get()).ok();
+            let number: Option<u32> = serde_json::from_str(value.get()).ok();
             let number = number.filter(|ms| *ms <= MIN_INTERVAL_MS_MAX);
             number.ok_or(wrong(
                 Claim::Session("minIntervalMs"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, TelemetryKey};
+use crate::domain::session::SessionConstraints;
 
 fn bed() -> (Bed, Signer) {
     (Bed::with_secret(), Signer::secret(SECRET.as_bytes()))
