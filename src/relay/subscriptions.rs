@@ -41,8 +41,8 @@ pub struct Wanted {
 /// What became of a list of wishes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribed {
-    /// Whether each is granted, in the order of the list.
-    pub granted: Vec<bool>,
+    /// Whether each was met or why not, in the order of the list.
+    pub outcomes: Vec<Result<(), SubscribeRefusal>>,
     /// What is known of what is granted, by device, in no order; a device of which nothing is known is left out.
     pub snapshot: Vec<DeviceSnapshot>,
 }
@@ -182,7 +182,7 @@ impl Relay {
             }
             let limits = &relay.inner.settings.session_limits;
             let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-            let mut granted = Vec::with_capacity(wanted.len());
+            let mut outcomes = Vec::with_capacity(wanted.len());
             for Wanted {
                 device,
                 subscription,
@@ -190,7 +190,7 @@ impl Relay {
             } in wanted
             {
                 let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
-                granted.push(outcome.is_ok());
+                outcomes.push(outcome.map(|_| ()));
                 if outcome.is_ok() {
                     let fresh = fresh.entry(device).or_default();
                     fresh.insert(subscription, Delivery::default());
@@ -198,7 +198,7 @@ impl Relay {
             }
             let snapshot = relay.tell_shards_of(&entry, &session, fresh, Fresh::Answer);
             Ok(Subscribed {
-                granted,
+                outcomes,
                 snapshot: snapshot.await,
             })
         })
@@ -235,18 +235,19 @@ impl Relay {
         let entry = self.inner.sessions.get(session)?;
         let session = self.lock(&entry).await?;
         let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-        let mut granted = Vec::with_capacity(of.len());
+        let mut outcomes = Vec::with_capacity(of.len());
         for (device, subscription) in of {
-            let is_granted = session.is_granted(&device, &subscription.needed_grant());
-            granted.push(is_granted);
-            if is_granted {
-                let asked = asked.entry(device).or_default();
-                asked.insert(subscription, Delivery::default());
+            if !session.is_granted(&device, &subscription.needed_grant()) {
+                outcomes.push(Err(SubscribeRefusal::NotGranted));
+                continue;
             }
+            outcomes.push(Ok(()));
+            let asked = asked.entry(device).or_default();
+            asked.insert(subscription, Delivery::default());
         }
         // A revocation meanwhile waits for the turn, so the answer holds nothing that was revoked before it was asked.
         let snapshot = self.inner.shards.snapshot(asked).await;
-        Ok(Subscribed { granted, snapshot })
+        Ok(Subscribed { outcomes, snapshot })
     }
 
     /// What is known of all that a session is subscribed to. Its outbox has been emptied before, or is while this is
