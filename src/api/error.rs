@@ -93,8 +93,9 @@ pub(super) enum Error {
 impl Error {
     fn status(self) -> StatusCode {
         match self {
-            // The one refusal that is not the token's fault.
-            Self::Token(TokenError::KeysUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManySessions | Self::Token(TokenError::KeysUnavailable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::KeyMissing | Self::KeyWrong | Self::Token(_) | Self::ReadCredentialMissing => {
                 StatusCode::UNAUTHORIZED
             }
@@ -122,7 +123,6 @@ impl Error {
             Self::TooManyGrants
             | Self::TooManySubscriptions
             | Self::TooManySessionRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -271,7 +271,10 @@ impl Kind {
             Self::Secret(_) if !fits_in_a_header(text) => return Err(NotAllowed),
             Self::Secret(set) => set(draft, Secret::new(text)),
             Self::SigningSecret(set) => {
-                set(&mut draft.config, signing_secret(text).ok_or(NotAllowed)?);
+                set(
+                    &mut draft.config,
+                    signing_secret(text).map_err(|_| NotAllowed)?,
+                );
             }
             Self::ConnectionString(set) => set(&mut draft.config, trimmed),
             Self::Path(set) => set(draft, path(text)),

@@ -45,6 +45,11 @@ pub enum KeySetLocation {
 #[error("not a trustworthy URL")]
 pub(super) struct NotTrustworthy;
 
+/// A text that is too short for a secret, or has blanks around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a secret of at least {SIGNING_SECRET_BYTES_MIN} bytes")]
+pub(super) struct Weak;
+
 /// The URL in `text`, unless it is empty. Only those are taken whose answers nobody on the way can change.
 pub(super) fn trustworthy_url(text: &str) -> Result<Option<Url>, NotTrustworthy> {
     if text.is_empty() {
@@ -69,12 +74,14 @@ pub(super) fn trustworthy_url(text: &str) -> Result<Option<Url>, NotTrustworthy>
 
 /// The secret in `text`, which must be long enough; an empty text holds none. A line end that came along from a file
 /// is refused: it would make a secret that no other program has.
-pub(super) fn signing_secret(text: &str) -> Option<Option<Secret>> {
+pub(super) fn signing_secret(text: &str) -> Result<Option<Secret>, Weak> {
     if text.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
-    let is_secret = text.trim() == text && text.len() >= SIGNING_SECRET_BYTES_MIN;
-    is_secret.then(|| Some(Secret::new(text)))
+    if text.trim() != text || text.len() < SIGNING_SECRET_BYTES_MIN {
+        return Err(Weak);
+    }
+    Ok(Some(Secret::new(text)))
 }
 
 #[cfg(test)]
@@ -117,8 +124,8 @@ mod tests {
         let secret = "s".repeat(SIGNING_SECRET_BYTES_MIN);
         assert!(signing_secret(&secret).unwrap().is_some());
         assert!(signing_secret("").unwrap().is_none());
-        assert!(signing_secret(&secret[1..]).is_none());
-        assert!(signing_secret(&format!("{secret}\n")).is_none());
-        assert!(signing_secret(&format!(" {secret}")).is_none());
+        for text in [&secret[1..], &format!("{secret}\n"), &format!(" {secret}")] {
+            assert_eq!(signing_secret(text), Err(Weak));
+        }
     }
 }

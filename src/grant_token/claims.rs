@@ -178,7 +178,7 @@ impl Rules {
             let named = claims.aud.ok_or(missing(Claim::Registered("aud")))?;
             let is_meant = match serde_json::from_str(named.get()) {
                 Ok(Names::One(name)) => name == *audience,
-                Ok(Names::Several(names)) => names.iter().any(|name| name == audience),
+                Ok(Names::Several(all)) => all.iter().any(|name| name == audience),
                 Err(_) => false,
             };
             if !is_meant {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn refused(token: &str) -> String {
-        let error = Jws::parse(token).err().expect("it is refused");
+        let error = Jws::parse(token).expect_err("it is refused");
         error.to_string()
     }
 

@@ -28,14 +28,14 @@ const SECRET: &str = "a secret that is long enough to sign with";
 
 /// Something that signs tokens.
 enum Signer {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
 }
 
 impl Signer {
     fn secret(secret: &[u8]) -> Self {
-        Self::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     fn rsa() -> Self {
@@ -85,10 +85,10 @@ impl Signer {
     }
 
     fn token_of(&self, header: &Value, claims: &Value) -> String {
-        self.token_of_texts(&header.to_string(), &claims.to_string())
+        self.token_of_texts(&header.to_string(), claims.to_string())
     }
 
-    fn token_of_texts(&self, header: &str, claims: &str) -> String {
+    fn token_of_texts(&self, header: &str, claims: impl AsRef<[u8]>) -> String {
         let signed = format!("{}.{}", encode(header), encode(claims));
         let signature = encode(self.sign(signed.as_bytes()));
         format!("{signed}.{signature}")

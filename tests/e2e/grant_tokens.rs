@@ -4,7 +4,7 @@ mod backend;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -14,8 +14,7 @@ use tokio::time::timeout;
 
 use crate::harness::packet::Packet;
 use crate::harness::{
-    Answer, DeviceEvent, PATIENCE, PRIMARY_KEY, Session, Socket, Testbed, connection_state,
-    every_key, telemetry,
+    Answer, PATIENCE, Session, Socket, Testbed, connection_state, every_key, telemetry,
 };
 
 const SECRET: &str = "a secret that is long enough to sign with";

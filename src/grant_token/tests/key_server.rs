@@ -22,7 +22,7 @@ use crate::config::KeySetLocation;
 use crate::telemetry::metrics::KeyFetch;
 
 /// Longer than any test.
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 const TIMING: Timing = Timing {
     fetch_timeout: NEVER,

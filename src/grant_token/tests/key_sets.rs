@@ -186,7 +186,7 @@ fn what_is_no_key_set_is_refused_as_a_whole() {
         r#"{"keys":{}}"#,
         r#"{"keys":[],"keys":[]}"#,
         "<html>",
-        r#"[[]]"#,
+        "[[]]",
     ] {
         assert_eq!(
             KeySet::parse(text.as_bytes()).unwrap_err(),
