@@ -317,3 +317,11 @@ pub(super) fn quick() -> Settings {
         ..Settings::default()
     }
 }
+
+/// Pings short enough to wait for, with time to answer them on a busy machine.
+pub(super) fn often_pinging() -> Settings {
+    Settings {
+        ping_interval: Duration::from_millis(100),
+        ..Settings::default()
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::harness::{PATIENCE, Server, number, quick};
+use super::harness::{PATIENCE, Server, number, often_pinging, quick};
 use crate::push::Settings;
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn payloads_longer_than_any_buffer_arrive_whole() {
 
 #[tokio::test]
 async fn heartbeats_go_by_poll_and_post() {
-    let server = Server::start(quick()).await;
+    let server = Server::start(often_pinging()).await;
     let client = server
         .connected_polling(server.relay.create_session().unwrap())
         .await;
