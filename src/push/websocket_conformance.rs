@@ -3,9 +3,12 @@
 //! The cases follow those sections of Autobahn's public suite that matter here; `docs/compatibility.md` lists them. An
 //! endpoint becomes a [`Subject`], and [`websocket_conformance_tests!`] makes a test of each case for it.
 
+use std::net::SocketAddr;
+
 mod closing;
 mod fragmentation;
 mod frames;
+mod handshake;
 mod limits;
 mod raw_client;
 mod utf8;
@@ -18,14 +21,28 @@ pub(in crate::push) mod cases {
     pub(in crate::push) use super::closing::*;
     pub(in crate::push) use super::fragmentation::*;
     pub(in crate::push) use super::frames::*;
+    pub(in crate::push) use super::handshake::*;
     pub(in crate::push) use super::limits::*;
     pub(in crate::push) use super::utf8::*;
 }
 
 /// An endpoint with clients that write and read frames byte by byte. It sends nothing of its own accord during a test.
 pub(in crate::push) trait Subject {
+    /// Where clients connect.
+    fn address(&self) -> SocketAddr;
+
+    /// The path and query at which it gives them.
+    fn path(&self) -> String;
+
+    /// Takes what comes before the first message of a client.
+    async fn greet(&self, client: &mut RawClient);
+
     /// A new connection, ready for messages.
-    async fn open(&self) -> RawClient;
+    async fn open(&self) -> RawClient {
+        let mut client = RawClient::open(self.address(), &self.path()).await;
+        self.greet(&mut client).await;
+        client
+    }
 
     /// A text message, as long as `filler` and with it in it, that the endpoint answers with one text message.
     fn question(&self, filler: &str) -> String;
@@ -66,6 +83,8 @@ async fn assert_fails(client: &mut RawClient, code: u16, what: &str) {
 macro_rules! websocket_conformance_tests {
     ($subject:expr) => {
         $crate::push::websocket_conformance::websocket_conformance_tests! { $subject;
+            handshakes_that_lack_something_are_refused
+            header_names_and_values_are_read_in_any_case
             text_in_fragments_is_one_message
             control_frames_between_fragments_are_answered_at_once
             a_continuation_of_nothing_is_refused

@@ -222,7 +222,10 @@ impl Push {
                 ConnectionRefusal::BadHandshake
             }
             // Ordinary ends of long-polling, and requests that open nothing.
-            Refusal::UnknownConnection | Refusal::BadRequest | Refusal::PayloadTooLarge => return,
+            Refusal::UnknownConnection
+            | Refusal::BadRequest
+            | Refusal::UnsupportedWebSocketVersion
+            | Refusal::PayloadTooLarge => return,
         };
         self.0.metrics.refused.inc(reason);
     }
@@ -236,9 +239,12 @@ async fn websocket_upgrade(
         return Ok(None);
     }
     let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
-    upgrade
-        .map(Some)
-        .map_err(|_: WebSocketUpgradeRejection| Refusal::BadRequest)
+    upgrade.map(Some).map_err(|rejection| match rejection {
+        WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_) => {
+            Refusal::UnsupportedWebSocketVersion
+        }
+        _ => Refusal::BadRequest,
+    })
 }
 
 fn text(body: impl Into<Body>) -> Response {

@@ -13,6 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Any bytes would do; these show when a payload was not unmasked.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// What asks for a WebSocket, with the key of RFC 6455 §1.3.
+pub(in crate::push) const HANDSHAKE: &[(&str, &str)] = &[
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
 /// One frame to send: RFC 6455 §5.2, with nothing checked.
 #[derive(Clone, Debug)]
 pub(in crate::push) struct Frame {
@@ -113,24 +121,37 @@ pub(in crate::push) struct RawClient(TcpStream);
 impl RawClient {
     /// Asks for a WebSocket at a path.
     pub(in crate::push) async fn open(address: SocketAddr, path: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-        }
-        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let (head, client) = Self::ask(address, &format!("GET {path} HTTP/1.1"), HANDSHAKE).await;
         assert!(head.starts_with("http/1.1 101 "), "{head}");
         assert!(
             head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
             "{head}"
         );
-        Self(stream)
+        client
+    }
+
+    /// Sends a request, and reads the head of its answer, in lower case.
+    pub(in crate::push) async fn ask(
+        address: SocketAddr,
+        request_line: &str,
+        headers: &[(&str, &str)],
+    ) -> (String, Self) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut request = format!("{request_line}\r\nHost: {address}\r\n");
+        for (name, value) in headers {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+        request.push_str("\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+        }
+        (
+            String::from_utf8(head).unwrap().to_lowercase(),
+            Self(stream),
+        )
     }
 
     /// Sends a frame. The server may have ended the connection by now, which the next frame then shows.

@@ -1,5 +1,7 @@
 //! The WebSocket transport of Engine.IO, put to the cases that every WebSocket endpoint is put to.
 
+use std::net::SocketAddr;
+
 use super::fixture::{Fixture, settings};
 use super::harness::PATIENCE;
 use crate::push::Settings;
@@ -19,12 +21,17 @@ impl EngineIo {
 }
 
 impl Subject for EngineIo {
-    async fn open(&self) -> RawClient {
-        let path = "/engine.io/?EIO=4&transport=websocket";
-        let mut client = RawClient::open(self.0.address, path).await;
+    fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    fn path(&self) -> String {
+        "/engine.io/?EIO=4&transport=websocket".to_owned()
+    }
+
+    async fn greet(&self, client: &mut RawClient) {
         let (opcode, open) = client.frame().await.unwrap();
         assert_eq!((opcode, open[0]), (Frame::TEXT, b'0'));
-        client
     }
 
     fn question(&self, filler: &str) -> String {
@@ -41,3 +48,18 @@ impl Subject for EngineIo {
 }
 
 websocket_conformance_tests!(EngineIo::start().await);
+
+#[tokio::test]
+async fn the_answer_to_an_unknown_websocket_version_names_the_known_one() {
+    let subject = EngineIo::start().await;
+    let line = format!("GET {} HTTP/1.1", subject.path());
+    let headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "8"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let (head, _) = RawClient::ask(subject.address(), &line, &headers).await;
+    assert!(head.starts_with("http/1.1 400 "), "{head}");
+    assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
+}
