@@ -46,10 +46,3 @@ impl DeviceSnapshot {
             .map(move |(stamp, body)| Update::new(device_id.clone(), stamp, body))
     }
 }
-
-impl DeviceSnapshot {
-    /// Whether nothing is known.
-    pub fn is_empty(&self) -> bool {
-        self.telemetry.is_empty() && self.connection_state.is_none() && self.device_twin.is_none()
-    }
-}

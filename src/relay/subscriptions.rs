@@ -42,8 +42,8 @@ pub struct Wanted {
 /// What became of a list of wishes.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// Whether each is granted, in the order of the list.
-    pub granted: Vec<bool>,
+    /// Whether each was met or why not, in the order of the list.
+    pub outcomes: Vec<Result<(), SubscribeRefusal>>,
     /// What is known of what is granted, by device, in no order; a device of which nothing is known is left out.
     pub snapshot: Vec<DeviceSnapshot>,
     /// To be kept until the snapshot is written.
@@ -285,7 +285,7 @@ impl Connection {
             }
             let limits = &relay.inner.settings.session_limits;
             let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-            let mut granted = Vec::with_capacity(wanted.len());
+            let mut outcomes = Vec::with_capacity(wanted.len());
             for Wanted {
                 device,
                 subscription,
@@ -293,7 +293,7 @@ impl Connection {
             } in wanted
             {
                 let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
-                granted.push(outcome.is_ok());
+                outcomes.push(outcome.map(|_| ()));
                 if outcome.is_ok() {
                     let fresh = fresh.entry(device).or_default();
                     fresh.insert(subscription, Delivery::default());
@@ -303,7 +303,7 @@ impl Connection {
                 .tell_shards_of(&entry, &session, fresh, Fresh::Answer)
                 .await;
             Ok(Subscribed {
-                granted,
+                outcomes,
                 snapshot,
                 hold: entry.outbox.hold(number).ok_or(NoSuchSession)?,
             })
@@ -318,20 +318,21 @@ impl Connection {
     ) -> Result<Subscribed, NoSuchSession> {
         let session = self.relay.lock(&self.entry).await?;
         let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-        let mut granted = Vec::with_capacity(of.len());
+        let mut outcomes = Vec::with_capacity(of.len());
         for (device, subscription) in of {
-            let is_granted = session.is_granted(&device, &subscription.needed_grant());
-            granted.push(is_granted);
-            if is_granted {
-                let asked = asked.entry(device).or_default();
-                asked.insert(subscription, Delivery::default());
+            if !session.is_granted(&device, &subscription.needed_grant()) {
+                outcomes.push(Err(SubscribeRefusal::NotGranted));
+                continue;
             }
+            outcomes.push(Ok(()));
+            let asked = asked.entry(device).or_default();
+            asked.insert(subscription, Delivery::default());
         }
         let snapshot = self.relay.inner.shards.snapshot(asked).await;
         // Under the turn, so that whatever is revoked from now on waits for the snapshot.
         let hold = self.entry.outbox.hold(self.number).ok_or(NoSuchSession)?;
         Ok(Subscribed {
-            granted,
+            outcomes,
             snapshot,
             hold,
         })

@@ -84,6 +84,8 @@ codes! {
         TooManyKeys = "tooManyKeys",
         /// The session would have more subscriptions than it may have.
         TooManySubscriptions = "tooManySubscriptions",
+        /// The telemetry of the device would be delivered in more different ways than it may be.
+        TooManyDeliveries = "tooManyDeliveries",
         /// The session would have more grants than it may have.
         TooManyGrants = "tooManyGrants",
         /// The relay has as many sessions as it may have.

@@ -140,7 +140,7 @@ pub(super) async fn carry(
         RequestBody::Subscribe(wanted, selectors) => {
             let subscribed = connection.subscribe_with_snapshot(wanted).await;
             let subscribed = subscribed.map_err(|error| error_of(id, subscribe_error(error)))?;
-            let refused = selectors.refused(&subscribed.granted);
+            let refused = selectors.refused(&subscribed.outcomes);
             let time = relay.unix_ms();
             let text = frame::subscribed(id, sequence, &subscribed.snapshot, &refused, time);
             return Ok(Answer {
@@ -151,7 +151,7 @@ pub(super) async fn carry(
         RequestBody::LastValues(of, selectors) => {
             let values = connection.snapshot(of).await;
             let values = values.map_err(|NoSuchSession| error_of(id, no_such_session()))?;
-            let refused = selectors.refused(&values.granted);
+            let refused = selectors.refused(&values.outcomes);
             let text = frame::last_values(id, &values.snapshot, &refused, relay.unix_ms());
             return Ok(Answer {
                 text,

@@ -355,6 +355,7 @@ fn counted_as(code: &ErrorCode) -> NativeError {
         | ErrorCode::InvalidSelector => NativeError::Invalid,
         ErrorCode::TooManyKeys
         | ErrorCode::TooManySubscriptions
+        | ErrorCode::TooManyDeliveries
         | ErrorCode::TooManyGrants
         | ErrorCode::TooManySessions => NativeError::Limit,
         ErrorCode::NotGranted => NativeError::NotGranted,

@@ -13,6 +13,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::domain::id::{DEVICE_ID_BYTES_MAX, DeviceId, TELEMETRY_KEY_BYTES_MAX, TelemetryKey};
+use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::{Delivery, KeyPattern, Subscription};
 use crate::relay::Wanted;
 
@@ -138,34 +139,63 @@ fn body(message: ClientMessage) -> Result<RequestBody, ErrorMessage> {
 }
 
 impl Selectors {
-    /// Names what was refused; `granted` tells for each place, in the order of the request.
-    pub(super) fn refused(&self, granted: &[bool]) -> Vec<Refused> {
-        let mut granted = granted.iter();
-        let mut is_refused = || granted.next() == Some(&false);
+    /// Names what was refused; `outcomes` has one for each place, in the order of the request.
+    pub(super) fn refused(&self, outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<Refused> {
+        let mut outcomes = outcomes.iter();
         let mut refused = Vec::new();
         for (index, selector) in self.0.iter().enumerate() {
-            let mut pick = |texts: &[String]| -> Vec<String> {
-                texts.iter().filter(|_| is_refused()).cloned().collect()
+            // Those of this selector, at most one for each reason.
+            let first = refused.len();
+            let mut judge = |key: Option<&String>, pattern: Option<&String>| {
+                let Some(Err(refusal)) = outcomes.next() else {
+                    return;
+                };
+                let (code, message) = why(*refusal);
+                let known = refused[first..]
+                    .iter()
+                    .position(|refused: &Refused| refused.code == code);
+                let place = known.map_or(refused.len(), |known| first + known);
+                if known.is_none() {
+                    refused.push(Refused {
+                        index,
+                        telemetry_keys: Vec::new(),
+                        telemetry_key_patterns: Vec::new(),
+                        code,
+                        message: message.to_owned(),
+                    });
+                }
+                refused[place].telemetry_keys.extend(key.cloned());
+                refused[place]
+                    .telemetry_key_patterns
+                    .extend(pattern.cloned());
             };
-            let (keys, patterns, is_whole) = match &selector.values {
+            match &selector.values {
                 Values::Telemetry { keys, patterns }
                     if !keys.is_empty() || !patterns.is_empty() =>
                 {
-                    (pick(keys), pick(patterns), false)
+                    keys.iter().for_each(|key| judge(Some(key), None));
+                    patterns
+                        .iter()
+                        .for_each(|pattern| judge(None, Some(pattern)));
                 }
-                _ => (Vec::new(), Vec::new(), is_refused()),
-            };
-            if is_whole || !keys.is_empty() || !patterns.is_empty() {
-                refused.push(Refused {
-                    index,
-                    telemetry_keys: keys,
-                    telemetry_key_patterns: patterns,
-                    code: ErrorCode::NotGranted,
-                    message: "no grant covers it".to_owned(),
-                });
+                _ => judge(None, None),
             }
         }
         refused
+    }
+}
+
+fn why(refusal: SubscribeRefusal) -> (ErrorCode, &'static str) {
+    match refusal {
+        SubscribeRefusal::NotGranted => (ErrorCode::NotGranted, "no grant covers it"),
+        SubscribeRefusal::TooMany => (
+            ErrorCode::TooManySubscriptions,
+            "the session would have too many subscriptions",
+        ),
+        SubscribeRefusal::TooManyDeliveries => (
+            ErrorCode::TooManyDeliveries,
+            "the device's telemetry would be delivered in too many different ways",
+        ),
     }
 }
 
@@ -618,8 +648,9 @@ mod tests {
         assert_eq!(wanted[0].delivery.min_interval_ms, 9);
         assert!(wanted[2].delivery.changes_only && !wanted[3].delivery.changes_only);
 
-        assert_eq!(selectors.refused(&[true; 5]), []);
-        let refused = selectors.refused(&[true, false, false, true, false]);
+        assert_eq!(selectors.refused(&[Ok(()); 5]), []);
+        let no = Err(SubscribeRefusal::NotGranted);
+        let refused = selectors.refused(&[Ok(()), no, no, Ok(()), no]);
         assert_eq!(refused.len(), 2);
         assert_eq!(
             (refused[0].index, &*refused[0].telemetry_keys),
@@ -627,5 +658,17 @@ mod tests {
         );
         assert_eq!(refused[0].telemetry_key_patterns, ["t*"]);
         assert_eq!((refused[1].index, refused[1].telemetry_keys.len()), (2, 0));
+
+        let full = Err(SubscribeRefusal::TooManyDeliveries);
+        let refused = selectors.refused(&[full, no, full, Ok(()), Ok(())]);
+        let codes: Vec<_> = refused
+            .iter()
+            .map(|refused| refused.code.as_str())
+            .collect();
+        assert_eq!(codes, ["tooManyDeliveries", "notGranted"]);
+        assert_eq!(
+            (&*refused[0].telemetry_keys, &*refused[1].telemetry_keys),
+            (&["a".to_owned()][..], &["b".to_owned()][..])
+        );
     }
 }
