@@ -29,6 +29,8 @@ pub(super) trait Application: Debug + Default + Send + 'static {
 #[derive(Debug, Default)]
 pub(super) struct Relayed;
 
+const _: () = assert!(size_of::<Relayed>() == 0, "every connection has one");
+
 impl Application for Relayed {
     type Steps = Option<Step>;
 
