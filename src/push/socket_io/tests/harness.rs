@@ -52,6 +52,10 @@ pub(super) fn device() -> DeviceId {
 }
 
 impl Server {
+    #[expect(
+        clippy::unused_async,
+        reason = "tests wait for it as for all else that they start"
+    )]
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
             outbox_limits: OutboxLimits {
