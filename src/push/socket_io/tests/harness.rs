@@ -54,7 +54,7 @@ pub(super) fn device() -> DeviceId {
 impl Server {
     #[expect(
         clippy::unused_async,
-        reason = "tests wait for it as for all else that they start"
+        reason = "its socket needs the runtime that awaits it"
     )]
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
