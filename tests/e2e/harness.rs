@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) mod cbs;
 pub(crate) mod devhub;
 pub(crate) mod device_event;
+pub(crate) mod example;
 pub(crate) mod injector;
 pub(crate) mod node_script;
 pub(crate) mod packet;
@@ -25,6 +26,7 @@ pub(crate) mod tcp_proxy;
 
 pub(crate) use devhub::Devhub;
 pub(crate) use device_event::DeviceEvent;
+pub(crate) use example::Example;
 pub(crate) use injector::Injector;
 pub(crate) use process::Hubrelay;
 pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
