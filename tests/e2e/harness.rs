@@ -20,6 +20,7 @@ pub(crate) mod polling;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod rest;
+pub(crate) mod security_backend;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod tcp_proxy;
@@ -31,6 +32,7 @@ pub(crate) use injector::Injector;
 pub(crate) use process::Hubrelay;
 pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
 pub(crate) use rest::{Answer, Rest};
+pub(crate) use security_backend::{Language, SecurityBackend};
 pub(crate) use session::{
     Session, connection_state, d2c_messages, desired_properties, device_twin, direct_method,
     every_key, telemetry,

@@ -15,13 +15,7 @@ pub(crate) struct Example {
 impl Example {
     /// The example `name` of any package of the workspace.
     pub(crate) fn new(name: &str) -> Self {
-        let program = path(name);
-        assert!(
-            program.exists(),
-            "{} is not there: build it with `cargo build --workspace --examples`",
-            program.display()
-        );
-        let mut command = Command::new(program);
+        let mut command = Command::new(built_program("examples", name));
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         Self {
             name: name.to_owned(),
@@ -51,13 +45,19 @@ impl Example {
     }
 }
 
-/// Cargo puts examples into a folder beside the one of the tests.
-fn path(name: &str) -> PathBuf {
+/// Where Cargo puts the program `name` of another package: below the folder that the one of the tests is in.
+pub(super) fn built_program(folder: &str, name: &str) -> PathBuf {
     let test = env::current_exe().expect("the test has a path");
     let profile = test
         .ancestors()
         .nth(2)
         .expect("tests are in a folder of the profile's");
     let program = format!("{name}{}", env::consts::EXE_SUFFIX);
-    profile.join("examples").join(program)
+    let path = profile.join(folder).join(program);
+    assert!(
+        path.exists(),
+        "{} is not there: `cargo build --workspace --bins --examples` builds it, as `cargo xtask test` does",
+        path.display()
+    );
+    path
 }

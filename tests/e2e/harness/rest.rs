@@ -116,6 +116,11 @@ impl Call {
         self.header("sessionId", session_id)
     }
 
+    /// With a token in the header `Authorization`.
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self(self.0.header(name, value))
     }
