@@ -15,10 +15,6 @@ fn connection(url: &str, key: &str) -> ConnectionString {
         .expect("the documented form")
 }
 
-fn client(testbed: &Testbed, key: &str) -> AdminClient {
-    AdminClient::new(&connection(&testbed.rest.url, key)).expect("a client")
-}
-
 fn every_key() -> Grant {
     Grant::Telemetry {
         telemetry_key: None,
@@ -46,7 +42,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>, status: u16, text: &st
 #[tokio::test]
 async fn a_security_backend_takes_a_session_through_its_life() {
     let mut testbed = Testbed::start().await;
-    let admin = client(&testbed, PRIMARY_KEY);
+    let admin = testbed.rest.admin(PRIMARY_KEY);
     let device_id = DeviceId::from("d1");
     let session = admin.relay().create_session().await.unwrap();
     let mut socket = Socket::connect(&testbed.rest, session.id().as_str()).await;
@@ -99,7 +95,7 @@ async fn a_security_backend_takes_a_session_through_its_life() {
 #[tokio::test]
 async fn last_values_are_read_and_deleted_with_the_key() {
     let mut testbed = Testbed::start().await;
-    let admin = client(&testbed, SECONDARY_KEY);
+    let admin = testbed.rest.admin(SECONDARY_KEY);
     let device_id = DeviceId::from("plant/7 %");
     let body = r#"{"n":12345678901234567890123,"m":"x","last":true}"#;
     testbed
@@ -107,7 +103,7 @@ async fn last_values_are_read_and_deleted_with_the_key() {
         .await;
     testbed
         .rest
-        .last_value_becomes("plant%2F7%20%25", "last", &json!(true))
+        .last_value_becomes("plant/7 %", "last", &json!(true))
         .await;
 
     let one = admin.last_value(&device_id, "n").await.unwrap();
@@ -132,7 +128,7 @@ async fn last_values_are_read_and_deleted_with_the_key() {
 #[tokio::test]
 async fn a_session_reads_what_it_was_granted_and_nothing_else() {
     let mut testbed = Testbed::with(&[("DEVICE_TWIN_CACHE_TTL", "0")]).await;
-    let admin = client(&testbed, PRIMARY_KEY);
+    let admin = testbed.rest.admin(PRIMARY_KEY);
     let session = admin.relay().create_session().await.unwrap();
     let device_id = DeviceId::from("d1");
     testbed.process("d1", json!({"a": 1, "b": 2})).await;
@@ -178,7 +174,7 @@ async fn a_session_reads_what_it_was_granted_and_nothing_else() {
 #[tokio::test]
 async fn calls_towards_devices_say_why_they_are_refused() {
     let testbed = Testbed::start().await;
-    let admin = client(&testbed, PRIMARY_KEY);
+    let admin = testbed.rest.admin(PRIMARY_KEY);
     let session = admin.relay().create_session().await.unwrap();
     let disabled = "IoT Hub API disabled, cannot invoke direct method";
     let reboot = MethodParams {
@@ -206,7 +202,7 @@ async fn calls_towards_devices_say_why_they_are_refused() {
 #[tokio::test]
 async fn operators_ask_without_a_key_and_change_with_the_right_one() {
     let testbed = Testbed::start().await;
-    let right = client(&testbed, PRIMARY_KEY);
+    let right = testbed.rest.admin(PRIMARY_KEY);
     let relay = RelayClient::new(testbed.rest.url.parse().unwrap()).unwrap();
     assert_eq!(
         relay.version().await.unwrap(),
@@ -225,7 +221,7 @@ async fn operators_ask_without_a_key_and_change_with_the_right_one() {
     ] {
         right.set_log_level(level).await.unwrap();
     }
-    let wrong = client(&testbed, "wrong");
+    let wrong = testbed.rest.admin("wrong");
     refused(
         wrong.set_log_level(LogLevel::Debug).await,
         401,

@@ -29,7 +29,7 @@ async fn takes_a_user_through(language: Language) {
 
     for what in [telemetry("press-01", "force"), connection_state("press-01")] {
         backend.grant(ADA, &session.request(&what)).await.is(204);
-        session.subscribe(&what).await.is(204);
+        session.subscribed(&what).await;
     }
     testbed
         .inject(DeviceEvent::telemetry("press-01", &json!({"force": 1})))
