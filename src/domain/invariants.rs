@@ -4,6 +4,8 @@
 //! Every telemetry value is the number of the message that carried it, so order, gaps and repetitions show in the
 //! values.
 
+mod native;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
