@@ -37,8 +37,8 @@ async fn without_its_event_hub_the_relay_still_answers_what_it_knows() {
     let (session, _socket) = testbed.following([telemetry("d1", "t")]).await;
     testbed.devhub.kill().await;
     let device_id = "d1".into();
-    let for_all = session.admin.last_value(&device_id, "t").await;
-    let for_one = session.client.last_value(&device_id, "t").await;
+    let for_all = session.admin().last_value(&device_id, "t").await;
+    let for_one = session.client().last_value(&device_id, "t").await;
     assert_eq!(for_all.expect("a value"), for_one.expect("a value"));
     // A loss after start-up does not change the published status.
     testbed.rest.get("/status").await.says(200, "OK");

@@ -50,62 +50,68 @@ pub(crate) fn direct_method(device_id: &str, method_name: &str) -> Value {
 pub(crate) struct Session {
     pub(crate) rest: Rest,
     pub(crate) id: String,
-    /// Acts for it.
-    pub(crate) client: SessionClient,
-    /// Decides about it.
-    pub(crate) admin: AdminClient,
 }
 
 impl Session {
     pub(crate) async fn create(rest: &Rest) -> Self {
         let admin = rest.admin(PRIMARY_KEY);
         let created = admin.relay().create_session().await;
-        Self::with_client(rest, created.expect("a session can be created"))
+        Self::with_client(rest, &created.expect("a session can be created"))
     }
 
     /// The session of `client`.
-    pub(crate) fn with_client(rest: &Rest, client: SessionClient) -> Self {
+    pub(crate) fn with_client(rest: &Rest, client: &SessionClient) -> Self {
         Self {
             rest: rest.clone(),
             id: client.id().as_str().to_owned(),
-            client,
-            admin: rest.admin(PRIMARY_KEY),
         }
     }
 
+    /// Acts for it.
+    pub(crate) fn client(&self) -> SessionClient {
+        let id = self.id.as_str().into();
+        let client = self.admin().relay().session(id);
+        client.expect("the relay issues ids that headers carry")
+    }
+
+    /// Decides about it.
+    pub(crate) fn admin(&self) -> AdminClient {
+        self.rest.admin(PRIMARY_KEY)
+    }
+
     pub(crate) async fn granted(&self, what: &Value) {
-        let granted = self.admin.grant(&read(self.request(what))).await;
+        let granted = self.admin().grant(&read(self.request(what))).await;
         granted.unwrap_or_else(|error| panic!("{what} is not granted: {error}"));
     }
 
     pub(crate) async fn revoked(&self, what: &Value) {
-        let revoked = self.admin.revoke(&read(self.request(what))).await;
+        let revoked = self.admin().revoke(&read(self.request(what))).await;
         revoked.unwrap_or_else(|error| panic!("{what} is not revoked: {error}"));
     }
 
     pub(crate) async fn subscribed(&self, what: &Value) {
         let (device_id, subscription) = wanted(what);
-        let subscribed = self.client.subscribe(&device_id, &subscription).await;
+        let subscribed = self.client().subscribe(&device_id, &subscription).await;
         subscribed.unwrap_or_else(|error| panic!("{what} is not subscribed: {error}"));
     }
 
     pub(crate) async fn unsubscribed(&self, what: &Value) {
         let (device_id, subscription) = wanted(what);
-        let unsubscribed = self.client.unsubscribe(&device_id, &subscription).await;
+        let unsubscribed = self.client().unsubscribe(&device_id, &subscription).await;
         unsubscribed.unwrap_or_else(|error| panic!("{what} is not unsubscribed: {error}"));
     }
 
     /// In bulk; all must be granted.
     pub(crate) async fn all_subscribed(&self, all: &[Value]) {
         let all: Vec<_> = all.iter().map(wanted).collect();
-        let applied = self.client.subscribe_all(all.clone()).await;
+        let applied = self.client().subscribe_all(all.clone()).await;
         assert_eq!(applied.expect("they can be subscribed"), all);
     }
 
     /// In bulk; all must be granted.
     pub(crate) async fn all_unsubscribed(&self, all: &[Value]) {
         let all: Vec<_> = all.iter().map(wanted).collect();
-        let removed = self.client.unsubscribe_all(all.clone()).await;
+        let removed = self.client().unsubscribe_all(all.clone()).await;
         assert_eq!(removed.expect("they can be unsubscribed"), all);
     }
 
@@ -117,7 +123,7 @@ impl Session {
 
     /// Deleted, as an administrator does it.
     pub(crate) async fn deleted(&self) {
-        let deleted = self.admin.delete_session(self.client.id()).await;
+        let deleted = self.admin().delete_session(self.client().id()).await;
         deleted.expect("the session can be deleted");
     }
 
