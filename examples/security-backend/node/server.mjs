@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 
 const BODY_BYTES_MAX = 16 * 1024;
+const CLIENT_TIMEOUT_MS = 10_000;
 const RELAY_TIMEOUT_MS = 5_000;
 const GRANT_TOKEN_LIFETIME_S = 300;
 // What of a grant request is passed on, and nothing else of it.
@@ -140,11 +141,13 @@ async function answer(request) {
   return route(request, authenticate(request));
 }
 
-const server = createServer(async (request, response) => {
+const limits = { requestTimeout: CLIENT_TIMEOUT_MS, connectionsCheckingInterval: 1_000 };
+const server = createServer(limits, async (request, response) => {
   let result;
   try {
     result = await answer(request);
   } catch (error) {
+    if (request.socket.destroyed) return; // The client went away.
     if (!(error instanceof Refusal)) log(error.stack);
     result = error instanceof Refusal ? { status: error.status, text: error.message } : { status: 500, text: "Internal error" };
     // What is left of a refused body is not waited for.
@@ -160,7 +163,6 @@ const server = createServer(async (request, response) => {
   response.setHeader("Content-Type", result.json ? "application/json" : "text/plain; charset=utf-8");
   response.writeHead(result.status).end(result.json ? JSON.stringify(result.json) : result.text);
 });
-server.requestTimeout = 10_000;
 server.maxConnections = 1_000;
 
 const [, host, port] = /^(.*):(\d+)$/.exec(process.env.LISTEN ?? "127.0.0.1:3000");

@@ -162,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
             status, text = self.backend.answer(self.command, self.path, authorization, self.read_body)
         except Refusal as refusal:
             status, text = refusal.status, str(refusal)
+        except TimeoutError:
+            status, text = 408, "The request took too long"
         except Exception as error:  # noqa: BLE001 - the last resort of a request
             log(f"internal error: {error!r}")
             status, text = 500, "Internal error"
@@ -177,9 +179,9 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers["Content-Length"] or "0"
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
             raise Refusal(411, "The body needs a Content-Length")
-        if int(length) > BODY_BYTES_MAX:
+        if len(length) > 9 or int(length) > BODY_BYTES_MAX:
             # What comes anyway is read away, within reason: closing on it could cut the refusal off.
-            self.rfile.read(min(int(length), 4 * BODY_BYTES_MAX))
+            self.rfile.read(min(int(length[:9]), 4 * BODY_BYTES_MAX))
             raise Refusal(413, f"The body is longer than {BODY_BYTES_MAX} bytes")
         body = self.rfile.read(int(length))
         self.has_unread_body = False
