@@ -41,7 +41,7 @@ impl RelayClient {
     }
 
     /// Creates a session with the grants of a grant token. [`Error::Status`] with 401 when the token is refused; the
-    /// message says why.
+    /// message says why. 503 when the relay could not get the keys that it verifies tokens with.
     pub async fn create_session_with_token(
         &self,
         grant_token: &str,

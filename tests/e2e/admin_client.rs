@@ -1,6 +1,7 @@
 //! The Rust clients of security backends and of sessions, against the relay itself: every call they have.
 
 use admin_client::{AdminClient, ConnectionString, Error, LogLevel, RelayClient, Settings};
+use jsonwebtoken::{EncodingKey, Header};
 use relay_protocol::{DeviceId, Grant, GrantRequest, MethodParams, RawJson, Subscription};
 use serde_json::json;
 use tempfile::TempDir;
@@ -169,6 +170,39 @@ async fn a_session_reads_what_it_was_granted_and_nothing_else() {
     session.delete_last_value(&device_id, "a").await.unwrap();
     let rest = session.delete_last_values(&device_id).await.unwrap();
     assert!(rest.data.keys().eq(["b"]), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_grant_token_gives_a_session_its_grants_or_says_what_is_wrong_with_it() {
+    let secret = "a secret that is long enough to sign with";
+    let testbed = Testbed::with(&[("HUBRELAY_GRANT_TOKEN_SECRET", secret)]).await;
+    let relay = testbed.rest.admin(PRIMARY_KEY).relay().clone();
+    let an_hour_s = 3600;
+    let exp = jiff::Timestamp::now().as_second() + an_hour_s;
+    let sign = |exp| {
+        let grants = json!([{"deviceId": "d1", "type": "telemetry", "telemetryKey": "a"}]);
+        let claims = json!({"exp": exp, "hubrelay": {"grants": grants}});
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &claims, &key).expect("claims can be signed")
+    };
+    let session = relay.create_session_with_token(&sign(exp)).await.unwrap();
+    let device_id = "d1".into();
+    session.subscribe(&device_id, &key("a")).await.unwrap();
+    let beyond = session.subscribe(&device_id, &key("b")).await;
+    refused(beyond, 403, "subscription request not granted");
+
+    let late = relay
+        .create_session_with_token(&sign(exp - 2 * an_hour_s))
+        .await;
+    let Err(Error::Status {
+        status: 401,
+        message,
+        ..
+    }) = late
+    else {
+        panic!("expected 401, got {late:?}");
+    };
+    assert!(message.starts_with("Unauthorized: "), "{message}");
 }
 
 #[tokio::test]

@@ -11,20 +11,27 @@ use crate::harness::{
 const ADA: &str = "ada-demo-token";
 const BOB: &str = "bob-demo-token";
 
+/// What the relay and its backends sign grant tokens with.
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
-async fn backend(language: Language, testbed: &Testbed) -> SecurityBackend {
+async fn backend(
+    language: Language,
+    testbed: &Testbed,
+    options: &[(&str, &str)],
+) -> SecurityBackend {
     let connection = format!(
         "Endpoint={};SharedAccessKey={PRIMARY_KEY}",
         testbed.rest.url
     );
-    SecurityBackend::start(language, &connection, &[]).await
+    SecurityBackend::start(language, &connection, options).await
 }
 
 /// A user logs in, is granted a device, sees it, and sees nothing more of it once the grant is revoked.
 async fn takes_a_user_through(language: Language) {
     let mut testbed = Testbed::start().await;
-    let backend = backend(language, &testbed).await;
+    let backend = backend(language, &testbed, &[]).await;
     let (session, mut socket) = testbed.connected_session().await;
 
     for what in [telemetry("press-01", "force"), connection_state("press-01")] {
@@ -55,7 +62,7 @@ async fn takes_a_user_through(language: Language) {
 /// Whoever is not logged in gets 401; what the table does not allow is 403; neither changes anything.
 async fn refuses_who_may_not(language: Language) {
     let testbed = Testbed::start().await;
-    let backend = backend(language, &testbed).await;
+    let backend = backend(language, &testbed, &[]).await;
     let session = testbed.session().await;
     let press = session.request(&every_key("press-01"));
 
@@ -127,7 +134,7 @@ async fn assert_granted_nothing(session: &Session) {
 /// A mistake in the request is told as what it is; a mistake of the backend's own is not blamed on the user.
 async fn tells_whose_mistake_it_is(language: Language) {
     let mut testbed = Testbed::start().await;
-    let backend = backend(language, &testbed).await;
+    let backend = backend(language, &testbed, &[]).await;
     let session = testbed.session().await;
     let put = |body: &str| {
         let call = backend.rest.put("/grants").bearer(ADA);
@@ -166,6 +173,58 @@ async fn tells_whose_mistake_it_is(language: Language) {
     answer.says(502, "The relay is away");
 }
 
+/// A user gets a token, and with it a session that may see what the table allows.
+async fn signs_a_token_that_the_relay_takes(language: Language) {
+    let mut testbed = Testbed::with(&[
+        ("HUBRELAY_GRANT_TOKEN_SECRET", SECRET),
+        ("HUBRELAY_GRANT_TOKEN_ISSUER", "security-backend"),
+        ("HUBRELAY_GRANT_TOKEN_AUDIENCE", "hubrelay"),
+    ])
+    .await;
+    let options = [("GRANT_TOKEN_SECRET", SECRET)];
+    let backend = backend(language, &testbed, &options).await;
+    let ask = || backend.rest.post("/grant-token");
+    ask().await.says(401, "Log in first");
+    ask().bearer("wrong").await.says(401, "Log in first");
+    let answer = ask().bearer(ADA).await.is(200).json();
+    assert!(answer["expiresAt"].is_i64(), "{answer}");
+    let token = answer["grantToken"].as_str().expect("a token");
+
+    let admin = testbed.rest.admin(PRIMARY_KEY);
+    let created = admin.relay().create_session_with_token(token).await;
+    let session = Session::with_client(&testbed.rest, &created.expect("the token is taken"));
+    let mut socket = session.connect().await;
+    session.subscribed(&telemetry("press-01", "force")).await;
+    session.subscribed(&every_key("press-05")).await;
+    session.subscribed(&device_twin("press-01")).await;
+    for what in [every_key("tank-02"), connection_state("press-05")] {
+        session.subscribe(&what).await.is(403);
+    }
+    testbed
+        .inject(DeviceEvent::telemetry("press-01", &json!({"force": 1})))
+        .await;
+    assert_eq!(socket.next_data().await.telemetry(), json!({"force": 1}));
+
+    session.revoked(&every_key("press-01")).await;
+    session
+        .subscribe(&telemetry("press-01", "force"))
+        .await
+        .is(403);
+    assert!(!backend.log().contains(token), "the log holds the token");
+
+    let options = [("GRANT_TOKEN_SECRET", "another secret of thirty-two bytes")];
+    let other = self::backend(language, &testbed, &options).await;
+    let answer = other.rest.post("/grant-token").bearer(ADA).await.json();
+    let token = answer["grantToken"].as_str().expect("a token");
+    let refused = admin.relay().create_session_with_token(token).await;
+    let refused = refused.expect_err("the signature is not the relay's");
+    assert_eq!(refused.status(), Some(401), "{refused}");
+
+    let without = self::backend(language, &testbed, &[]).await;
+    let answer = without.rest.post("/grant-token").bearer(ADA).await;
+    answer.says(404, "Grant tokens are not configured");
+}
+
 /// A page of the allowed origin may call, and reads refusals as well.
 async fn lets_pages_of_one_origin_call(language: Language) {
     let origin = "https://portal.example";
@@ -200,6 +259,11 @@ macro_rules! every_backend {
             #[tokio::test]
             async fn tells_whose_mistake_it_is() {
                 super::tells_whose_mistake_it_is($language).await;
+            }
+
+            #[tokio::test]
+            async fn signs_a_token_that_the_relay_takes() {
+                super::signs_a_token_that_the_relay_takes($language).await;
             }
 
             #[tokio::test]

@@ -72,7 +72,8 @@ async function issueGrantToken(_request, user) {
   const grants = Object.entries(user.devices).flatMap(([deviceId, types]) => types.map(type => ({ deviceId, type })));
   const exp = now + GRANT_TOKEN_LIFETIME_S;
   const part = value => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user.name, iat: now, exp, hubrelay: { grants } })}`;
+  const claims = { iss: "security-backend", aud: "hubrelay", sub: user.name, iat: now, exp, hubrelay: { grants } };
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
   const signature = createHmac("sha256", grantTokenSecret).update(signed).digest("base64url");
   log(`grant token with ${grants.length} grants for ${user.name}`);
   return { status: 200, json: { grantToken: `${signed}.${signature}`, expiresAt: exp } };

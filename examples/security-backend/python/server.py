@@ -87,7 +87,8 @@ class Backend:
         now = int(time.time())
         grants = [{"deviceId": device_id, "type": kind} for device_id, kinds in user["devices"].items() for kind in kinds]
         expires_at = now + GRANT_TOKEN_LIFETIME_S
-        claims = {"sub": user["name"], "iat": now, "exp": expires_at, "hubrelay": {"grants": grants}}
+        claims = {"iss": "security-backend", "aud": "hubrelay", "sub": user["name"], "iat": now, "exp": expires_at}
+        claims["hubrelay"] = {"grants": grants}
         signed = b".".join(base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
         signature = hmac.digest(self.grant_token_secret.encode(), signed, "sha256")
         log(f"grant token with {len(grants)} grants for {user['name']}")

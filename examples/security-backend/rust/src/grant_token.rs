@@ -47,7 +47,8 @@ impl GrantTokenKey {
             .collect();
         let header = json!({"alg": "HS256", "typ": "JWT"});
         let claims = json!({
-            "sub": user.name(), "iat": now, "exp": expires_at, "hubrelay": {"grants": grants},
+            "iss": "security-backend", "aud": "hubrelay", "sub": user.name(),
+            "iat": now, "exp": expires_at, "hubrelay": {"grants": grants},
         });
         let part = |json: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&header), part(&claims));
