@@ -11,6 +11,18 @@ use crate::{Endpoint, EndpointError};
 /// Read as the published clients of ux4iot read it: parts are separated by `;` and may come in any order; the first
 /// `=` of a part ends its name, so keys may contain `=`; parts without `=` and unknown names are ignored; names are
 /// case-sensitive; of a name that comes twice the last counts.
+///
+/// ```
+/// use admin_client::{ConnectionString, ConnectionStringError};
+///
+/// let connection: ConnectionString = "Endpoint=https://relay.example;SharedAccessKey=a2V5Cg==".parse()?;
+/// assert_eq!(connection.endpoint.as_str(), "https://relay.example/");
+/// assert!(!format!("{connection:?}").contains("a2V5"));
+///
+/// let refused = "HostName=relay.example;Key=a2V5Cg==".parse::<ConnectionString>();
+/// assert_eq!(refused, Err(ConnectionStringError::Missing("Endpoint")));
+/// # Ok::<(), ConnectionStringError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionString {
     /// Origin of the relay.

@@ -19,6 +19,7 @@ use relay_protocol::{Grant, GrantRequest, MethodParams, RawJson, Subscription};
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpListener,
+    sync::Notify,
     task::{AbortHandle, JoinSet},
 };
 
@@ -274,6 +275,33 @@ async fn a_call_ends_within_its_time() {
     let settings = eager().request_timeout(Duration::from_millis(50));
     let failed = admin(&url, settings).grant(&grant()).await;
     assert!(matches!(failed, Err(Error::TimedOut)), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_direct_method_may_take_as_long_as_it_asks_for() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let method = async move || {
+        held.notified().await;
+        r#"{"status":200,"payload":null}"#
+    };
+    let router = Router::new()
+        .route("/directMethod", axum::routing::post(method))
+        .fallback(std::future::pending::<()>);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
+
+    let settings = eager().request_timeout(Duration::from_millis(50));
+    let session = session(&url, settings);
+    let device_id = "d1".into();
+    let (called, ()) = tokio::join!(session.invoke_direct_method(&device_id, reboot()), async {
+        let read = session.last_values(&device_id).await;
+        assert!(matches!(read, Err(Error::TimedOut)), "{read:?}");
+        gate.notify_one();
+    });
+    assert_eq!(called.unwrap().status, 200);
 }
 
 #[tokio::test]
