@@ -8,7 +8,9 @@
 //!   flush. A batch counts as written when its last byte was given to the socket, and not before.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
+mod frame;
 mod socket_io;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use crate::telemetry::metrics::PushMetrics;
 /// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
 /// connection is held for as long as its client likes.
 pub fn router(push: Push) -> Router {
-    socket_io::router(push)
+    socket_io::router(push.clone()).merge(websocket::router(push))
 }
 
 /// How connections are kept.
@@ -51,6 +53,10 @@ pub struct Settings {
     pub connections_max: usize,
     /// Connections that have no session yet; further ones are refused.
     pub handshakes_max: usize,
+    /// How long a native session that lost its connection can be resumed; clients are told.
+    pub resume_window: Duration,
+    /// Subscriptions of one session; clients are told.
+    pub subscriptions_max: usize,
 }
 
 impl Settings {
@@ -69,6 +75,8 @@ impl Settings {
             // Room for every client to come back at once after a restart, but not for handshakes alone to fill the
             // house.
             handshakes_max: (config.limits.connections_max / 2).max(1),
+            resume_window: config.push.resume_window,
+            subscriptions_max: config.limits.subscriptions_per_session_max,
         }
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Batch, EndedSubscription, Next, Resume};
+use super::connection::{Batch, EndedSubscription, Hold, Next, Resume};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
@@ -355,7 +355,22 @@ impl SharedOutbox {
         reader.disconnect.map(Next::Disconnect)
     }
 
-    /// A batch has been written, or its transport is gone.
+    /// Notes that the connection writes something that is not an update, until the hold is dropped. `None` when another
+    /// connection has taken the outbox over.
+    pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
+        let mut state = self.state.lock();
+        let reader = state.reader.as_mut()?;
+        if reader.connection != connection {
+            return None;
+        }
+        reader.writing = true;
+        Some(Hold {
+            outbox: self.clone(),
+            connection,
+        })
+    }
+
+    /// What the connection took has been written, or its transport is gone.
     pub(super) fn finish_write(&self, connection: ConnectionNumber) {
         let mut state = self.state.lock();
         if let Some(reader) = state

@@ -1,0 +1,1 @@
+//! Nothing leaves after a revocation.
