@@ -46,8 +46,8 @@
 //! # }
 //! ```
 //!
-//! `examples/session_tour.rs` is a whole program; the tests of hubrelay run it. The shapes on the wire are those of
-//! ux4iot, so the clients work against that as well, as far as it has the endpoints.
+//! `examples/session_tour.rs` is a whole program; the tests of hubrelay run it. The shapes on the wire are those that
+//! ux4iot documents; only hubrelay was tried.
 //!
 //! # What every call promises
 //!
