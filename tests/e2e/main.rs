@@ -24,6 +24,7 @@ mod operations;
 mod page;
 mod react_client;
 mod revocation;
+mod security_backend;
 mod sessions;
 mod shutdown;
 mod socket_io;
