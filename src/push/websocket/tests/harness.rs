@@ -10,6 +10,7 @@ use relay_protocol::native::{
     ClientMessage, ErrorMessage, Goodbye, Hello, LastValues, NewSubscription, Selector,
     ServerHello, ServerMessage, Subscribed, Updates, Values,
 };
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -269,6 +270,9 @@ impl Client {
                 Err(code) => break code,
             }
         };
+        // Answers the close frame, and closes the socket as clients do.
+        while let Ok(Some(Ok(_))) = timeout(PATIENCE, self.socket.next()).await {}
+        let _ = self.socket.get_mut().shutdown().await;
         let goodbye = match messages.pop() {
             Some(ServerMessage::Goodbye(goodbye)) => Some(goodbye),
             Some(other) => {
