@@ -34,7 +34,7 @@ const SESSION_LIMITS: SessionLimits = SessionLimits {
 const TIGHT: OutboxLimits = OutboxLimits {
     frames_max: 2,
     bytes_max: 100_000,
-    replay_frames_max: 5,
+    replay_frames_max: 1,
     replay_bytes_max: 100_000,
 };
 const WIDE: OutboxLimits = OutboxLimits {

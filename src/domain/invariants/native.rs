@@ -80,7 +80,7 @@ fn history(
         1 => (0..WHATS).prop_map(|what| Step::Unsubscribe { what }),
         4 => (1..4_usize).prop_map(|updates| Step::Read { updates }),
         2 => (1..50_u64).prop_map(|ms| Step::Wait { ms }),
-        1 => (0..4_usize).prop_map(|updates| Step::Lose { updates }),
+        1 => (0..9_usize).prop_map(|updates| Step::Lose { updates }),
     ];
     prop::collection::vec(step, 1..150)
 }
