@@ -64,9 +64,9 @@ async fn a_drain_says_goodbye_after_what_was_sent_before() {
     let (mut client, _) = server.following().await;
     let mut silent = server.client().await;
     server.send(1).await;
-    server.push.shut_down(PATIENCE).await;
-    for client in [&mut client, &mut silent] {
-        let end = client.end().await;
+    let shut_down = server.push.shut_down(PATIENCE);
+    let ((), first, second) = tokio::join!(shut_down, client.end(), silent.end());
+    for end in [first, second] {
         assert_eq!(end.close_code, Some(1001));
         assert_eq!(end.goodbye.unwrap().code.as_str(), "shuttingDown");
     }
