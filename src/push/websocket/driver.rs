@@ -285,8 +285,8 @@ impl Driver {
         let Some(deadline) = self.write_deadline else {
             return Ok(());
         };
-        let cut = self.session.as_ref().map(relay::Connection::cut);
-        let mut cut = pin!(cut.map(|cut| cut.cancelled_owned()));
+        let session = self.session.as_ref();
+        let mut cut = pin!(session.map(|session| session.cut().cancelled_owned()));
         let stop = self.push.0.stop.clone();
         tokio::select! {
             () = cancelled(cut.as_mut().as_pin_mut()) => return Err(CloseReason::Cut),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -54,6 +54,10 @@ pub(super) fn device() -> DeviceId {
 }
 
 impl Server {
+    #[expect(
+        clippy::unused_async,
+        reason = "its socket needs the runtime that awaits it"
+    )]
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
             outbox_limits: OutboxLimits {
@@ -77,7 +81,11 @@ impl Server {
         let config = Config::default();
         let tokens = GrantTokens::start(&config, clock, &metrics, &Lifecycle::new());
         let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpSocket::new_v4().unwrap();
+        // So small that one large update is enough to find a client that does not read.
+        listener.set_send_buffer_size(64 * 1024).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
