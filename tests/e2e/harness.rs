@@ -17,6 +17,7 @@ pub(crate) mod node_script;
 pub(crate) mod packet;
 pub(crate) mod polling;
 pub(crate) mod process;
+pub(crate) mod react_client;
 pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod session;
@@ -71,6 +72,14 @@ impl Testbed {
             rest,
             injector,
         }
+    }
+
+    /// Starts the relay, which has ended, with default options at the address that it had.
+    pub(crate) async fn start_relay_again(&mut self) {
+        let listen = self.rest.authority().to_owned();
+        let options = [("HUBRELAY_LISTEN", listen.as_str())];
+        self.relay = Relay::start(&self.devhub.event_hub_connection_string, &options).await;
+        self.rest.ready().await;
     }
 
     /// A new session.

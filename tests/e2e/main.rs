@@ -22,6 +22,8 @@ mod last_values;
 mod operations;
 mod page;
 mod react_client;
+mod react_hooks;
+mod react_recovery;
 mod revocation;
 mod sessions;
 mod shutdown;
