@@ -68,10 +68,7 @@ impl ReactClient {
         let happened = self
             .until(|event| event["reason"] == "socket_connect")
             .await;
-        self.session_id = happened.0.last().expect("it was waited for")["sessionId"]
-            .as_str()
-            .expect("a session id")
-            .to_owned();
+        self.session_id = text(&happened.answer()["sessionId"]);
         happened
     }
 
@@ -170,7 +167,7 @@ impl Happened {
             .collect()
     }
 
-    /// What a call of the component ended with.
+    /// What was waited for, which for a call of the component is its answer.
     pub(crate) fn answer(&self) -> &Value {
         self.0.last().expect("it was waited for")
     }
