@@ -6,6 +6,7 @@
 mod harness;
 
 mod admin_client;
+mod admin_node;
 mod bad_amqp;
 mod bad_events;
 mod bad_requests;
