@@ -15,7 +15,7 @@ use hubrelay::domain::id::{DeviceId, SessionId, TelemetryKey};
 use hubrelay::domain::limits::{OutboxLimits, ShardLimits};
 use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::shard::{Shard, ShardSettings, TwinCache};
-use hubrelay::domain::subscription::{DeviceSubscriptions, Selection};
+use hubrelay::domain::subscription::{Delivery, DeviceSubscriptions, Subscription};
 use hubrelay::domain::time::Now;
 use hubrelay::ingest::decode::{Decoder, Event, Property};
 
@@ -147,34 +147,26 @@ fn subscribed(devices: &[String]) -> (Shard<usize>, Vec<Outbox>) {
     let one_key = TelemetryKey::new("temperature").expect("the name is short");
     for (place, device) in devices.iter().enumerate() {
         let device = DeviceId::new(device).expect("the name is short");
-        for (outbox, telemetry) in [
-            (
-                place % SESSIONS,
-                Selection {
-                    all: true,
-                    ..Selection::default()
-                },
-            ),
-            (
-                SESSIONS + place % SESSIONS,
-                Selection {
-                    names: [one_key.clone()].into(),
-                    ..Selection::default()
-                },
-            ),
+        for (outbox, key) in [
+            (place % SESSIONS, None),
+            (SESSIONS + place % SESSIONS, Some(one_key.clone())),
         ] {
-            let wanted = DeviceSubscriptions {
-                telemetry,
-                ..DeviceSubscriptions::default()
-            };
+            let mut wanted = DeviceSubscriptions::default();
+            wanted.insert(Subscription::Telemetry(key), Delivery::default());
             let number = u8::try_from(outbox).expect("there are few sessions");
             let session = SessionId::issue(UNIX_MS, [number; 10]);
-            shard.set_subscriptions(&device, session, &outbox, &wanted);
+            let now = Now {
+                monotonic_ms: 0,
+                unix_ms: UNIX_MS,
+            };
+            shard.set_subscriptions(&device, session, &outbox, &wanted, now);
         }
     }
     let limits = OutboxLimits {
         frames_max: 1024,
         bytes_max: 1024 * 1024,
+        replay_frames_max: 0,
+        replay_bytes_max: 0,
     };
     let outboxes = (0..2 * SESSIONS).map(|_| Outbox::new(limits)).collect();
     (shard, outboxes)

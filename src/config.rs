@@ -152,6 +152,12 @@ pub struct PushConfig {
     pub outbox_frames_max: usize,
     /// Most bytes that wait for one connection before telemetry is conflated.
     pub outbox_bytes_max: usize,
+    /// How long a native session that lost its connection can be resumed.
+    pub resume_window: Duration,
+    /// Most frames of a native connection that are remembered after they were sent.
+    pub replay_frames_max: usize,
+    /// Most bytes of a native connection that are remembered after they were sent.
+    pub replay_bytes_max: usize,
 }
 
 /// The bounds of the service.

@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod raw_json;
 pub mod session;
 pub mod shard;
+pub mod snapshot;
 pub mod subscription;
 pub mod telemetry;
 pub mod time;

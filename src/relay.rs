@@ -6,6 +6,8 @@
 //! dropped it, and a write that was under way has ended; a write that does not end in time is cut off.
 
 mod connection;
+mod expiries;
+mod grants;
 mod outbox;
 mod sessions;
 mod shards;
@@ -21,10 +23,15 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::connection::{Admission, Batch, Connection, FirstTransport, Next};
+pub use self::connection::{
+    Admission, Batch, Connection, EndReason, EndedSubscription, FirstTransport, Next, Opened,
+    Recovery, Resume,
+};
+use self::expiries::Expiries;
+pub use self::grants::{Authorization, TimedGrant};
 use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
-pub use self::subscriptions::SubscriptionRequest;
+pub use self::subscriptions::{Subscribed, SubscriptionRequest, Wanted};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::disconnect::Disconnect;
@@ -33,13 +40,12 @@ use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::limits::{OutboxLimits, SessionLimits};
 use crate::domain::raw_json::RawJson;
-use crate::domain::session::{Session, TooManyGrants};
+use crate::domain::session::Session;
 use crate::domain::shard::ShardSettings;
 use crate::domain::subscription::Selection;
-use crate::domain::time::Timestamp;
+use crate::domain::time::Stamped;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::SessionRefusal;
 
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -65,6 +71,8 @@ pub struct Settings {
     pub unbound_sessions_max: usize,
     /// How long a revocation waits for a write that is under way before the connection is cut.
     pub write_wait: Duration,
+    /// How long a native session outlives its connection with its subscriptions.
+    pub resume_window_ms: u64,
 }
 
 /// The session does not exist, or no longer.
@@ -114,6 +122,7 @@ struct Inner {
     clock: SharedClock,
     sessions: Sessions,
     shards: Shards,
+    expiries: Expiries,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -136,13 +145,17 @@ impl Relay {
                 clock,
                 sessions,
                 shards,
+                expiries: Expiries::default(),
                 tasks,
                 stop,
             }),
         };
         let expiring = relay.clone();
         lifecycle.spawn("session expiry", async move {
-            expiring.retire_expired_sessions().await;
+            tokio::join!(
+                expiring.retire_expired_sessions(),
+                expiring.expire_in_time()
+            );
             Ok::<_, Infallible>(())
         });
         relay
@@ -187,43 +200,6 @@ impl Relay {
                 .await;
         })
         .await;
-    }
-
-    /// Adds a grant; adding it again changes nothing.
-    pub async fn grant(
-        &self,
-        id: SessionId,
-        device: DeviceId,
-        grant: Grant,
-    ) -> Result<(), GrantError> {
-        let entry = self.inner.sessions.get(id)?;
-        let mut session = self.lock(&entry).await?;
-        session
-            .grant(&device, grant, &self.inner.settings.session_limits)
-            .map_err(|TooManyGrants| {
-                self.inner.sessions.refuse(SessionRefusal::GrantsFull);
-                GrantError::TooMany
-            })
-    }
-
-    /// Takes a grant away, and every subscription that no other grant covers.
-    pub async fn revoke(
-        &self,
-        id: SessionId,
-        device: DeviceId,
-        grant: Grant,
-    ) -> Result<(), NoSuchSession> {
-        let entry = self.inner.sessions.get(id)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            if session.revoke(&device, &grant) {
-                relay
-                    .narrow(&entry, &session, BTreeSet::from([device]))
-                    .await;
-            }
-            Ok(())
-        })
-        .await
     }
 
     /// Whether a session exists.
@@ -293,7 +269,7 @@ impl Relay {
     }
 
     /// Whether a device is connected, as far as is known, and since which message.
-    pub async fn connection_state(&self, device: &DeviceId) -> Option<(bool, Timestamp)> {
+    pub async fn connection_state(&self, device: &DeviceId) -> Option<Stamped<bool>> {
         self.inner
             .shards
             .ask(device, |shard, device, _| shard.connection_state(device))
@@ -302,7 +278,7 @@ impl Relay {
     }
 
     /// The whole twin of a device and its time, if it is known and the cache setting allows its use.
-    pub async fn device_twin(&self, device: &DeviceId) -> Option<(RawJson, Timestamp)> {
+    pub async fn device_twin(&self, device: &DeviceId) -> Option<Stamped<RawJson>> {
         self.inner
             .shards
             .ask(device, |shard, device, now| shard.device_twin(device, now))
@@ -336,6 +312,19 @@ impl Relay {
     /// Waits for a session's turn; a session that was retired meanwhile does not exist.
     async fn lock(&self, entry: &Arc<SessionEntry>) -> Result<SessionTurn, NoSuchSession> {
         let mut session = self.inner.sessions.turn(entry).await;
+        // What has run out must not count for one more call.
+        if session
+            .next_expiry_unix_ms()
+            .is_some_and(|next| next <= self.inner.clock.unix_ms())
+        {
+            let entry = entry.clone();
+            session = self
+                .to_the_end(move |relay| async move {
+                    relay.expire(&entry, &mut session).await;
+                    session
+                })
+                .await;
+        }
         if session.is_retired() {
             return Err(NoSuchSession);
         }
@@ -355,6 +344,7 @@ impl Relay {
             .map(|device| SubscriptionChange {
                 subscriptions: session.subscriptions(&device),
                 device,
+                fresh: None,
             })
             .collect();
         self.inner
@@ -401,6 +391,7 @@ impl Relay {
         let was_bound = session.is_bound();
         let devices: BTreeSet<_> = session.retire().into_iter().collect();
         self.inner.sessions.forget(entry.id, was_bound);
+        self.inner.expiries.arm(entry, None);
         self.tell_shards(entry, session, devices).await;
         entry.outbox.clear();
         entry.outbox.disconnect(reason);

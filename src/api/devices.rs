@@ -33,10 +33,10 @@ pub(super) async fn connection_state(
         .check_read(&reader, &device, &Grant::ConnectionState)
         .await?;
     match state.relay.connection_state(&device).await {
-        Some((connected, timestamp)) => Ok(device_response(
+        Some(state) => Ok(device_response(
             &device,
-            if connected { "true" } else { "false" },
-            &timestamp,
+            if state.value { "true" } else { "false" },
+            &state.stamp.timestamp,
         )),
         // With a custom key telemetry alone decides, so the hub would not be asked either.
         None if state.config.decoding.custom_connection_state_key.is_some() => Err(Error::NoDevice),
@@ -55,8 +55,12 @@ pub(super) async fn device_twin(
         .check_read(&reader, &device, &Grant::DeviceTwin)
         .await?;
     let known = state.relay.device_twin(&device).await;
-    let (twin, timestamp) = known.ok_or(Error::DeviceTwinNeedsHub)?;
-    Ok(device_response(&device, twin.as_str(), &timestamp))
+    let twin = known.ok_or(Error::DeviceTwinNeedsHub)?;
+    Ok(device_response(
+        &device,
+        twin.value.as_str(),
+        &twin.stamp.timestamp,
+    ))
 }
 
 /// `POST /directMethod`.

@@ -62,7 +62,7 @@ async fn get_one(
     push_string(&mut json, last.key.as_str());
     json.push(':');
     json.push_str(last.value.as_str());
-    let _ = write!(json, "}},\"timestamp\":\"{}\"}}", last.timestamp);
+    let _ = write!(json, "}},\"timestamp\":\"{}\"}}", last.stamp.timestamp);
     Ok(json_response(json))
 }
 
@@ -94,7 +94,7 @@ fn wrapped(device: &DeviceId, values: &[LastValue]) -> Response {
         push_string(&mut json, last.key.as_str());
         json.push_str(":{\"value\":");
         json.push_str(last.value.as_str());
-        let _ = write!(json, ",\"timestamp\":\"{}\"}}", last.timestamp);
+        let _ = write!(json, ",\"timestamp\":\"{}\"}}", last.stamp.timestamp);
     }
     json.push_str("},\"timestamp\":\"\"}");
     json_response(json)

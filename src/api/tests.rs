@@ -115,7 +115,7 @@ impl Api {
     async fn message(&self, device: &str, content: Content) {
         let other = DeviceId::new("marker").unwrap();
         let marked = match self.relay.connection_state(&other).await {
-            Some((marked, _)) => !marked,
+            Some(state) => !state.value,
             None => true,
         };
         let message = |device_id, content| DeviceMessage {
@@ -128,7 +128,7 @@ impl Api {
             message(other.clone(), Content::ConnectionState(marked)),
         ];
         self.relay.ingest(messages).await;
-        while !matches!(self.relay.connection_state(&other).await, Some((state, _)) if state == marked)
+        while !matches!(self.relay.connection_state(&other).await, Some(state) if state.value == marked)
         {
             tokio::task::yield_now().await;
         }

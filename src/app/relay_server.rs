@@ -174,9 +174,12 @@ fn relay_settings(config: &Config) -> Settings {
         outbox_limits: OutboxLimits {
             frames_max: config.push.outbox_frames_max,
             bytes_max: config.push.outbox_bytes_max,
+            replay_frames_max: config.push.replay_frames_max,
+            replay_bytes_max: config.push.replay_bytes_max,
         },
         sessions_max: limits.sessions_max,
         unbound_sessions_max: limits.unbound_sessions_max,
         write_wait: WRITE_WAIT,
+        resume_window_ms: whole_ms(config.push.resume_window),
     }
 }

@@ -225,6 +225,9 @@ impl Draft {
                 ping_timeout: Duration::ZERO,
                 outbox_frames_max: 0,
                 outbox_bytes_max: 0,
+                resume_window: Duration::ZERO,
+                replay_frames_max: 0,
+                replay_bytes_max: 0,
             },
             limits: Limits {
                 connections_max: 0,

@@ -80,6 +80,9 @@ fn defaults_are_those_of_ux4iot_and_of_the_design() {
             ping_timeout: Duration::from_secs(20),
             outbox_frames_max: 1024,
             outbox_bytes_max: 1_048_576,
+            resume_window: Duration::from_mins(1),
+            replay_frames_max: 256,
+            replay_bytes_max: 262_144,
         }
     );
     assert_eq!(

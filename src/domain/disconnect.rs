@@ -5,6 +5,8 @@
 pub enum Disconnect {
     /// An administrator deleted the session.
     SessionDeleted,
+    /// The security backend gave the session an end, and it has come.
+    SessionExpired,
     /// A newer connection took the session over.
     Replaced,
     /// The session's id came back on another connection although it had subscriptions, and is now retired.
@@ -20,6 +22,7 @@ impl Disconnect {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SessionDeleted => "session_deleted",
+            Self::SessionExpired => "session_expired",
             Self::Replaced => "replaced",
             Self::Retired => "retired",
             Self::SlowConsumer => "slow_consumer",

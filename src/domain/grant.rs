@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::id::TelemetryKey;
-use super::subscription::{DeviceSubscriptions, Selection};
+use super::subscription::{DeviceSubscriptions, Selection, Subscription};
 
 /// One thing that a session may see of a device, or do with it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
     /// See the values of one telemetry key, or of every key.
     Telemetry(Option<TelemetryKey>),
@@ -75,6 +75,21 @@ impl DeviceGrants {
         }
     }
 
+    /// Takes away exactly this grant; one for all leaves those for single keys (or methods) as they are. Returns
+    /// whether it was there.
+    pub fn remove_exactly(&mut self, grant: &Grant) -> bool {
+        match grant {
+            Grant::Telemetry(key) => self
+                .telemetry
+                .remove(key.as_ref().map(TelemetryKey::as_str)),
+            Grant::DirectMethod(name) => self.direct_methods.remove(name.as_deref()),
+            Grant::DeviceTwin => std::mem::take(&mut self.device_twin),
+            Grant::ConnectionState => std::mem::take(&mut self.connection_state),
+            Grant::D2cMessages => std::mem::take(&mut self.d2c_messages),
+            Grant::DesiredProperties => std::mem::take(&mut self.desired_properties),
+        }
+    }
+
     /// Whether what `needed` allows is allowed: by a grant for the key or method, or by one for all.
     pub fn covers(&self, needed: &Grant) -> bool {
         match needed {
@@ -103,20 +118,16 @@ impl DeviceGrants {
         }
     }
 
-    /// Drops the subscriptions that these grants do not cover. Returns whether any was dropped.
-    pub fn restrict(&self, subscriptions: &mut DeviceSubscriptions) -> bool {
-        let before = subscriptions.len();
-        if !self.telemetry.all {
-            subscriptions.telemetry.all = false;
-            subscriptions
-                .telemetry
-                .names
-                .retain(|key| self.telemetry.names.contains(key));
+    /// Takes away and returns the subscriptions that these grants do not cover.
+    pub fn restrict(&self, subscriptions: &mut DeviceSubscriptions) -> Vec<Subscription> {
+        let uncovered: Vec<_> = subscriptions
+            .iter()
+            .filter(|subscription| !self.covers(&subscription.needed_grant()))
+            .collect();
+        for subscription in &uncovered {
+            subscriptions.remove(subscription);
         }
-        subscriptions.device_twin &= self.device_twin;
-        subscriptions.connection_state &= self.connection_state;
-        subscriptions.d2c_messages &= self.d2c_messages;
-        subscriptions.len() != before
+        uncovered
     }
 
     /// How many grants there are.

@@ -17,7 +17,7 @@ use super::outbox::{Outbox, Skipped};
 use super::raw_json::RawJson;
 use super::session::Session;
 use super::shard::{Shard, ShardSettings, TwinCache};
-use super::subscription::Subscription;
+use super::subscription::{Delivery, Subscription};
 use super::telemetry::tests::telemetry;
 use super::time::{Now, Timestamp};
 use super::update::{Update, UpdateBody};
@@ -32,10 +32,14 @@ const SESSION_LIMITS: SessionLimits = SessionLimits {
 const TIGHT: OutboxLimits = OutboxLimits {
     frames_max: 2,
     bytes_max: 100_000,
+    replay_frames_max: 5,
+    replay_bytes_max: 100_000,
 };
 const WIDE: OutboxLimits = OutboxLimits {
     frames_max: 100_000,
     bytes_max: 100_000_000,
+    replay_frames_max: 100_000,
+    replay_bytes_max: 100_000_000,
 };
 
 /// One thing that happens. Numbers name sessions, devices and keys by their place.
@@ -239,7 +243,7 @@ impl World {
             } => {
                 let grant = subscription(*what).needed_grant();
                 self.sessions[*session]
-                    .grant(&device_id(*device), grant, &SESSION_LIMITS)
+                    .grant(&device_id(*device), grant, None, &SESSION_LIMITS)
                     .unwrap();
                 self.model[*session].grants.insert((*device, *what));
             }
@@ -354,6 +358,7 @@ impl World {
         let outcome = self.sessions[session].subscribe(
             &device_id(device),
             subscription(what),
+            Delivery::default(),
             &SESSION_LIMITS,
         );
         assert_eq!(
@@ -400,8 +405,13 @@ impl World {
 
     fn tell_shard(&mut self, session: usize, device: usize) {
         let wanted = self.sessions[session].subscriptions(&device_id(device));
-        self.shard
-            .set_subscriptions(&device_id(device), session_id(session), &session, &wanted);
+        self.shard.set_subscriptions(
+            &device_id(device),
+            session_id(session),
+            &session,
+            &wanted,
+            self.now,
+        );
     }
 
     fn read(&mut self, session: usize, updates: usize) {
@@ -532,7 +542,7 @@ proptest! {
             }
             for (device, connected) in &world.owed[session].connection_state {
                 prop_assert_eq!(world.received[session].connection_state.get(device), Some(connected));
-                let cached = world.shard.connection_state(&device_id(*device)).map(|(connected, _)| connected);
+                let cached = world.shard.connection_state(&device_id(*device)).map(|state| state.value);
                 prop_assert_eq!(cached, Some(*connected));
             }
         }

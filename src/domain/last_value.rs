@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::id::TelemetryKey;
 use super::raw_json::RawJson;
-use super::time::Timestamp;
+use super::time::Stamp;
 
 /// The newest value of one telemetry key.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,8 @@ pub struct LastValue {
     pub key: TelemetryKey,
     /// The value as the device wrote it.
     pub value: RawJson,
-    /// The time of the message that carried it.
-    pub timestamp: Timestamp,
+    /// The times of the message that carried it.
+    pub stamp: Stamp,
 }
 
 /// Stands for a telemetry key of one device, for as long as the key has a value or is held.
@@ -40,7 +40,11 @@ impl KeySlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
     /// It is now the last value.
-    Stored(KeySlot),
+    Stored {
+        slot: KeySlot,
+        /// Whether it is written differently from the one before, or there was none.
+        changed: bool,
+    },
     /// The device has too many keys; the slot is there only because a view holds the key.
     Refused(Option<KeySlot>),
 }
@@ -48,8 +52,16 @@ pub(super) enum Recorded {
 impl Recorded {
     pub(super) fn slot(self) -> Option<KeySlot> {
         match self {
-            Self::Stored(slot) => Some(slot),
+            Self::Stored { slot, .. } => Some(slot),
             Self::Refused(slot) => slot,
+        }
+    }
+
+    /// Whether the value may be another than the one before; of one that is not remembered nobody knows.
+    pub(super) fn may_have_changed(self) -> bool {
+        match self {
+            Self::Stored { changed, .. } => changed,
+            Self::Refused(_) => true,
         }
     }
 }
@@ -74,7 +86,7 @@ struct Entry {
 #[derive(Debug)]
 struct StoredValue {
     json: String,
-    timestamp: Timestamp,
+    stamp: Stamp,
 }
 
 impl KeyTable {
@@ -83,7 +95,7 @@ impl KeyTable {
         &mut self,
         key: &str,
         value: &str,
-        timestamp: &Timestamp,
+        stamp: &Stamp,
         values_max: usize,
     ) -> Recorded {
         let known = self.slots.get(key).copied();
@@ -96,22 +108,26 @@ impl KeyTable {
                 None => return Recorded::Refused(None),
             },
         };
+        let mut changed = true;
         match &mut self.entries[slot.place()].value {
             Some(stored) => {
-                stored.json.clear();
-                stored.json.push_str(value);
-                stored.timestamp.clone_from(timestamp);
+                changed = stored.json != value;
+                if changed {
+                    stored.json.clear();
+                    stored.json.push_str(value);
+                }
+                stored.stamp.clone_from(stamp);
             }
             None if full => return Recorded::Refused(Some(slot)),
             empty @ None => {
                 *empty = Some(StoredValue {
                     json: value.to_owned(),
-                    timestamp: timestamp.clone(),
+                    stamp: stamp.clone(),
                 });
                 self.values += 1;
             }
         }
-        Recorded::Stored(slot)
+        Recorded::Stored { slot, changed }
     }
 
     /// Keeps a slot for a key on behalf of a view, until [`release`](Self::release).
@@ -205,16 +221,24 @@ impl Entry {
         Some(LastValue {
             key: self.key.clone(),
             value: RawJson::from_valid(Arc::<str>::from(stored.json.as_str())),
-            timestamp: stored.timestamp.clone(),
+            stamp: stored.stamp.clone(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::time::Timestamp;
     use super::*;
 
-    const NOW: Timestamp = Timestamp::UnixMs(1);
+    const NOW: Stamp = at(1);
+
+    const fn at(unix_ms: i64) -> Stamp {
+        Stamp {
+            timestamp: Timestamp::UnixMs(unix_ms),
+            received_unix_ms: unix_ms,
+        }
+    }
 
     fn key(name: &str) -> TelemetryKey {
         TelemetryKey::new(name).unwrap()
@@ -224,13 +248,12 @@ mod tests {
     fn the_newest_value_replaces_the_one_before() {
         let mut keys = KeyTable::default();
         let first = keys.record("t", "123456789", &NOW, 10);
-        let second = keys.record("t", "0", &Timestamp::UnixMs(2), 10);
-        assert_eq!(first, second);
+        let second = keys.record("t", "0", &at(2), 10);
+        assert_eq!(first.slot(), second.slot());
+        assert!(first.may_have_changed() && second.may_have_changed());
+        assert!(!keys.record("t", "0", &at(2), 10).may_have_changed());
         let last = keys.last_value("t").unwrap();
-        assert_eq!(
-            (last.value.as_str(), last.timestamp),
-            ("0", Timestamp::UnixMs(2))
-        );
+        assert_eq!((last.value.as_str(), last.stamp), ("0", at(2)));
         assert_eq!(keys.values(), 1);
     }
 
@@ -246,7 +269,7 @@ mod tests {
         );
         assert!(matches!(
             keys.record("a", "2", &NOW, 1),
-            Recorded::Stored(_)
+            Recorded::Stored { changed: true, .. }
         ));
         assert_eq!(keys.last_values().len(), 1);
     }
@@ -258,7 +281,7 @@ mod tests {
         keys.record("t", "1", &NOW, 10);
         assert_eq!(keys.remove(None).len(), 1);
         assert!(!keys.is_empty());
-        assert_eq!(keys.record("t", "2", &NOW, 10), Recorded::Stored(held));
+        assert_eq!(keys.record("t", "2", &NOW, 10).slot(), Some(held));
         keys.release(held);
         assert!(!keys.is_empty());
         keys.remove(Some(&key("t")));

@@ -25,4 +25,8 @@ pub struct OutboxLimits {
     pub frames_max: usize,
     /// Bytes that queue in order before conflation begins, and again that conflated values may take.
     pub bytes_max: usize,
+    /// Updates that are remembered after they left, for a client that comes back.
+    pub replay_frames_max: usize,
+    /// Bytes of updates that are remembered after they left.
+    pub replay_bytes_max: usize,
 }

@@ -4,8 +4,13 @@
 //! each device it keeps only the newest value of each telemetry key, the newest connection state and the newest twin,
 //! and hands them out once the queue has drained. Device-to-cloud messages cannot be conflated; the oldest are dropped.
 //!
+//! For a client that can tell what it got, updates are numbered as they leave and the latest are remembered, so that one
+//! that lost its connection is sent what it missed instead of everything.
+//!
 //! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device
 //! and kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
+
+mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,11 +18,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
+use self::replay::Replay;
 use super::id::DeviceId;
 use super::limits::OutboxLimits;
-use super::subscription::DeviceSubscriptions;
+use super::subscription::{DeviceSubscriptions, Part};
 use super::telemetry::MergedTelemetry;
-use super::time::Timestamp;
+use super::time::Stamp;
 use super::update::{Update, UpdateBody};
 
 /// What is still to be sent to one client.
@@ -35,6 +41,8 @@ pub struct Outbox {
     messages: VecDeque<Arc<Update>>,
     messages_bytes: usize,
     skipped: Skipped,
+    /// What left lately; only for a client that can come back for it.
+    replay: Option<Box<Replay>>,
 }
 
 /// How many values and messages a client did not get because newer ones overtook them.
@@ -52,7 +60,7 @@ pub struct Overflow;
 
 #[derive(Debug, Default)]
 struct Conflated {
-    telemetry: Option<(MergedTelemetry, Timestamp)>,
+    telemetry: Option<(MergedTelemetry, Stamp)>,
     connection_state: Option<Arc<Update>>,
     device_twin: Option<Arc<Update>>,
 }
@@ -70,7 +78,32 @@ impl Outbox {
             messages: VecDeque::new(),
             messages_bytes: 0,
             skipped: Skipped::default(),
+            replay: None,
         }
+    }
+
+    /// Empties the outbox and begins to number what leaves it, from 1.
+    pub fn start_numbering(&mut self) {
+        self.clear();
+        self.replay = Some(Box::default());
+    }
+
+    /// The number of the last update that left; 0 when none did, or when they are not numbered.
+    pub fn sequence(&self) -> u64 {
+        self.replay.as_ref().map_or(0, |replay| replay.sequence())
+    }
+
+    /// Goes back to the moment when the update with this number had left: those after it are sent again, before
+    /// everything else. Returns `false`, and does nothing, when they are not all remembered or the number is none.
+    pub fn rewind(&mut self, sequence: u64) -> bool {
+        let Some(missed) = (self.replay.as_mut()).and_then(|replay| replay.rewind(sequence)) else {
+            return false;
+        };
+        for update in missed.into_iter().rev() {
+            self.queue_bytes += update.bytes();
+            self.queue.push_front(update);
+        }
+        true
     }
 
     /// Adds an update.
@@ -93,6 +126,9 @@ impl Outbox {
         let mut bytes = 0;
         while let Some(update) = self.pop() {
             bytes += update.bytes();
+            if let Some(replay) = &mut self.replay {
+                replay.left(&update, &self.limits);
+            }
             taken.push(update);
             if bytes >= bytes_max {
                 return;
@@ -104,27 +140,45 @@ impl Outbox {
     /// stays. Updates with some telemetry keys still wanted are cut down to those. One pass, however many devices there
     /// are.
     pub fn retain(&mut self, wanted: &BTreeMap<DeviceId, DeviceSubscriptions>) {
-        retain_updates(&mut self.queue, &mut self.queue_bytes, wanted);
-        retain_updates(&mut self.messages, &mut self.messages_bytes, wanted);
+        let keep = |device: &DeviceId, part: Part<'_>| {
+            wanted.get(device).is_none_or(|wanted| wanted.covers(part))
+        };
+        self.keep(keep);
+        if let Some(replay) = &mut self.replay {
+            replay.retain(keep);
+        }
+    }
+
+    /// Drops what is in a snapshot, or older than it: all that waits of what `fresh` covers, but messages, which no
+    /// snapshot holds.
+    pub fn supersede(&mut self, fresh: &BTreeMap<DeviceId, DeviceSubscriptions>) {
+        if self.is_empty() {
+            return;
+        }
+        self.keep(|device, part| {
+            part == Part::Message || !fresh.get(device).is_some_and(|fresh| fresh.covers(part))
+        });
+    }
+
+    /// Drops everything, also what left already.
+    pub fn clear(&mut self) {
+        let skipped = self.skipped;
+        *self = Self::new(self.limits);
+        self.skipped = skipped;
+    }
+
+    fn keep(&mut self, keep: impl Fn(&DeviceId, Part<'_>) -> bool + Copy) {
+        retain_updates(&mut self.queue, &mut self.queue_bytes, keep);
+        retain_updates(&mut self.messages, &mut self.messages_bytes, keep);
         let conflated_bytes = &mut self.conflated_bytes;
         self.conflated.retain(|device, conflated| {
-            let Some(wanted) = wanted.get(device) else {
-                return true;
-            };
             *conflated_bytes -= conflated.bytes();
-            conflated.retain(wanted);
+            conflated.retain(|part| keep(device, part));
             *conflated_bytes += conflated.bytes();
             !conflated.is_empty()
         });
         self.turns
             .retain(|device| self.conflated.contains_key(device));
-    }
-
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        let skipped = self.skipped;
-        *self = Self::new(self.limits);
-        self.skipped = skipped;
     }
 
     /// Whether nothing waits.
@@ -214,10 +268,10 @@ impl Conflated {
     fn merge(&mut self, update: &Arc<Update>) -> u64 {
         match &update.body {
             UpdateBody::Telemetry(newer) => {
-                let (merged, timestamp) = self
+                let (merged, stamp) = self
                     .telemetry
-                    .get_or_insert_with(|| (MergedTelemetry::default(), update.timestamp.clone()));
-                timestamp.clone_from(&update.timestamp);
+                    .get_or_insert_with(|| (MergedTelemetry::default(), update.stamp.clone()));
+                stamp.clone_from(&update.stamp);
                 merged.merge(newer) as u64
             }
             UpdateBody::ConnectionState(_) => {
@@ -230,20 +284,20 @@ impl Conflated {
         }
     }
 
-    /// Drops what is not wanted any more.
-    fn retain(&mut self, wanted: &DeviceSubscriptions) {
+    fn retain(&mut self, keep: impl Fn(Part<'_>) -> bool) {
         if let Some((merged, _)) = &mut self.telemetry {
-            merged.retain(|key| wanted.telemetry.covers(Some(key)));
+            merged.retain(|key| keep(Part::Key(key)));
         }
         self.telemetry.take_if(|(merged, _)| merged.is_empty());
-        self.connection_state.take_if(|_| !wanted.connection_state);
-        self.device_twin.take_if(|_| !wanted.device_twin);
+        self.connection_state
+            .take_if(|_| !keep(Part::ConnectionState));
+        self.device_twin.take_if(|_| !keep(Part::DeviceTwin));
     }
 
     fn pop(&mut self, device: &DeviceId) -> Option<Arc<Update>> {
-        if let Some((merged, timestamp)) = self.telemetry.take() {
+        if let Some((merged, stamp)) = self.telemetry.take() {
             let body = UpdateBody::Telemetry(merged.into_telemetry());
-            return Some(Arc::new(Update::new(device.clone(), timestamp, body)));
+            return Some(Arc::new(Update::new(device.clone(), stamp, body)));
         }
         self.connection_state
             .take()
@@ -273,46 +327,54 @@ impl Conflated {
 fn retain_updates(
     queue: &mut VecDeque<Arc<Update>>,
     queue_bytes: &mut usize,
-    wanted: &BTreeMap<DeviceId, DeviceSubscriptions>,
+    keep: impl Fn(&DeviceId, Part<'_>) -> bool,
 ) {
     queue.retain_mut(|update| {
-        let Some(wanted) = wanted.get(&update.device_id) else {
-            return true;
-        };
-        let before = update.bytes();
-        let kept = match &update.body {
-            UpdateBody::Telemetry(_) => {
-                update.filter_keys(|key| wanted.telemetry.covers(Some(key)))
-            }
-            UpdateBody::ConnectionState(_) => wanted.connection_state.then(|| update.clone()),
-            UpdateBody::DeviceTwin(_) => wanted.device_twin.then(|| update.clone()),
-            UpdateBody::Message(_) => wanted.d2c_messages.then(|| update.clone()),
-        };
-        *queue_bytes = *queue_bytes - before + kept.as_ref().map_or(0, |update| update.bytes());
+        *queue_bytes -= update.bytes();
+        let kept = cut_down(update, |part| keep(&update.device_id, part));
         let keep = kept.is_some();
         if let Some(kept) = kept {
+            *queue_bytes += kept.bytes();
             *update = kept;
         }
         keep
     });
 }
 
+/// The parts of an update that satisfy `keep`; itself when these are all, `None` when there are none.
+fn cut_down(update: &Arc<Update>, keep: impl Fn(Part<'_>) -> bool) -> Option<Arc<Update>> {
+    let part = match &update.body {
+        UpdateBody::Telemetry(_) => return update.filter_keys(|key| keep(Part::Key(key))),
+        UpdateBody::ConnectionState(_) => Part::ConnectionState,
+        UpdateBody::DeviceTwin(_) => Part::DeviceTwin,
+        UpdateBody::Message(_) => Part::Message,
+    };
+    keep(part).then(|| update.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::id::TelemetryKey;
     use super::super::raw_json::RawJson;
+    use super::super::subscription::{Delivery, Subscription};
     use super::super::telemetry::tests::telemetry;
+    use super::super::time::Timestamp;
     use super::*;
 
     const LIMITS: OutboxLimits = OutboxLimits {
         frames_max: 2,
         bytes_max: 10_000,
+        replay_frames_max: 10,
+        replay_bytes_max: 10_000,
     };
 
     fn update(device: &str, body: UpdateBody) -> Arc<Update> {
         Arc::new(Update::new(
             DeviceId::new(device).unwrap(),
-            Timestamp::UnixMs(1),
+            Stamp {
+                timestamp: Timestamp::UnixMs(1),
+                received_unix_ms: 1,
+            },
             body,
         ))
     }
@@ -323,6 +385,13 @@ mod tests {
 
     fn message(body: &str) -> Arc<Update> {
         update("d1", UpdateBody::Message(RawJson::from_valid(body)))
+    }
+
+    fn wanted(device: &str, key: &str) -> BTreeMap<DeviceId, DeviceSubscriptions> {
+        let mut wanted = DeviceSubscriptions::default();
+        let subscription = Subscription::Telemetry(TelemetryKey::new(key));
+        wanted.insert(subscription, Delivery::default());
+        BTreeMap::from([(DeviceId::new(device).unwrap(), wanted)])
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<String> {
@@ -407,6 +476,7 @@ mod tests {
         let mut outbox = Outbox::new(OutboxLimits {
             frames_max: 1,
             bytes_max: 1000,
+            ..LIMITS
         });
         let long = format!("\"{}\"", "x".repeat(400));
         outbox.push(&values("d1", &[("t", "1")])).unwrap();
@@ -420,6 +490,7 @@ mod tests {
         let mut outbox = Outbox::new(OutboxLimits {
             frames_max: 1,
             bytes_max: 10,
+            ..LIMITS
         });
         outbox
             .push(&values(
@@ -444,11 +515,7 @@ mod tests {
             .push(&update("d1", UpdateBody::ConnectionState(true)))
             .unwrap();
         outbox.push(&message("5")).unwrap();
-        let mut wanted = DeviceSubscriptions::default();
-        wanted
-            .telemetry
-            .insert(Some(TelemetryKey::new("u").unwrap()));
-        outbox.retain(&BTreeMap::from([(DeviceId::new("d1").unwrap(), wanted)]));
+        outbox.retain(&wanted("d1", "u"));
         assert_eq!(
             drain(&mut outbox),
             [
@@ -476,5 +543,81 @@ mod tests {
         let mut taken = Vec::new();
         outbox.take(1, &mut taken);
         assert_eq!(taken.len(), 1);
+    }
+
+    #[test]
+    fn what_a_snapshot_holds_is_not_sent_after_it() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox
+            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .unwrap();
+        for value in ["3", "4"] {
+            outbox
+                .push(&values("d1", &[("t", value), ("u", value)]))
+                .unwrap();
+        }
+        outbox.push(&message("5")).unwrap();
+        outbox.supersede(&wanted("d1", "t"));
+        assert_eq!(
+            drain(&mut outbox),
+            [
+                r#"d1 Telemetry({"u": "2"})"#,
+                r#"d1 Telemetry({"u": "3"})"#,
+                r#"d1 Telemetry({"u": "4"})"#,
+                "d1 Message(5)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rewound_outbox_sends_what_was_missed_and_then_the_rest() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox.start_numbering();
+        outbox.push(&values("d1", &[("t", "1")])).unwrap();
+        outbox.push(&values("d1", &[("t", "2")])).unwrap();
+        assert_eq!(drain(&mut outbox).len(), 2);
+        assert_eq!(outbox.sequence(), 2);
+        outbox.push(&values("d1", &[("t", "3")])).unwrap();
+        assert!(outbox.rewind(1));
+        assert_eq!(
+            drain(&mut outbox),
+            [r#"d1 Telemetry({"t": "2"})"#, r#"d1 Telemetry({"t": "3"})"#]
+        );
+        assert_eq!(outbox.sequence(), 3);
+        assert!(!outbox.rewind(4), "no such update has left");
+        assert!(outbox.rewind(3));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_was_revoked_is_not_sent_again() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox.start_numbering();
+        outbox
+            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .unwrap();
+        outbox.push(&values("d1", &[("t", "3")])).unwrap();
+        drain(&mut outbox);
+        outbox.retain(&wanted("d1", "u"));
+        assert!(outbox.rewind(0));
+        assert_eq!(drain(&mut outbox), [r#"d1 Telemetry({"u": "2"})"#]);
+    }
+
+    #[test]
+    fn an_update_that_is_no_longer_remembered_cannot_be_missed_quietly() {
+        let mut outbox = Outbox::new(OutboxLimits {
+            replay_frames_max: 2,
+            ..LIMITS
+        });
+        outbox.start_numbering();
+        for value in ["1", "2", "3"] {
+            outbox.push(&values("d1", &[("t", value)])).unwrap();
+            drain(&mut outbox);
+        }
+        assert!(!outbox.rewind(0));
+        assert!(outbox.rewind(1));
+        assert_eq!(drain(&mut outbox).len(), 2);
+        outbox.clear();
+        assert!(!outbox.rewind(3), "nothing is numbered any more");
     }
 }

@@ -10,20 +10,28 @@
 //!
 //! Guarantees: every subscription is covered by a grant at all times; a retired session has neither and never comes
 //! back. The rule that a session with subscriptions does not survive its connection is what the published React
-//! client needs: it forgets its own subscriptions on reconnect and would never ask for them again on the same id.
+//! client needs: it forgets its own subscriptions on reconnect and would never ask for them again on the same id. Clients
+//! that remember what they subscribed to, those of the native protocol and of ux4iot 2.x, get their session back with
+//! everything for a while instead.
+
+mod expiry;
 
 use std::collections::HashMap;
 
+use self::expiry::Expiries;
 use super::grant::{DeviceGrants, Grant};
 use super::id::{DeviceId, TelemetryKey};
 use super::limits::SessionLimits;
-use super::subscription::{DeviceSubscriptions, Selection, Subscription};
+use super::subscription::{Added, Delivery, DeviceSubscriptions, Selection, Subscription};
 
 /// How long a session that lost its connection is kept, from its last use.
 pub const UNBOUND_TTL_MS: u64 = 10 * 60 * 1000;
 
 /// How long a session that never had a connection is kept, from its last use.
 pub const FRESH_TTL_MS: u64 = 60 * 60 * 1000;
+
+/// How long a session of a 2.x client is kept with its subscriptions after it lost its connection.
+pub const V2_KEPT_MS: u64 = 2 * 60 * 1000;
 
 /// Tells the connections of a session apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +42,13 @@ pub struct ConnectionNumber(pub u64);
 pub struct Session {
     state: State,
     used_at_ms: u64,
+    dialect: Dialect,
+    /// How long its subscriptions outlive its connection; not at all when its client would not remember them.
+    kept_ms: Option<u64>,
+    constraints: SessionConstraints,
     grants: HashMap<DeviceId, DeviceGrants>,
     grant_count: usize,
+    expiries: Expiries,
     subscriptions: HashMap<DeviceId, DeviceSubscriptions>,
     subscription_count: usize,
 }
@@ -48,6 +61,39 @@ enum State {
     Retired,
 }
 
+/// The generation of ux4iot's protocol that a session's client speaks over Socket.IO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Since 3.0: grants and subscriptions are two things.
+    #[default]
+    V3,
+    /// 2.x: a grant is a subscription, and the client remembers its grants.
+    V2,
+}
+
+/// The client that a connection belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// It speaks ux4iot's protocol.
+    SocketIo,
+    /// It speaks the native protocol, and remembers its subscriptions.
+    Native {
+        /// How long they outlive the connection.
+        resume_window_ms: u64,
+    },
+}
+
+/// What one session may do at most, as the security backend says. An absent member means what is configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionConstraints {
+    /// Subscriptions it may have.
+    pub subscriptions_max: Option<usize>,
+    /// Shortest interval between two updates of a device, whatever it asks for.
+    pub min_interval_ms: Option<u32>,
+    /// When it ends.
+    pub expires_at_unix_ms: Option<i64>,
+}
+
 /// Why a subscription is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeRefusal {
@@ -55,6 +101,8 @@ pub enum SubscribeRefusal {
     NotGranted,
     /// The session has as many subscriptions as it may have.
     TooMany,
+    /// The session gets keys of the device in as many different ways as it may.
+    TooManyDeliveries,
 }
 
 /// The session has as many grants as it may have.
@@ -89,8 +137,12 @@ impl Session {
         Self {
             state: State::Fresh,
             used_at_ms: now_ms,
+            dialect: Dialect::V3,
+            kept_ms: None,
+            constraints: SessionConstraints::default(),
             grants: HashMap::new(),
             grant_count: 0,
+            expiries: Expiries::default(),
             subscriptions: HashMap::new(),
             subscription_count: 0,
         }
@@ -115,24 +167,44 @@ impl Session {
     pub fn is_expired(&self, now_ms: u64) -> bool {
         let ttl_ms = match self.state {
             State::Fresh => FRESH_TTL_MS,
+            State::Unbound if self.subscription_count > 0 => self.kept_ms.unwrap_or_default(),
             State::Unbound => UNBOUND_TTL_MS,
             State::Bound(_) | State::Retired => return false,
         };
         now_ms.saturating_sub(self.used_at_ms) >= ttl_ms
     }
 
+    /// Makes the session one of a 2.x client.
+    pub fn speak_v2(&mut self) {
+        self.dialect = Dialect::V2;
+        self.kept_ms = Some(V2_KEPT_MS);
+    }
+
+    /// What the session's client speaks over Socket.IO.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// A connection names the session.
-    pub fn connect(&mut self, connection: ConnectionNumber) -> Connected {
+    pub fn connect(&mut self, connection: ConnectionNumber, client: Client) -> Connected {
+        let remembers = match client {
+            Client::Native { .. } => true,
+            Client::SocketIo => self.dialect == Dialect::V2,
+        };
         match self.state {
-            State::Retired => Connected::Retired,
-            State::Bound(_) | State::Unbound if self.subscription_count > 0 => {
-                Connected::MustRetire
+            State::Retired => return Connected::Retired,
+            State::Bound(_) | State::Unbound if self.subscription_count > 0 && !remembers => {
+                return Connected::MustRetire;
             }
-            State::Fresh | State::Bound(_) | State::Unbound => {
-                self.state = State::Bound(connection);
-                Connected::Bound
-            }
+            State::Fresh | State::Bound(_) | State::Unbound => {}
         }
+        self.kept_ms = match (client, self.dialect) {
+            (Client::Native { resume_window_ms }, _) => Some(resume_window_ms),
+            (Client::SocketIo, Dialect::V2) => Some(V2_KEPT_MS),
+            (Client::SocketIo, Dialect::V3) => None,
+        };
+        self.state = State::Bound(connection);
+        Connected::Bound
     }
 
     /// A connection of the session has ended.
@@ -140,7 +212,7 @@ impl Session {
         if self.state != State::Bound(connection) {
             return Disconnected::Stale;
         }
-        if self.subscription_count > 0 {
+        if self.subscription_count > 0 && self.kept_ms.is_none_or(|kept_ms| kept_ms == 0) {
             return Disconnected::MustRetire;
         }
         self.state = State::Unbound;
@@ -153,17 +225,24 @@ impl Session {
         self.state = State::Retired;
         self.grants = HashMap::new();
         self.grant_count = 0;
+        self.expiries = Expiries::default();
         self.subscription_count = 0;
         std::mem::take(&mut self.subscriptions)
             .into_keys()
             .collect()
     }
 
-    /// Adds a grant; adding it again changes nothing.
+    /// Replaces what the session may do at most. What it has already stays.
+    pub fn constrain(&mut self, constraints: SessionConstraints) {
+        self.constraints = constraints;
+    }
+
+    /// Adds a grant, until a moment or for good; of two moments for the same grant the later one counts.
     pub fn grant(
         &mut self,
         device: &DeviceId,
         grant: Grant,
+        expires_at_unix_ms: Option<i64>,
         limits: &SessionLimits,
     ) -> Result<(), TooManyGrants> {
         let full = self.grant_count >= limits.grants_max;
@@ -172,51 +251,106 @@ impl Session {
             self.forget_if_empty(device);
             return Err(TooManyGrants);
         }
-        self.grant_count += usize::from(grants.insert(grant));
+        let new = grants.insert(grant.clone());
+        self.grant_count += usize::from(new);
+        self.expiries
+            .granted(device, grant, expires_at_unix_ms, new);
         Ok(())
     }
 
-    /// Takes a grant away, and with it every subscription that no other grant covers. Returns whether any
-    /// subscription of the device went.
-    pub fn revoke(&mut self, device: &DeviceId, grant: &Grant) -> bool {
-        let Some(grants) = self.grants.get_mut(device) else {
-            return false;
-        };
-        let before = grants.len();
-        grants.remove(grant);
-        self.grant_count -= before - grants.len();
-        let changed = self
-            .subscriptions
-            .get_mut(device)
-            .is_some_and(|subscriptions| {
-                let before = subscriptions.len();
-                let changed = grants.restrict(subscriptions);
-                self.subscription_count -= before - subscriptions.len();
-                changed
-            });
-        self.forget_if_empty(device);
-        changed
+    /// Takes a grant away, and with it every subscription that no other grant covers. Returns these subscriptions.
+    pub fn revoke(&mut self, device: &DeviceId, grant: &Grant) -> Vec<Subscription> {
+        self.expiries.revoked(device, grant);
+        self.take_grants(device, |grants| grants.remove(grant))
     }
 
-    /// Adds a subscription. Returns whether it is new.
+    /// The first moment at which a grant or the session itself runs out.
+    pub fn next_expiry_unix_ms(&self) -> Option<i64> {
+        let of_session = self.constraints.expires_at_unix_ms;
+        self.expiries.next().into_iter().chain(of_session).min()
+    }
+
+    /// Whether the session itself has run out.
+    pub fn is_over(&self, now_unix_ms: i64) -> bool {
+        self.constraints
+            .expires_at_unix_ms
+            .is_some_and(|expires_at| expires_at <= now_unix_ms)
+    }
+
+    /// Takes away the grants that have run out, exactly as if each were revoked, but one for all keys leaves those for
+    /// single keys as they are. Returns the subscriptions that ended.
+    pub fn expire(&mut self, now_unix_ms: i64) -> Vec<(DeviceId, Subscription)> {
+        let mut ended = Vec::new();
+        while let Some((device, grant)) = self.expiries.pop_due(now_unix_ms) {
+            let of_device = self.take_grants(&device, |grants| {
+                grants.remove_exactly(&grant);
+            });
+            ended.extend(
+                of_device
+                    .into_iter()
+                    .map(|subscription| (device.clone(), subscription)),
+            );
+        }
+        ended
+    }
+
+    fn take_grants(
+        &mut self,
+        device: &DeviceId,
+        take: impl FnOnce(&mut DeviceGrants),
+    ) -> Vec<Subscription> {
+        let Some(grants) = self.grants.get_mut(device) else {
+            return Vec::new();
+        };
+        let before = grants.len();
+        take(grants);
+        self.grant_count -= before - grants.len();
+        let ended = self
+            .subscriptions
+            .get_mut(device)
+            .map(|subscriptions| grants.restrict(subscriptions))
+            .unwrap_or_default();
+        self.subscription_count -= ended.len();
+        self.forget_if_empty(device);
+        ended
+    }
+
+    /// How many subscriptions the session may have.
+    pub fn subscriptions_max(&self, limits: &SessionLimits) -> usize {
+        let constrained = self.constraints.subscriptions_max.unwrap_or(usize::MAX);
+        constrained.min(limits.subscriptions_max)
+    }
+
+    /// Adds a subscription, or changes how it is delivered.
     pub fn subscribe(
         &mut self,
         device: &DeviceId,
         subscription: Subscription,
+        mut delivery: Delivery,
         limits: &SessionLimits,
-    ) -> Result<bool, SubscribeRefusal> {
+    ) -> Result<Added, SubscribeRefusal> {
         if !self.is_granted(device, &subscription.needed_grant()) {
             return Err(SubscribeRefusal::NotGranted);
         }
-        let full = self.subscription_count >= limits.subscriptions_max;
+        let constrained_ms = self.constraints.min_interval_ms.unwrap_or_default();
+        delivery.min_interval_ms = delivery.min_interval_ms.max(constrained_ms);
+        let full = self.subscription_count >= self.subscriptions_max(limits);
         let subscriptions = self.subscriptions.entry(device.clone()).or_default();
         if full && !subscriptions.contains(&subscription) {
             self.forget_if_empty(device);
             return Err(SubscribeRefusal::TooMany);
         }
-        let new = subscriptions.insert(subscription);
-        self.subscription_count += usize::from(new);
-        Ok(new)
+        let is_telemetry = matches!(
+            subscription,
+            Subscription::Telemetry(_) | Subscription::TelemetryPattern(_)
+        );
+        if is_telemetry && !subscriptions.telemetry.has_room_for(delivery) {
+            self.forget_if_empty(device);
+            return Err(SubscribeRefusal::TooManyDeliveries);
+        }
+        let added = subscriptions.insert(subscription, delivery);
+        self.subscription_count += usize::from(added == Added::New);
+        Ok(added)
     }
 
     /// Takes a subscription away; it must be granted, but need not be there. Returns whether it was.
@@ -228,13 +362,18 @@ impl Session {
         if !self.is_granted(device, &subscription.needed_grant()) {
             return Err(SubscribeRefusal::NotGranted);
         }
+        Ok(self.drop_subscription(device, subscription))
+    }
+
+    /// Takes a subscription away, if it is there. Returns whether it was.
+    pub fn drop_subscription(&mut self, device: &DeviceId, subscription: &Subscription) -> bool {
         let removed = self
             .subscriptions
             .get_mut(device)
             .is_some_and(|subscriptions| subscriptions.remove(subscription));
         self.subscription_count -= usize::from(removed);
         self.forget_if_empty(device);
-        Ok(removed)
+        removed
     }
 
     /// Whether the session's grants cover what `needed` allows.
@@ -244,12 +383,24 @@ impl Session {
             .is_some_and(|grants| grants.covers(needed))
     }
 
+    /// Whether the session has this very grant.
+    pub fn has_grant(&self, device: &DeviceId, grant: &Grant) -> bool {
+        self.grants
+            .get(device)
+            .is_some_and(|grants| grants.contains(grant))
+    }
+
     /// The telemetry keys of a device that the session may see.
     pub fn telemetry_access(&self, device: &DeviceId) -> Selection<TelemetryKey> {
         self.grants
             .get(device)
             .map(|grants| grants.telemetry.clone())
             .unwrap_or_default()
+    }
+
+    /// The devices that the session has subscriptions of.
+    pub fn subscribed_devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.subscriptions.keys()
     }
 
     /// What the session wants to see of a device, if anything.
@@ -308,37 +459,51 @@ mod tests {
     fn subscribed() -> Session {
         let mut session = Session::new(0);
         session
-            .grant(&device(), Grant::Telemetry(None), &LIMITS)
+            .grant(&device(), Grant::Telemetry(None), None, &LIMITS)
             .unwrap();
         session
-            .subscribe(&device(), Subscription::Telemetry(key("t")), &LIMITS)
+            .subscribe(
+                &device(),
+                Subscription::Telemetry(key("t")),
+                Delivery::default(),
+                &LIMITS,
+            )
             .unwrap();
         session
     }
 
     #[test]
     fn a_fresh_session_binds_even_with_subscriptions() {
-        assert_eq!(subscribed().connect(FIRST), Connected::Bound);
+        assert_eq!(
+            subscribed().connect(FIRST, Client::SocketIo),
+            Connected::Bound
+        );
     }
 
     #[test]
     fn a_session_without_subscriptions_rebinds() {
         let mut session = Session::new(0);
-        assert_eq!(session.connect(FIRST), Connected::Bound);
-        assert_eq!(session.connect(SECOND), Connected::Bound);
+        assert_eq!(session.connect(FIRST, Client::SocketIo), Connected::Bound);
+        assert_eq!(session.connect(SECOND, Client::SocketIo), Connected::Bound);
         assert_eq!(session.disconnect(FIRST, 1), Disconnected::Stale);
         assert_eq!(session.disconnect(SECOND, 1), Disconnected::Kept);
-        assert_eq!(session.connect(FIRST), Connected::Bound);
+        assert_eq!(session.connect(FIRST, Client::SocketIo), Connected::Bound);
     }
 
     #[test]
     fn a_session_with_subscriptions_does_not_survive_its_connection() {
         let mut session = subscribed();
-        session.connect(FIRST);
-        assert_eq!(session.connect(SECOND), Connected::MustRetire);
+        session.connect(FIRST, Client::SocketIo);
+        assert_eq!(
+            session.connect(SECOND, Client::SocketIo),
+            Connected::MustRetire
+        );
         assert_eq!(session.disconnect(FIRST, 1), Disconnected::MustRetire);
         assert_eq!(session.retire(), [device()]);
-        assert_eq!(session.connect(SECOND), Connected::Retired);
+        assert_eq!(
+            session.connect(SECOND, Client::SocketIo),
+            Connected::Retired
+        );
         assert!(!session.is_granted(&device(), &Grant::Telemetry(key("t"))));
     }
 
@@ -349,7 +514,7 @@ mod tests {
         assert!(session.is_expired(FRESH_TTL_MS));
         session.touch(1);
         assert!(!session.is_expired(FRESH_TTL_MS));
-        session.connect(FIRST);
+        session.connect(FIRST, Client::SocketIo);
         assert!(!session.is_expired(u64::MAX));
         session.disconnect(FIRST, 10);
         assert!(session.is_expired(10 + UNBOUND_TTL_MS));
@@ -359,19 +524,30 @@ mod tests {
     fn revoking_ends_exactly_the_subscriptions_no_longer_covered() {
         let mut session = subscribed();
         session
-            .grant(&device(), Grant::Telemetry(key("u")), &LIMITS)
+            .grant(&device(), Grant::Telemetry(key("u")), None, &LIMITS)
             .unwrap();
         session
-            .subscribe(&device(), Subscription::Telemetry(key("u")), &LIMITS)
+            .subscribe(
+                &device(),
+                Subscription::Telemetry(key("u")),
+                Delivery::default(),
+                &LIMITS,
+            )
             .unwrap();
         session
-            .grant(&device(), Grant::ConnectionState, &LIMITS)
+            .grant(&device(), Grant::ConnectionState, None, &LIMITS)
             .unwrap();
         assert!(
-            !session.revoke(&device(), &Grant::Telemetry(key("u"))),
+            session
+                .revoke(&device(), &Grant::Telemetry(key("u")))
+                .is_empty(),
             "all keys still cover u"
         );
-        assert!(session.revoke(&device(), &Grant::Telemetry(None)));
+        assert_eq!(
+            session.revoke(&device(), &Grant::Telemetry(None)).len(),
+            2,
+            "those of t and u"
+        );
         assert_eq!(session.subscription_count(), 0);
         assert_eq!(session.grant_count(), 1);
     }
@@ -380,27 +556,160 @@ mod tests {
     fn limits_refuse_one_more_but_never_a_repetition() {
         let mut session = subscribed();
         session
-            .grant(&device(), Grant::DeviceTwin, &LIMITS)
+            .grant(&device(), Grant::DeviceTwin, None, &LIMITS)
             .unwrap();
         session
-            .grant(&device(), Grant::ConnectionState, &LIMITS)
+            .grant(&device(), Grant::ConnectionState, None, &LIMITS)
             .unwrap();
         assert_eq!(
-            session.grant(&device(), Grant::D2cMessages, &LIMITS),
+            session.grant(&device(), Grant::D2cMessages, None, &LIMITS),
             Err(TooManyGrants)
         );
-        assert_eq!(session.grant(&device(), Grant::DeviceTwin, &LIMITS), Ok(()));
         assert_eq!(
-            session.subscribe(&device(), Subscription::DeviceTwin, &LIMITS),
-            Ok(true)
+            session.grant(&device(), Grant::DeviceTwin, None, &LIMITS),
+            Ok(())
         );
         assert_eq!(
-            session.subscribe(&device(), Subscription::ConnectionState, &LIMITS),
+            session.subscribe(
+                &device(),
+                Subscription::DeviceTwin,
+                Delivery::default(),
+                &LIMITS
+            ),
+            Ok(Added::New)
+        );
+        assert_eq!(
+            session.subscribe(
+                &device(),
+                Subscription::ConnectionState,
+                Delivery::default(),
+                &LIMITS
+            ),
             Err(SubscribeRefusal::TooMany)
         );
         assert_eq!(
-            session.subscribe(&device(), Subscription::DeviceTwin, &LIMITS),
-            Ok(false)
+            session.subscribe(
+                &device(),
+                Subscription::DeviceTwin,
+                Delivery::default(),
+                &LIMITS
+            ),
+            Ok(Added::Known)
         );
+    }
+
+    const NATIVE: Client = Client::Native {
+        resume_window_ms: 1000,
+    };
+
+    #[test]
+    fn a_native_session_is_kept_with_its_subscriptions_for_the_window() {
+        let mut session = subscribed();
+        session.connect(FIRST, NATIVE);
+        assert_eq!(session.disconnect(FIRST, 5), Disconnected::Kept);
+        assert!(!session.is_expired(1004));
+        assert!(session.is_expired(1005));
+        assert_eq!(session.connect(SECOND, NATIVE), Connected::Bound);
+        assert_eq!(session.subscription_count(), 1);
+        assert_eq!(
+            session.connect(FIRST, Client::SocketIo),
+            Connected::MustRetire,
+            "a client of ux4iot would not know of them"
+        );
+    }
+
+    #[test]
+    fn a_2x_session_is_kept_and_comes_back_over_socket_io() {
+        let mut session = subscribed();
+        session.connect(FIRST, Client::SocketIo);
+        session.speak_v2();
+        assert_eq!(session.disconnect(FIRST, 0), Disconnected::Kept);
+        assert!(!session.is_expired(V2_KEPT_MS - 1));
+        assert!(session.is_expired(V2_KEPT_MS));
+        assert_eq!(session.connect(SECOND, Client::SocketIo), Connected::Bound);
+    }
+
+    #[test]
+    fn a_grant_runs_out_at_its_moment_with_its_subscriptions() {
+        let mut session = Session::new(0);
+        session
+            .grant(&device(), Grant::Telemetry(None), Some(100), &LIMITS)
+            .unwrap();
+        session
+            .grant(&device(), Grant::Telemetry(key("t")), None, &LIMITS)
+            .unwrap();
+        for name in ["t", "u"] {
+            let subscription = Subscription::Telemetry(key(name));
+            session
+                .subscribe(&device(), subscription, Delivery::default(), &LIMITS)
+                .unwrap();
+        }
+        assert_eq!(session.next_expiry_unix_ms(), Some(100));
+        assert_eq!(session.expire(99), []);
+        assert_eq!(
+            session.expire(100),
+            [(device(), Subscription::Telemetry(key("u")))],
+            "the grant for t alone stays"
+        );
+        assert_eq!(session.next_expiry_unix_ms(), None);
+        assert_eq!(
+            (session.grant_count(), session.subscription_count()),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn a_later_expiry_and_a_grant_for_good_defer_the_end() {
+        let mut session = Session::new(0);
+        let mut grant = |expires_at| {
+            session
+                .grant(&device(), Grant::DeviceTwin, expires_at, &LIMITS)
+                .unwrap();
+            session.expire(150);
+            session.next_expiry_unix_ms()
+        };
+        assert_eq!(grant(Some(200)), Some(200));
+        assert_eq!(grant(Some(180)), Some(200), "the later one counts");
+        assert_eq!(grant(Some(300)), Some(300));
+        assert_eq!(grant(None), None);
+        assert_eq!(grant(Some(400)), None, "it was granted for good");
+        session.revoke(&device(), &Grant::DeviceTwin);
+        session
+            .grant(&device(), Grant::DeviceTwin, Some(500), &LIMITS)
+            .unwrap();
+        assert_eq!(
+            session.next_expiry_unix_ms(),
+            Some(500),
+            "it is a new grant"
+        );
+        assert_eq!(session.expire(500), []);
+        assert!(!session.is_granted(&device(), &Grant::DeviceTwin));
+    }
+
+    #[test]
+    fn constraints_bound_what_is_asked_for() {
+        let mut session = Session::new(0);
+        session
+            .grant(&device(), Grant::Telemetry(None), None, &LIMITS)
+            .unwrap();
+        session.constrain(SessionConstraints {
+            subscriptions_max: Some(1),
+            min_interval_ms: Some(500),
+            expires_at_unix_ms: Some(1000),
+        });
+        let mut subscribe = |name| {
+            let subscription = Subscription::Telemetry(key(name));
+            session.subscribe(&device(), subscription, Delivery::default(), &LIMITS)
+        };
+        assert_eq!(subscribe("t"), Ok(Added::New));
+        assert_eq!(subscribe("u"), Err(SubscribeRefusal::TooMany));
+        let wanted = session.subscriptions(&device());
+        assert_eq!(
+            wanted.telemetry.delivery_of("t").unwrap().min_interval_ms,
+            500
+        );
+        assert!(!session.is_over(999));
+        assert!(session.is_over(1000));
+        assert_eq!(session.next_expiry_unix_ms(), Some(1000));
     }
 }

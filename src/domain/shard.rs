@@ -5,7 +5,7 @@
 //! holds from the next message on, without locks. A recipient `R` is whatever the owner uses to name an outbox.
 //!
 //! Guarantees: for one device, recipients get updates in the order of its messages; each message gives a session at
-//! most one telemetry update with exactly the keys it selected; sessions that select the same keys share one update;
+//! most one telemetry update with exactly the keys it selected (one for each way of delivery, if it asked for several); sessions that select the same keys share one update;
 //! last values, connection state and twin are current before any recipient hears of them.
 
 mod device;
@@ -26,8 +26,9 @@ use super::id::{DeviceId, SessionId, TelemetryKey};
 use super::last_value::LastValue;
 use super::limits::ShardLimits;
 use super::raw_json::RawJson;
+use super::snapshot::DeviceSnapshot;
 use super::subscription::DeviceSubscriptions;
-use super::time::{Now, Timestamp};
+use super::time::{Now, Stamp, Stamped};
 use super::update::Update;
 
 /// How a shard behaves.
@@ -140,7 +141,11 @@ impl<R: Clone> Shard<R> {
             now,
             deliver,
         };
-        device.apply(message.content, message.timestamp, &mut context);
+        let stamp = Stamp {
+            timestamp: message.timestamp,
+            received_unix_ms: now.unix_ms,
+        };
+        device.apply(message.content, stamp, &mut context);
     }
 
     /// Replaces all that a session wants to see of a device; nothing to see ends it. The next message of the device
@@ -151,6 +156,7 @@ impl<R: Clone> Shard<R> {
         session: SessionId,
         recipient: &R,
         subscriptions: &DeviceSubscriptions,
+        now: Now,
     ) {
         let known = if subscriptions.is_empty() {
             self.devices.get_mut(device)
@@ -159,9 +165,32 @@ impl<R: Clone> Shard<R> {
             Some(self.devices.entry(device.clone()).or_insert_with(new))
         };
         if let Some(known) = known {
-            known.set_subscriptions(session, recipient, subscriptions);
+            known.set_subscriptions(session, recipient, subscriptions, &mut self.timers, now);
             self.forget_if_empty(device);
         }
+    }
+
+    /// As [`set_subscriptions`](Self::set_subscriptions), and tells what is known of the part that `fresh` covers. The
+    /// updates after it are exactly those that are not in the snapshot, once its recipient has dropped what waits for
+    /// it of that part.
+    pub fn subscribe(
+        &mut self,
+        device: &DeviceId,
+        session: SessionId,
+        recipient: &R,
+        subscriptions: &DeviceSubscriptions,
+        fresh: &DeviceSubscriptions,
+        now: Now,
+    ) -> Option<DeviceSnapshot> {
+        self.set_subscriptions(device, session, recipient, subscriptions, now);
+        let known = self.devices.get_mut(device)?;
+        known.forget_pending(session, fresh);
+        Some(known.snapshot(fresh))
+    }
+
+    /// What is known of the part of a device that `of` covers; `None` when nothing at all is known of it.
+    pub fn snapshot(&self, device: &DeviceId, of: &DeviceSubscriptions) -> Option<DeviceSnapshot> {
+        Some(self.devices.get(device)?.snapshot(of))
     }
 
     /// When [`expire`](Self::expire) has something to do, on the monotonic clock.
@@ -185,8 +214,8 @@ impl<R: Clone> Shard<R> {
             };
             match timer {
                 Timer::ConnectionState => device.expire_connection_state(&mut context),
-                Timer::ThrottlingWindow(session) => {
-                    device.end_throttling_window(session, &mut context);
+                Timer::ThrottlingWindow(session, delivery) => {
+                    device.end_throttling_window(session, delivery, &mut context);
                 }
             }
         }
@@ -221,12 +250,12 @@ impl<R: Clone> Shard<R> {
     }
 
     /// Whether a device is connected, and since which message this is known.
-    pub fn connection_state(&self, device: &DeviceId) -> Option<(bool, Timestamp)> {
+    pub fn connection_state(&self, device: &DeviceId) -> Option<Stamped<bool>> {
         self.devices.get(device)?.connection_state.get()
     }
 
     /// The whole twin of a device and its time, if it is known and still good for a read.
-    pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<(RawJson, Timestamp)> {
+    pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<Stamped<RawJson>> {
         let twin = self
             .devices
             .get(device)?
@@ -240,7 +269,10 @@ impl<R: Clone> Shard<R> {
             }
             TwinCache::Forever => true,
         };
-        good.then(|| (twin.to_json(), twin.timestamp.clone()))
+        good.then(|| Stamped {
+            value: twin.to_json(),
+            stamp: twin.stamp.clone(),
+        })
     }
 
     /// What the shard did and holds.

@@ -1,8 +1,11 @@
 //! What a session wants to see.
 
+mod telemetry_selection;
+
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
+pub use self::telemetry_selection::{KeyPattern, TelemetrySelection};
 use super::grant::Grant;
 use super::id::TelemetryKey;
 
@@ -11,6 +14,8 @@ use super::id::TelemetryKey;
 pub enum Subscription {
     /// The values of one telemetry key, or of every key.
     Telemetry(Option<TelemetryKey>),
+    /// The values of every telemetry key that a pattern matches.
+    TelemetryPattern(KeyPattern),
     /// Changes of the twin.
     DeviceTwin,
     /// Changes of the connection state.
@@ -24,11 +29,46 @@ impl Subscription {
     pub fn needed_grant(&self) -> Grant {
         match self {
             Self::Telemetry(key) => Grant::Telemetry(key.clone()),
+            // Which keys a pattern will match is not known beforehand.
+            Self::TelemetryPattern(_) => Grant::Telemetry(None),
             Self::DeviceTwin => Grant::DeviceTwin,
             Self::ConnectionState => Grant::ConnectionState,
             Self::D2cMessages => Grant::D2cMessages,
         }
     }
+}
+
+/// How telemetry is to be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Delivery {
+    /// Shortest time between two updates; what comes faster is merged, the newest value of each key kept. 0 for none.
+    pub min_interval_ms: u32,
+    /// Whether only values that differ from the one before are wanted.
+    pub changes_only: bool,
+}
+
+/// What adding a subscription did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was not there before.
+    New,
+    /// It was there, to be delivered in another way.
+    Redirected,
+    /// It was there just so.
+    Known,
+}
+
+/// One part of what there is to see of a device: what an update, or a part of one, is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The value of a telemetry key.
+    Key(&'a str),
+    /// The twin.
+    DeviceTwin,
+    /// The connection state.
+    ConnectionState,
+    /// A device-to-cloud message.
+    Message,
 }
 
 /// Every name, or some names, or both: asking for all does not forget the names asked for singly.
@@ -95,7 +135,7 @@ impl<N: Ord + Borrow<str>> Selection<N> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceSubscriptions {
     /// Telemetry keys.
-    pub telemetry: Selection<TelemetryKey>,
+    pub telemetry: TelemetrySelection,
     /// Twin changes.
     pub device_twin: bool,
     /// Connection state changes.
@@ -105,13 +145,21 @@ pub struct DeviceSubscriptions {
 }
 
 impl DeviceSubscriptions {
-    /// Adds one subscription. Returns whether it is new.
-    pub fn insert(&mut self, subscription: Subscription) -> bool {
-        match subscription {
-            Subscription::Telemetry(key) => self.telemetry.insert(key),
-            Subscription::DeviceTwin => !std::mem::replace(&mut self.device_twin, true),
-            Subscription::ConnectionState => !std::mem::replace(&mut self.connection_state, true),
-            Subscription::D2cMessages => !std::mem::replace(&mut self.d2c_messages, true),
+    /// Adds one subscription, or changes how it is delivered; only telemetry knows more than one way.
+    pub fn insert(&mut self, subscription: Subscription, delivery: Delivery) -> Added {
+        let flag = match subscription {
+            Subscription::Telemetry(key) => return self.telemetry.insert(key, delivery),
+            Subscription::TelemetryPattern(pattern) => {
+                return self.telemetry.insert_pattern(pattern, delivery);
+            }
+            Subscription::DeviceTwin => &mut self.device_twin,
+            Subscription::ConnectionState => &mut self.connection_state,
+            Subscription::D2cMessages => &mut self.d2c_messages,
+        };
+        if std::mem::replace(flag, true) {
+            Added::Known
+        } else {
+            Added::New
         }
     }
 
@@ -121,6 +169,7 @@ impl DeviceSubscriptions {
             Subscription::Telemetry(key) => self
                 .telemetry
                 .remove(key.as_ref().map(TelemetryKey::as_str)),
+            Subscription::TelemetryPattern(pattern) => self.telemetry.remove_pattern(pattern),
             Subscription::DeviceTwin => std::mem::take(&mut self.device_twin),
             Subscription::ConnectionState => std::mem::take(&mut self.connection_state),
             Subscription::D2cMessages => std::mem::take(&mut self.d2c_messages),
@@ -133,10 +182,34 @@ impl DeviceSubscriptions {
             Subscription::Telemetry(key) => self
                 .telemetry
                 .contains(key.as_ref().map(TelemetryKey::as_str)),
+            Subscription::TelemetryPattern(pattern) => self.telemetry.contains_pattern(pattern),
             Subscription::DeviceTwin => self.device_twin,
             Subscription::ConnectionState => self.connection_state,
             Subscription::D2cMessages => self.d2c_messages,
         }
+    }
+
+    /// Whether any subscription is about a part.
+    pub fn covers(&self, part: Part<'_>) -> bool {
+        match part {
+            Part::Key(key) => self.telemetry.covers(key),
+            Part::DeviceTwin => self.device_twin,
+            Part::ConnectionState => self.connection_state,
+            Part::Message => self.d2c_messages,
+        }
+    }
+
+    /// Every subscription.
+    pub fn iter(&self) -> impl Iterator<Item = Subscription> + '_ {
+        let flags = [
+            (self.device_twin, Subscription::DeviceTwin),
+            (self.connection_state, Subscription::ConnectionState),
+            (self.d2c_messages, Subscription::D2cMessages),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(wanted, subscription)| wanted.then_some(subscription));
+        self.telemetry.iter().chain(flags)
     }
 
     /// How many subscriptions there are.

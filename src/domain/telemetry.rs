@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::raw_json::{Span, offset};
+use super::id::TelemetryKey;
+use super::raw_json::{RawJson, Span, offset};
 
 /// One member of a telemetry object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ impl Telemetry {
             body,
             members: members.into(),
         }
+    }
+
+    /// One member.
+    pub fn one(key: &TelemetryKey, value: &RawJson) -> Self {
+        let mut body = serde_json::Value::from(key.as_str()).to_string();
+        let key_span = Span::whole(&body);
+        let escaped = body.len() != key.as_str().len() + 2;
+        let member = Member {
+            key: key_span,
+            unescaped_key: escaped.then(|| key.as_str().into()),
+            value: append(&mut body, value.as_str()),
+        };
+        Self::new(body.into(), vec![member])
     }
 
     /// Each member's key, the key's literal with its quotes, and its raw value, in the order of the text.

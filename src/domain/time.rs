@@ -21,6 +21,26 @@ pub enum Timestamp {
     Text(Arc<str>),
 }
 
+/// The two times of what came in: when it was, and when the relay took it in.
+///
+/// The first is for people; the second tells how old something is without trusting a device's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The time of the message.
+    pub timestamp: Timestamp,
+    /// When the relay took the message in, in milliseconds since the Unix epoch.
+    pub received_unix_ms: i64,
+}
+
+/// Something that is known since a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped<T> {
+    /// What is known.
+    pub value: T,
+    /// Since when.
+    pub stamp: Stamp,
+}
+
 /// Numbers below this are seconds since the Unix epoch, others milliseconds.
 const SECONDS_BELOW: f64 = 1e11;
 

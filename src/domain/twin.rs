@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::device_message::{TwinEvent, TwinEventKind};
 use super::raw_json::RawJson;
-use super::time::Timestamp;
+use super::time::Stamp;
 
 /// Deepest nesting that a merge follows; below it a patch replaces. The hub allows ten levels.
 const MERGE_DEPTH_MAX: usize = 32;
@@ -23,7 +23,7 @@ pub(super) struct Twin {
     tags: Option<String>,
     /// Whether it started from a full twin and missed nothing since.
     complete: bool,
-    pub(super) timestamp: Timestamp,
+    pub(super) stamp: Stamp,
     /// When it was last changed, on the monotonic clock.
     pub(super) changed_at_ms: u64,
 }
@@ -55,7 +55,7 @@ impl Twin {
     pub(super) fn after(
         known: Option<&Self>,
         event: &TwinEvent,
-        timestamp: Timestamp,
+        stamp: Stamp,
         now_ms: u64,
     ) -> Result<Self, NotATwin> {
         let body: EventBody<'_> =
@@ -88,7 +88,7 @@ impl Twin {
                 .then(|| section(tags_base, body.tags)),
             complete: event.kind == TwinEventKind::Replace
                 || base.is_some_and(|twin| twin.complete),
-            timestamp,
+            stamp,
             changed_at_ms: now_ms,
         })
     }
@@ -151,7 +151,15 @@ fn merge_patch(target: &str, patch: &str, depth: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::time::Timestamp;
     use super::*;
+
+    fn stamp() -> Stamp {
+        Stamp {
+            timestamp: Timestamp::UnixMs(1),
+            received_unix_ms: 1,
+        }
+    }
 
     fn event(kind: TwinEventKind, body: &str) -> TwinEvent {
         TwinEvent {
@@ -161,7 +169,7 @@ mod tests {
     }
 
     fn after(known: Option<&Twin>, kind: TwinEventKind, body: &str) -> Twin {
-        Twin::after(known, &event(kind, body), Timestamp::UnixMs(1), 0).unwrap()
+        Twin::after(known, &event(kind, body), stamp(), 0).unwrap()
     }
 
     const FULL: &str = r#"{"deviceId":"d1","version":3,"tags":{"site":5},
@@ -202,7 +210,7 @@ mod tests {
         for body in ["[]", "1", r#"{"version":"x"}"#, r#"{"properties":[]}"#] {
             let event = event(TwinEventKind::Update, body);
             assert_eq!(
-                Twin::after(None, &event, Timestamp::UnixMs(1), 0).err(),
+                Twin::after(None, &event, stamp(), 0).err(),
                 Some(NotATwin),
                 "{body}"
             );

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::id::DeviceId;
 use super::raw_json::RawJson;
 use super::telemetry::Telemetry;
-use super::time::Timestamp;
+use super::time::Stamp;
 
 /// One update about one device. Many outboxes hold the same one; each transport encoding is made once for all.
 #[derive(Debug)]
 pub struct Update {
     /// The device it is about.
     pub device_id: DeviceId,
-    /// The time of what it says.
-    pub timestamp: Timestamp,
+    /// The times of what it says.
+    pub stamp: Stamp,
     /// What it says.
     pub body: UpdateBody,
     bytes: usize,
@@ -40,10 +40,12 @@ pub enum UpdateBody {
 pub enum Encoding {
     /// The Engine.IO text packet of a Socket.IO event in the root namespace.
     SocketIo,
+    /// The JSON object that stands for it in messages of the native protocol.
+    Native,
 }
 
 impl Encoding {
-    const COUNT: usize = 1;
+    const COUNT: usize = 2;
 }
 
 /// Bytes that an encoding adds to device id and body, roughly; outbox bounds need no exactness.
@@ -51,7 +53,7 @@ const ENVELOPE_BYTES: usize = 96;
 
 impl Update {
     /// Makes an update that is not encoded yet.
-    pub fn new(device_id: DeviceId, timestamp: Timestamp, body: UpdateBody) -> Self {
+    pub fn new(device_id: DeviceId, stamp: Stamp, body: UpdateBody) -> Self {
         let body_bytes = match &body {
             UpdateBody::Telemetry(telemetry) => telemetry.bytes(),
             UpdateBody::ConnectionState(_) => 5,
@@ -60,7 +62,7 @@ impl Update {
         Self {
             bytes: ENVELOPE_BYTES + device_id.as_str().len() + body_bytes,
             device_id,
-            timestamp,
+            stamp,
             body,
             encodings: Default::default(),
         }
@@ -90,7 +92,7 @@ impl Update {
         let body = UpdateBody::Telemetry(telemetry.filter(keep)?);
         Some(Arc::new(Self::new(
             self.device_id.clone(),
-            self.timestamp.clone(),
+            self.stamp.clone(),
             body,
         )))
     }

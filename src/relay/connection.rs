@@ -5,12 +5,15 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::Relay;
-use super::outbox::SharedOutbox;
+use super::outbox::{Attached, SharedOutbox};
 use super::sessions::SessionEntry;
+use super::{NoSuchSession, Relay};
 use crate::domain::disconnect::Disconnect;
-use crate::domain::id::SessionId;
-use crate::domain::session::{Connected, ConnectionNumber, Disconnected};
+use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::outbox::Skipped;
+use crate::domain::session::{Client, Connected, ConnectionNumber, Dialect, Disconnected};
+use crate::domain::snapshot::DeviceSnapshot;
+use crate::domain::subscription::Subscription;
 use crate::domain::update::Update;
 
 /// An id of at least this age that nobody remembers had its connection before a restart, so it counts as retired; the
@@ -41,6 +44,59 @@ pub enum Admission {
     Unknown,
 }
 
+/// Where a native client was when it lost its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The stream of updates, as the connection was told.
+    pub epoch: u64,
+    /// The number of the last update that reached the client; 0 when none did.
+    pub sequence: u64,
+}
+
+/// A native connection that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub connection: Connection,
+    /// The stream of updates that follows.
+    pub epoch: u64,
+    /// The number of the last update before it.
+    pub sequence: u64,
+    /// What became of the client's wish to resume.
+    pub recovery: Recovery,
+}
+
+/// What became of a native client's wish to resume.
+#[derive(Debug)]
+pub enum Recovery {
+    /// It had none.
+    NotAsked,
+    /// All that it missed follows, conflated where there was too much of it.
+    Recovered,
+    /// What it missed is not remembered; this is all that is known of what it is subscribed to.
+    Lost(Vec<DeviceSnapshot>),
+}
+
+/// A subscription that ended without its client's doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedSubscription {
+    /// The device.
+    pub device: DeviceId,
+    /// What was wanted of it.
+    pub subscription: Subscription,
+    /// Why it ended.
+    pub reason: EndReason,
+}
+
+/// Why a subscription ended without its client's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndReason {
+    /// A grant was revoked.
+    Revoked,
+    /// A grant ran out.
+    Expired,
+}
+
 /// An admitted connection. Its owner calls [`close`](Self::close) when the transport is gone.
 #[derive(Debug)]
 pub struct Connection {
@@ -57,6 +113,8 @@ pub struct Connection {
 pub enum Next {
     /// Send these.
     Updates(Batch),
+    /// Tell the client that it does not have these subscriptions any more. Only native connections hear of it.
+    Ended(Vec<EndedSubscription>),
     /// Tell the client that it is disconnected, then end.
     Disconnect(Disconnect),
 }
@@ -67,8 +125,14 @@ pub enum Next {
 pub struct Batch {
     /// The updates, in order.
     pub updates: Vec<Arc<Update>>,
-    outbox: Arc<SharedOutbox>,
-    connection: ConnectionNumber,
+    /// The number of the last one; 0 over Socket.IO, where they are not numbered.
+    pub sequence: u64,
+    /// What the client did not get since the batch before, because newer values overtook it.
+    pub skipped: Skipped,
+    /// How a Socket.IO client wants them written.
+    pub dialect: Dialect,
+    pub(super) outbox: Arc<SharedOutbox>,
+    pub(super) connection: ConnectionNumber,
 }
 
 impl Relay {
@@ -88,30 +152,84 @@ impl Relay {
             .await
     }
 
+    /// Opens a native connection of a session. A connection that the session had is told that it was replaced.
+    pub async fn open(
+        &self,
+        session: SessionId,
+        resume: Option<Resume>,
+    ) -> Result<Opened, NoSuchSession> {
+        let entry = self.inner.sessions.get(session)?;
+        self.to_the_end(move |relay| async move { relay.open_to(entry, resume).await })
+            .await
+    }
+
+    async fn open_to(
+        &self,
+        entry: Arc<SessionEntry>,
+        resume: Option<Resume>,
+    ) -> Result<Opened, NoSuchSession> {
+        let mut session = self.lock(&entry).await?;
+        let number = self.inner.sessions.next_connection();
+        let was_bound = session.is_bound();
+        let client = Client::Native {
+            resume_window_ms: self.inner.settings.resume_window_ms,
+        };
+        match session.connect(number, client) {
+            Connected::Bound => {}
+            Connected::MustRetire | Connected::Retired => return Err(NoSuchSession),
+        }
+        self.inner.sessions.count_bound(!was_bound);
+        let attached = entry.outbox.attach_native(number, resume).await;
+        let recovery = match resume {
+            None => Recovery::NotAsked,
+            Some(_) if attached.recovered => Recovery::Recovered,
+            Some(_) => Recovery::Lost(self.subscribe_anew(&entry, &session).await),
+        };
+        let (epoch, sequence) = (attached.epoch, attached.sequence);
+        Ok(Opened {
+            connection: self.connection(&entry, number, attached),
+            epoch,
+            sequence,
+            recovery,
+        })
+    }
+
     async fn connect_to(&self, entry: Arc<SessionEntry>) -> Admission {
         let Ok(mut session) = self.lock(&entry).await else {
             return Admission::Retired;
         };
         let number = self.inner.sessions.next_connection();
         let was_bound = session.is_bound();
-        match session.connect(number) {
+        match session.connect(number, Client::SocketIo) {
             Connected::Bound => {
                 self.inner.sessions.count_bound(!was_bound);
-                let cut = entry.outbox.attach(number);
-                drop(session);
-                Admission::Accepted(Connection {
-                    relay: self.clone(),
-                    entry,
-                    number,
-                    cut,
-                    open: true,
-                })
+                let attached = entry.outbox.attach(number).await;
+                // Only a 2.x client comes back to subscriptions. It is shown what it may have missed.
+                if session.dialect() == Dialect::V2 {
+                    self.publish_anew(&entry, &session).await;
+                }
+                Admission::Accepted(self.connection(&entry, number, attached))
             }
             Connected::MustRetire => {
                 self.retire(&entry, &mut session, Disconnect::Retired).await;
                 Admission::Retired
             }
             Connected::Retired => Admission::Retired,
+        }
+    }
+
+    fn connection(
+        &self,
+        entry: &Arc<SessionEntry>,
+        number: ConnectionNumber,
+        attached: Attached,
+    ) -> Connection {
+        Connection {
+            relay: self.clone(),
+            entry: entry.clone(),
+            number,
+            cut: attached.cut,
+            open: true,
         }
     }
 
@@ -179,20 +297,6 @@ impl Drop for Connection {
             let (relay, entry, number) = (self.relay.clone(), self.entry.clone(), self.number);
             let disconnect = async move { relay.disconnect(&entry, number).await };
             self.relay.inner.tasks.spawn_on(disconnect, &runtime);
-        }
-    }
-}
-
-impl Batch {
-    pub(super) fn new(
-        updates: Vec<Arc<Update>>,
-        outbox: Arc<SharedOutbox>,
-        connection: ConnectionNumber,
-    ) -> Self {
-        Self {
-            updates,
-            outbox,
-            connection,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A session's outbox, shared between the shards that fill it and the one connection that empties it.
 //!
-//! Nothing is kept while no connection is there: the updates of that time are gone, as the protocol says. The lock is
-//! held for a push or a take only, never while writing.
+//! Over Socket.IO nothing is kept while no connection is there: the updates of that time are gone, as the protocol says.
+//! A native client's outbox goes on filling until the client comes back or its session is retired. The lock is held for a
+//! push or a take only, never while writing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,18 +12,21 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Batch, Next};
+use super::connection::{Batch, EndedSubscription, Next, Resume};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
 use crate::domain::outbox::{Outbox, Overflow, Skipped};
-use crate::domain::session::ConnectionNumber;
+use crate::domain::session::{ConnectionNumber, Dialect};
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::update::Update;
 use crate::telemetry::metrics::RelayMetrics;
 
 /// How long a connection that was cut may take to be gone.
 const CUT_WAIT: Duration = Duration::from_secs(5);
+
+/// Most ends of subscriptions that wait for a client to hear of them; one that lets more pile up does not read.
+const ENDED_MAX: usize = 16_384;
 
 /// A session's outbox and the connection that empties it.
 #[derive(Debug)]
@@ -39,6 +43,24 @@ pub(super) struct SharedOutbox {
 struct State {
     outbox: Outbox,
     reader: Option<Reader>,
+    /// Its client speaks the native protocol: it comes back for what it missed, and wants to hear of subscriptions that
+    /// ended.
+    native: bool,
+    /// Tells apart the streams of updates that were each numbered from 1.
+    epoch: u64,
+    ended: Vec<EndedSubscription>,
+    dialect: Dialect,
+}
+
+/// What a connection gets when it takes an outbox over.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// Is cancelled when the connection must drop its transport at once.
+    pub(super) cut: CancellationToken,
+    pub(super) epoch: u64,
+    pub(super) sequence: u64,
+    /// Whether all that the client missed will be sent.
+    pub(super) recovered: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +79,10 @@ impl SharedOutbox {
         let state = State {
             outbox: Outbox::new(limits),
             reader: None,
+            native: false,
+            epoch: 0,
+            ended: Vec::new(),
+            dialect: Dialect::V3,
         };
         Self {
             state: Mutex::new(state),
@@ -66,14 +92,21 @@ impl SharedOutbox {
         }
     }
 
-    /// Adds an update for the connection, if there is one. Returns whether the reader must be woken.
+    /// Adds an update for the connection, if there is one or will be. Returns whether the reader must be woken.
     pub(super) fn push(&self, update: &Arc<Update>) -> bool {
         let mut state = self.state.lock();
         let State {
             outbox,
-            reader: Some(reader),
-        } = &mut *state
-        else {
+            reader,
+            native,
+            ..
+        } = &mut *state;
+        let Some(reader) = reader else {
+            if *native && outbox.push(update) == Err(Overflow) {
+                // Its client gets a snapshot instead when it comes back.
+                outbox.clear();
+                *native = false;
+            }
             return false;
         };
         if reader.disconnect.is_some() {
@@ -91,24 +124,65 @@ impl SharedOutbox {
         self.ready.notify_waiters();
     }
 
-    /// Makes a connection the one that empties the outbox; one that did before is told that it was replaced.
-    /// Returns the token that is cancelled when the connection must drop its transport at once.
-    pub(super) fn attach(&self, connection: ConnectionNumber) -> CancellationToken {
-        let cut = CancellationToken::new();
-        let reader = Reader {
-            connection,
-            cut: cut.clone(),
-            waiting: false,
-            writing: false,
-            disconnect: None,
-        };
-        let mut state = self.state.lock();
-        state.outbox.clear();
-        state.reader = Some(reader);
-        drop(state);
-        self.ready.notify_waiters();
-        self.written.notify_waiters();
-        cut
+    /// Makes a connection the one that empties the outbox, from empty. See [`take_over`](Self::take_over).
+    pub(super) async fn attach(&self, connection: ConnectionNumber) -> Attached {
+        self.take_over(connection, |state| {
+            state.outbox.clear();
+            state.native = false;
+            false
+        })
+        .await
+    }
+
+    /// Makes a native connection the one that empties the outbox: from where its client says that it was, if that can
+    /// be, otherwise from empty. See [`take_over`](Self::take_over).
+    pub(super) async fn attach_native(
+        &self,
+        connection: ConnectionNumber,
+        resume: Option<Resume>,
+    ) -> Attached {
+        self.take_over(connection, |state| {
+            let recovered = state.native
+                && resume.is_some_and(|resume| {
+                    resume.epoch == state.epoch && state.outbox.rewind(resume.sequence)
+                });
+            if !recovered {
+                state.outbox.start_numbering();
+                state.epoch += 1;
+            }
+            state.native = true;
+            recovered
+        })
+        .await
+    }
+
+    /// Makes a connection the one that empties the outbox; one that did before is told that it was replaced. While that
+    /// one is writing it is cut and waited for: what it writes would be nobody's concern afterwards.
+    async fn take_over(
+        &self,
+        connection: ConnectionNumber,
+        prepare: impl Fn(&mut State) -> bool,
+    ) -> Attached {
+        loop {
+            let written = self.written.notified();
+            {
+                let mut state = self.state.lock();
+                match &state.reader {
+                    Some(reader) if reader.writing => reader.cut.cancel(),
+                    _ => {
+                        let attached = state.attach(connection, &prepare);
+                        drop(state);
+                        self.ready.notify_waiters();
+                        self.written.notify_waiters();
+                        return attached;
+                    }
+                }
+            }
+            if tokio::time::timeout(CUT_WAIT, written).await.is_err() {
+                tracing::error!("a connection that was replaced is still there");
+                self.state.lock().reader = None;
+            }
+        }
     }
 
     /// The connection is gone.
@@ -120,11 +194,48 @@ impl SharedOutbox {
             .is_some_and(|reader| reader.connection == connection)
         {
             state.reader = None;
-            state.outbox.clear();
+            if !state.native {
+                state.outbox.clear();
+            }
             self.count_skipped(&mut state.outbox);
         }
         drop(state);
         self.written.notify_waiters();
+    }
+
+    /// What the session's client speaks over Socket.IO.
+    pub(super) fn set_dialect(&self, dialect: Dialect) {
+        self.state.lock().dialect = dialect;
+    }
+
+    /// Lets the client hear of subscriptions that ended without its doing, if its protocol can say so.
+    pub(super) fn tell_ended(&self, ended: Vec<EndedSubscription>) {
+        if ended.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if !state.native {
+            return;
+        }
+        state.ended.extend(ended);
+        if state.ended.len() > ENDED_MAX {
+            state.ended = Vec::new();
+            state.outbox.clear();
+            state.native = state.reader.is_some();
+            if let Some(reader) = &mut state.reader {
+                reader.disconnect.get_or_insert(Disconnect::SlowConsumer);
+            }
+        }
+        if let Some(reader) = &mut state.reader {
+            reader.waiting = false;
+        }
+        drop(state);
+        self.ready.notify_waiters();
+    }
+
+    /// Drops what is in a snapshot, or older than it.
+    pub(super) fn supersede(&self, fresh: &BTreeMap<DeviceId, DeviceSubscriptions>) {
+        self.state.lock().outbox.supersede(fresh);
     }
 
     /// Tells the connection to end, once what waits has been taken.
@@ -136,9 +247,12 @@ impl SharedOutbox {
         self.ready.notify_waiters();
     }
 
-    /// Drops everything that waits.
+    /// Drops everything that waits, and keeps nothing for a client that comes back.
     pub(super) fn clear(&self) {
-        self.state.lock().outbox.clear();
+        let mut state = self.state.lock();
+        state.outbox.clear();
+        state.ended = Vec::new();
+        state.native = false;
     }
 
     /// Drops what is not wanted any more of some devices.
@@ -207,19 +321,35 @@ impl SharedOutbox {
 
     fn try_next(self: &Arc<Self>, connection: ConnectionNumber, bytes_max: usize) -> Option<Next> {
         let mut state = self.state.lock();
-        let State { outbox, reader } = &mut *state;
+        let State {
+            outbox,
+            reader,
+            ended,
+            dialect,
+            ..
+        } = &mut *state;
         let Some(reader) = reader
             .as_mut()
             .filter(|reader| reader.connection == connection)
         else {
             return Some(Next::Disconnect(Disconnect::Replaced));
         };
+        if !ended.is_empty() {
+            return Some(Next::Ended(std::mem::take(ended)));
+        }
         let mut updates = Vec::new();
         outbox.take(bytes_max, &mut updates);
-        self.count_skipped(outbox);
+        let skipped = self.count_skipped(outbox);
         if !updates.is_empty() {
             reader.writing = true;
-            return Some(Next::Updates(Batch::new(updates, self.clone(), connection)));
+            return Some(Next::Updates(Batch {
+                updates,
+                sequence: outbox.sequence(),
+                skipped,
+                dialect: *dialect,
+                outbox: self.clone(),
+                connection,
+            }));
         }
         reader.waiting = reader.disconnect.is_none();
         reader.disconnect.map(Next::Disconnect)
@@ -239,11 +369,39 @@ impl SharedOutbox {
         self.written.notify_waiters();
     }
 
-    fn count_skipped(&self, outbox: &mut Outbox) {
+    fn count_skipped(&self, outbox: &mut Outbox) -> Skipped {
         let skipped = outbox.take_skipped();
         if skipped != Skipped::default() {
             self.metrics.conflated.inc_by(skipped.conflated);
             self.metrics.dropped.inc_by(skipped.dropped);
+        }
+        skipped
+    }
+}
+
+impl State {
+    fn attach(
+        &mut self,
+        connection: ConnectionNumber,
+        prepare: impl Fn(&mut Self) -> bool,
+    ) -> Attached {
+        let recovered = prepare(self);
+        if !recovered {
+            self.ended = Vec::new();
+        }
+        let cut = CancellationToken::new();
+        self.reader = Some(Reader {
+            connection,
+            cut: cut.clone(),
+            waiting: false,
+            writing: false,
+            disconnect: None,
+        });
+        Attached {
+            cut,
+            epoch: self.epoch,
+            sequence: self.outbox.sequence(),
+            recovered,
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct SessionEntry {
     pub(super) id: SessionId,
     pub(super) session: Arc<tokio::sync::Mutex<Session>>,
     pub(super) outbox: Arc<SharedOutbox>,
+    /// The moment at which it is looked for what has run out of it.
+    pub(super) expires_at_unix_ms: Mutex<Option<i64>>,
 }
 
 /// A session whose turn has been waited for. Its end brings the metrics up to date.
@@ -104,6 +106,7 @@ impl Sessions {
                 self.outbox_limits,
                 self.relay_metrics.clone(),
             )),
+            expires_at_unix_ms: Mutex::new(None),
         });
         let mut entries = self.entries.write();
         let unbound = entries

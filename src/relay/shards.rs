@@ -5,6 +5,7 @@
 //! What the messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one
 //! write.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::shard::ShardStats;
+use crate::domain::snapshot::DeviceSnapshot;
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::time::Now;
 use crate::lifecycle::Lifecycle;
@@ -38,6 +40,17 @@ const COMMANDS_MAX: usize = 1024;
 pub(super) struct SubscriptionChange {
     pub(super) device: DeviceId,
     pub(super) subscriptions: DeviceSubscriptions,
+    /// The part of it that what is known is asked for.
+    pub(super) fresh: Option<Fresh>,
+}
+
+/// What becomes of what is known about something that a session just subscribed to.
+#[derive(Debug)]
+pub(super) enum Fresh {
+    /// It is the answer. What waits in the outbox of it is dropped: it is older, or the same.
+    Answer(DeviceSubscriptions),
+    /// It goes out as updates, before those that follow.
+    Publish(DeviceSubscriptions),
 }
 
 /// The shards, by the devices they own.
@@ -60,7 +73,7 @@ enum Command {
         session: SessionId,
         recipient: Arc<SharedOutbox>,
         changes: Vec<SubscriptionChange>,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<Vec<DeviceSnapshot>>,
     },
     Ask(Question),
 }
@@ -116,13 +129,13 @@ impl Shards {
         }
     }
 
-    /// Returns when every shard concerned goes by the changes.
+    /// Returns when every shard concerned goes by the changes, with what the fresh ones that ask for an answer get.
     pub(super) async fn set_subscriptions(
         &self,
         session: SessionId,
         recipient: &Arc<SharedOutbox>,
         changes: Vec<SubscriptionChange>,
-    ) {
+    ) -> Vec<DeviceSnapshot> {
         let mut parts: Vec<Vec<SubscriptionChange>> =
             self.shards.iter().map(|_| Vec::new()).collect();
         for change in changes {
@@ -145,9 +158,36 @@ impl Shards {
                 answers.push(answer);
             }
         }
+        let mut snapshots = Vec::new();
         for answer in answers {
-            let _stopped = answer.await;
+            snapshots.append(&mut answer.await.unwrap_or_default());
         }
+        snapshots
+    }
+
+    /// What is known of some devices, as far as is asked for. The answers come in no order.
+    pub(super) async fn snapshot(
+        &self,
+        of: BTreeMap<DeviceId, DeviceSubscriptions>,
+    ) -> Vec<DeviceSnapshot> {
+        let mut parts: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (device, of) in of {
+            parts[self.place(&device)].push((device, of));
+        }
+        let mut answers = Vec::new();
+        for (shard, part) in self.shards.iter().zip(parts) {
+            if part.is_empty() {
+                continue;
+            }
+            answers.push(shard.ask(move |shard, _| {
+                let snapshots = part
+                    .iter()
+                    .filter_map(|(device, of)| shard.snapshot(device, of));
+                snapshots.collect::<Vec<_>>()
+            }));
+        }
+        let answers = futures_util::future::join_all(answers).await;
+        answers.into_iter().flatten().flatten().collect()
     }
 
     /// Asks the shard that owns a device; `None` when it has stopped.
@@ -158,13 +198,9 @@ impl Shards {
     {
         let shard = &self.shards[self.place(device)];
         let device = device.clone();
-        let (reply, answer) = oneshot::channel();
-        let ask = Box::new(move |shard: &mut Shard, now| {
-            // Whoever asked may have gone.
-            let _gone = reply.send(question(shard, &device, now));
-        });
-        shard.commands.send(Command::Ask(ask)).await.ok()?;
-        answer.await.ok()
+        shard
+            .ask(move |shard, now| question(shard, &device, now))
+            .await
     }
 
     fn place(&self, device: &DeviceId) -> usize {
@@ -177,6 +213,20 @@ impl Shards {
 }
 
 impl ShardHandle {
+    /// `None` when the shard has stopped.
+    async fn ask<A: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Shard, Now) -> A + Send + 'static,
+    ) -> Option<A> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Box::new(move |shard: &mut Shard, now| {
+            // Whoever asked may have gone.
+            let _gone = reply.send(question(shard, now));
+        });
+        self.commands.send(Command::Ask(ask)).await.ok()?;
+        answer.await.ok()
+    }
+
     async fn ingest(&self, messages: Vec<DeviceMessage>) {
         if self.messages.send(messages).await.is_err() {
             tracing::debug!("the shards have stopped; messages are left to the next start");
@@ -222,22 +272,64 @@ impl ShardTask {
                 changes,
                 done,
             } => {
-                for SubscriptionChange {
-                    device,
-                    subscriptions,
-                } in changes
-                {
-                    self.shard
-                        .set_subscriptions(&device, session, &recipient, &subscriptions);
-                }
+                let snapshots = self.set_subscriptions(session, &recipient, changes);
                 // Whoever asked may have gone.
-                let _gone = done.send(());
+                let _gone = done.send(snapshots);
             }
             Command::Ask(ask) => {
                 let now = self.now();
                 ask(&mut self.shard, now);
             }
         }
+    }
+
+    fn set_subscriptions(
+        &mut self,
+        session: SessionId,
+        recipient: &Arc<SharedOutbox>,
+        changes: Vec<SubscriptionChange>,
+    ) -> Vec<DeviceSnapshot> {
+        let now = self.now();
+        let mut answered = BTreeMap::new();
+        let mut snapshots = Vec::new();
+        for change in changes {
+            let SubscriptionChange {
+                device,
+                subscriptions,
+                fresh,
+            } = change;
+            let shard = &mut self.shard;
+            match fresh {
+                None => {
+                    shard.set_subscriptions(&device, session, recipient, &subscriptions, now);
+                }
+                Some(Fresh::Answer(fresh)) => {
+                    snapshots.extend(shard.subscribe(
+                        &device,
+                        session,
+                        recipient,
+                        &subscriptions,
+                        &fresh,
+                        now,
+                    ));
+                    answered.insert(device, fresh);
+                }
+                Some(Fresh::Publish(fresh)) => {
+                    let known =
+                        shard.subscribe(&device, session, recipient, &subscriptions, &fresh, now);
+                    for update in known.into_iter().flat_map(DeviceSnapshot::into_updates) {
+                        if recipient.push(&Arc::new(update)) {
+                            self.to_wake.push(recipient.clone());
+                        }
+                    }
+                }
+            }
+        }
+        if !answered.is_empty() {
+            recipient.supersede(&answered);
+        }
+        self.wake();
+        snapshots
     }
 
     fn apply(&mut self, messages: Vec<DeviceMessage>) {

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::sessions::{SessionEntry, SessionTurn};
-use super::{Relay, SubscribeError};
+use super::shards::{Fresh, SubscriptionChange};
+use super::{NoSuchSession, Relay, SubscribeError};
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::session::{Session, SubscribeRefusal};
-use crate::domain::subscription::Subscription;
+use crate::domain::snapshot::DeviceSnapshot;
+use crate::domain::subscription::{Added, Delivery, DeviceSubscriptions, Subscription};
 use crate::telemetry::metrics::SessionRefusal;
 
 /// One subscription to add or to take away.
@@ -23,6 +25,26 @@ pub struct SubscriptionRequest {
     pub device: DeviceId,
     /// What is wanted of the device.
     pub subscription: Subscription,
+}
+
+/// One subscription that a native client wants to have.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The device it is about.
+    pub device: DeviceId,
+    /// What is wanted of the device.
+    pub subscription: Subscription,
+    /// How it is to be delivered; only telemetry knows more than one way.
+    pub delivery: Delivery,
+}
+
+/// What became of a list of wishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscribed {
+    /// Whether each was met or why not, in the order of the list.
+    pub outcomes: Vec<Result<(), SubscribeRefusal>>,
+    /// What is known of what is granted, by device, in no order; a device of which nothing is known is left out.
+    pub snapshot: Vec<DeviceSnapshot>,
 }
 
 /// The elements of one session, with their places in the list.
@@ -89,15 +111,17 @@ impl Relay {
                 let turn = relay.lock(&entry).await?;
                 turns.push((entry, turn, requests));
             }
+            let has_room = |turn: &SessionTurn, requests: &[(usize, SubscriptionRequest)]| {
+                let wanted = requests
+                    .iter()
+                    .map(|(_, request)| (&request.device, &request.subscription));
+                relay.has_room(turn, wanted)
+            };
             if change == Change::Subscribe
                 && turns
                     .iter()
-                    .any(|(_, turn, requests)| !relay.has_room(turn, requests))
+                    .any(|(_, turn, requests)| !has_room(turn, requests))
             {
-                relay
-                    .inner
-                    .sessions
-                    .refuse(SessionRefusal::SubscriptionsFull);
                 return Err(SubscribeError::TooMany);
             }
             for (entry, mut turn, requests) in turns {
@@ -110,25 +134,161 @@ impl Relay {
         .await
     }
 
-    /// Whether a session may have all that is new in the requests.
-    fn has_room(&self, session: &Session, requests: &[(usize, SubscriptionRequest)]) -> bool {
-        let room = (self.inner.settings.session_limits.subscriptions_max)
+    /// Whether a session may have all that is new among some subscriptions.
+    fn has_room<'a>(
+        &self,
+        session: &Session,
+        wanted: impl ExactSizeIterator<Item = (&'a DeviceId, &'a Subscription)>,
+    ) -> bool {
+        let room = session
+            .subscriptions_max(&self.inner.settings.session_limits)
             .saturating_sub(session.subscription_count());
-        let is_new = |request: &SubscriptionRequest| {
-            let known = session.subscriptions_of(&request.device);
-            !known.is_some_and(|known| known.contains(&request.subscription))
-                && session.is_granted(&request.device, &request.subscription.needed_grant())
+        let is_new = |(device, subscription): &(&DeviceId, &Subscription)| {
+            let known = session.subscriptions_of(device);
+            !known.is_some_and(|known| known.contains(subscription))
+                && session.is_granted(device, &subscription.needed_grant())
         };
-        if requests.len() <= room {
+        if wanted.len() <= room {
             return true;
         }
         // A list may name a subscription more than once; it is one all the same.
-        let new: HashSet<_> = requests
-            .iter()
-            .filter(|(_, request)| is_new(request))
-            .map(|(_, request)| (&request.device, &request.subscription))
+        let new: HashSet<_> = wanted.filter(is_new).collect();
+        let has_room = new.len() <= room;
+        if !has_room {
+            let refusal = SessionRefusal::SubscriptionsFull;
+            self.inner.sessions.refuse(refusal);
+        }
+        has_room
+    }
+
+    /// Adds every subscription that is granted, or changes how it is delivered. When the session would get too many,
+    /// nothing changes.
+    ///
+    /// The snapshot and the updates that the session's connection takes after this have no gap and nothing twice. The
+    /// connection must not hold a batch meanwhile: it could overtake the snapshot.
+    pub async fn subscribe_with_snapshot(
+        &self,
+        session: SessionId,
+        wanted: Vec<Wanted>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let entry = self.inner.sessions.get(session)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let subscriptions = wanted
+                .iter()
+                .map(|wanted| (&wanted.device, &wanted.subscription));
+            if !relay.has_room(&session, subscriptions) {
+                return Err(SubscribeError::TooMany);
+            }
+            let limits = &relay.inner.settings.session_limits;
+            let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
+            let mut outcomes = Vec::with_capacity(wanted.len());
+            for Wanted {
+                device,
+                subscription,
+                delivery,
+            } in wanted
+            {
+                let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
+                outcomes.push(outcome.map(|_| ()));
+                if outcome.is_ok() {
+                    let fresh = fresh.entry(device).or_default();
+                    fresh.insert(subscription, Delivery::default());
+                }
+            }
+            let snapshot = relay.tell_shards_of(&entry, &session, fresh, Fresh::Answer);
+            Ok(Subscribed {
+                outcomes,
+                snapshot: snapshot.await,
+            })
+        })
+        .await
+    }
+
+    /// Takes subscriptions away, whether they are granted or there or not.
+    pub async fn drop_subscriptions(
+        &self,
+        session: SessionId,
+        unwanted: Vec<(DeviceId, Subscription)>,
+    ) -> Result<(), NoSuchSession> {
+        let entry = self.inner.sessions.get(session)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let mut changed = BTreeSet::new();
+            for (device, subscription) in unwanted {
+                if session.drop_subscription(&device, &subscription) {
+                    changed.insert(device);
+                }
+            }
+            relay.narrow(&entry, &session, changed).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is known of what a session may see, without subscribing to it.
+    pub async fn snapshot(
+        &self,
+        session: SessionId,
+        of: Vec<(DeviceId, Subscription)>,
+    ) -> Result<Subscribed, NoSuchSession> {
+        let entry = self.inner.sessions.get(session)?;
+        let session = self.lock(&entry).await?;
+        let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(of.len());
+        for (device, subscription) in of {
+            if !session.is_granted(&device, &subscription.needed_grant()) {
+                outcomes.push(Err(SubscribeRefusal::NotGranted));
+                continue;
+            }
+            outcomes.push(Ok(()));
+            let asked = asked.entry(device).or_default();
+            asked.insert(subscription, Delivery::default());
+        }
+        // A revocation meanwhile waits for the turn, so the answer holds nothing that was revoked before it was asked.
+        let snapshot = self.inner.shards.snapshot(asked).await;
+        Ok(Subscribed { outcomes, snapshot })
+    }
+
+    /// What is known of all that a session is subscribed to. Its outbox has been emptied before, or is while this is
+    /// found out.
+    pub(super) async fn subscribe_anew(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &Session,
+    ) -> Vec<DeviceSnapshot> {
+        let all = all_subscriptions(session);
+        self.tell_shards_of(entry, session, all, Fresh::Answer)
+            .await
+    }
+
+    /// Sends what is known of all that a session is subscribed to as updates.
+    pub(super) async fn publish_anew(&self, entry: &Arc<SessionEntry>, session: &Session) {
+        let all = all_subscriptions(session);
+        self.tell_shards_of(entry, session, all, Fresh::Publish)
+            .await;
+    }
+
+    /// Tells the shards what a session now wants of the devices that something is fresh of.
+    pub(super) async fn tell_shards_of(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &Session,
+        fresh: BTreeMap<DeviceId, DeviceSubscriptions>,
+        purpose: impl Fn(DeviceSubscriptions) -> Fresh,
+    ) -> Vec<DeviceSnapshot> {
+        let changes = fresh
+            .into_iter()
+            .map(|(device, fresh)| SubscriptionChange {
+                subscriptions: session.subscriptions(&device),
+                device,
+                fresh: Some(purpose(fresh)),
+            })
             .collect();
-        new.len() <= room
+        self.inner
+            .shards
+            .set_subscriptions(entry.id, &entry.outbox, changes)
+            .await
     }
 
     /// Changes one session. Returns the places of the requests that were granted.
@@ -149,7 +309,9 @@ impl Relay {
                 ..
             } = request;
             let outcome: Result<bool, SubscribeRefusal> = match change {
-                Change::Subscribe => session.subscribe(&device, subscription, limits),
+                Change::Subscribe => session
+                    .subscribe(&device, subscription, Delivery::default(), limits)
+                    .map(|added| added != Added::Known),
                 Change::Unsubscribe => session.unsubscribe(&device, &subscription),
             };
             if outcome.is_ok() {
@@ -165,6 +327,13 @@ impl Relay {
         }
         granted
     }
+}
+
+fn all_subscriptions(session: &Session) -> BTreeMap<DeviceId, DeviceSubscriptions> {
+    session
+        .subscribed_devices()
+        .map(|device| (device.clone(), session.subscriptions(device)))
+        .collect()
 }
 
 fn granted(applied: &[bool]) -> Result<(), SubscribeError> {

@@ -5,6 +5,7 @@ use crate::domain::limits::ShardLimits;
 use crate::domain::shard::TwinCache;
 use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
+use crate::domain::time::Timestamp;
 use crate::domain::update::UpdateBody;
 
 /// A relay with room for what a test does; tests of other modules change what they are about.
@@ -26,10 +27,13 @@ pub(crate) const SETTINGS: Settings = Settings {
     outbox_limits: OutboxLimits {
         frames_max: 100,
         bytes_max: 100_000,
+        replay_frames_max: 100,
+        replay_bytes_max: 100_000,
     },
     sessions_max: 100,
     unbound_sessions_max: 50,
     write_wait: Duration::from_millis(50),
+    resume_window_ms: 60_000,
 };
 
 /// Fails a test instead of letting it hang.
@@ -103,7 +107,7 @@ async fn next(connection: &mut Connection) -> Next {
 async fn batch(connection: &mut Connection) -> Batch {
     match next(connection).await {
         Next::Updates(batch) => batch,
-        Next::Disconnect(reason) => panic!("disconnected: {reason:?}"),
+        other => panic!("not updates: {other:?}"),
     }
 }
 
@@ -493,6 +497,7 @@ async fn a_client_that_reads_nothing_is_disconnected_when_even_newest_values_do_
     let limits = OutboxLimits {
         frames_max: 1,
         bytes_max: 2000,
+        ..SETTINGS.outbox_limits
     };
     let relay = start(Settings {
         outbox_limits: limits,

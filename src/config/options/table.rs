@@ -294,6 +294,42 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Preset::Is("1048576"),
         meaning: "bytes that wait for one connection before only the newest values are kept",
     },
+    OptionSpec {
+        name: "resume_window_ms",
+        ux4iot_name: None,
+        section: Section::Push,
+        kind: Kind::Integer {
+            min: Some(0),
+            max: 3_600_000,
+            set: |config, ms| config.push.resume_window = milliseconds(ms),
+        },
+        default: Preset::Is("60000"),
+        meaning: "milliseconds in which a client of the native protocol that lost its connection may resume it; 0 for never",
+    },
+    OptionSpec {
+        name: "replay_frames_max",
+        ux4iot_name: None,
+        section: Section::Push,
+        kind: Kind::Integer {
+            min: Some(0),
+            max: 1_000_000,
+            set: |config, frames| config.push.replay_frames_max = count(frames),
+        },
+        default: Preset::Is("256"),
+        meaning: "sent updates that are remembered for a client of the native protocol that resumes",
+    },
+    OptionSpec {
+        name: "replay_bytes_max",
+        ux4iot_name: None,
+        section: Section::Push,
+        kind: Kind::Integer {
+            min: Some(0),
+            max: 1024 * MIB,
+            set: |config, bytes| config.push.replay_bytes_max = count(bytes),
+        },
+        default: Preset::Is("262144"),
+        meaning: "bytes of sent updates that are remembered for a client of the native protocol that resumes",
+    },
     count_limit(
         "connections_max",
         "50000",

@@ -8,16 +8,17 @@ use smallvec::SmallVec;
 use super::super::connection_state::ConnectionState;
 use super::super::device_message::{Content, TelemetryMessage, TwinEvent};
 use super::super::id::{DeviceId, SessionId};
-use super::super::last_value::{KeySlot, KeyTable, Recorded};
-use super::super::subscription::DeviceSubscriptions;
+use super::super::last_value::{KeyTable, Recorded};
+use super::super::snapshot::DeviceSnapshot;
+use super::super::subscription::{Delivery, DeviceSubscriptions, Part, TelemetrySelection};
 use super::super::telemetry::Telemetry;
-use super::super::time::Timestamp;
+use super::super::time::{Now, Stamp, Stamped};
 use super::super::twin::Twin;
 use super::super::update::{Update, UpdateBody};
 use super::throttle::Window;
-use super::timers::Timer;
-use super::views::{Keys, Views};
-use super::{Context, Recipients};
+use super::timers::{Timer, Timers};
+use super::views::{Keys, Place, Views};
+use super::{Context, Recipients, ShardSettings};
 
 /// Everything that a shard knows about one device.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Device<R> {
     connection_state_timer: bool,
     pub(super) twin: Option<Twin>,
     views: Views<R>,
-    windows: HashMap<SessionId, Window>,
+    windows: HashMap<SessionId, SmallVec<[(Delivery, Window); 1]>>,
     state_recipients: Recipients<R>,
     twin_recipients: Recipients<R>,
     message_recipients: Recipients<R>,
@@ -53,7 +54,7 @@ impl<R: Clone> Device<R> {
     pub(super) fn apply<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         said: Content,
-        timestamp: Timestamp,
+        stamp: Stamp,
         context: &mut Context<'_, F>,
     ) {
         match said {
@@ -63,20 +64,20 @@ impl<R: Clone> Device<R> {
                 message,
             }) => {
                 if let Some(telemetry) = telemetry {
-                    self.apply_telemetry(&telemetry, &timestamp, context);
+                    self.apply_telemetry(&telemetry, &stamp, context);
                 }
                 if let Some(connected) = connection_state {
-                    self.apply_connection_state(connected, timestamp.clone(), context);
+                    self.apply_connection_state(connected, stamp.clone(), context);
                 }
                 if let Some(message) = message.filter(|_| !self.message_recipients.is_empty()) {
-                    let update = self.update(timestamp, UpdateBody::Message(message));
+                    let update = self.update(stamp, UpdateBody::Message(message));
                     deliver_to_all(&self.message_recipients, &update, context);
                 }
             }
             Content::ConnectionState(connected) => {
-                self.apply_connection_state(connected, timestamp, context);
+                self.apply_connection_state(connected, stamp, context);
             }
-            Content::Twin(event) => self.apply_twin(&event, timestamp, context),
+            Content::Twin(event) => self.apply_twin(&event, stamp, context),
         }
     }
 
@@ -86,14 +87,12 @@ impl<R: Clone> Device<R> {
         session: SessionId,
         recipient: &R,
         wanted: &DeviceSubscriptions,
+        timers: &mut Timers,
+        now: Now,
     ) {
         self.views
             .set(session, recipient, &wanted.telemetry, &mut self.keys);
-        if wanted.telemetry.is_empty() {
-            self.windows.remove(&session);
-        } else if let Some(window) = self.windows.get_mut(&session) {
-            window.retain(&wanted.telemetry);
-        }
+        self.rearrange_windows(session, &wanted.telemetry, timers, now);
         for (recipients, wanted) in [
             (&mut self.state_recipients, wanted.connection_state),
             (&mut self.twin_recipients, wanted.device_twin),
@@ -107,13 +106,50 @@ impl<R: Clone> Device<R> {
         }
     }
 
+    /// What is known of what `of` covers.
+    pub(super) fn snapshot(&self, of: &DeviceSubscriptions) -> DeviceSnapshot {
+        let telemetry = if of.telemetry.open_deliveries().next().is_some() {
+            let covered = |key: &str| of.telemetry.covers(key);
+            let mut values = self.keys.last_values();
+            values.retain(|last| covered(last.key.as_str()));
+            values
+        } else {
+            let names = of.telemetry.names();
+            names
+                .filter_map(|(key, _)| self.keys.last_value(key.as_str()))
+                .collect()
+        };
+        let twin = || {
+            self.twin.as_ref().map(|twin| Stamped {
+                value: twin.to_json(),
+                stamp: twin.stamp.clone(),
+            })
+        };
+        DeviceSnapshot {
+            device_id: self.id.clone(),
+            telemetry,
+            connection_state: of
+                .covers(Part::ConnectionState)
+                .then(|| self.connection_state.get())
+                .flatten(),
+            device_twin: of.covers(Part::DeviceTwin).then(twin).flatten(),
+        }
+    }
+
+    /// Drops what throttling holds back for a session of what `of` covers.
+    pub(super) fn forget_pending(&mut self, session: SessionId, of: &DeviceSubscriptions) {
+        for (_, window) in self.windows.get_mut(&session).into_iter().flatten() {
+            window.retain(|key| !of.covers(Part::Key(key)));
+        }
+    }
+
     pub(super) fn expire_connection_state<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         context: &mut Context<'_, F>,
     ) {
         self.connection_state_timer = false;
-        if let Some(timestamp) = self.connection_state.expire(context.now) {
-            let update = self.update(timestamp, UpdateBody::ConnectionState(false));
+        if let Some(stamp) = self.connection_state.expire(context.now) {
+            let update = self.update(stamp, UpdateBody::ConnectionState(false));
             deliver_to_all(&self.state_recipients, &update, context);
         } else {
             self.arm_connection_state_timer(context);
@@ -123,25 +159,31 @@ impl<R: Clone> Device<R> {
     pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         session: SessionId,
+        delivery: Delivery,
         context: &mut Context<'_, F>,
     ) {
         let now_ms = context.now.monotonic_ms;
-        let Some(window) = self
-            .windows
-            .get_mut(&session)
-            .filter(|window| window.ends_at_ms() <= now_ms)
-        else {
+        let Some(windows) = self.windows.get_mut(&session) else {
             return;
         };
-        let ended = std::mem::replace(window, Window::open(0));
-        let recipient = self.views.recipient(session);
-        let (Some(update), Some(recipient)) = (ended.close(&self.id), recipient) else {
+        let ended =
+            |(of, window): &(Delivery, Window)| *of == delivery && window.ends_at_ms() <= now_ms;
+        let Some(place) = windows.iter().position(ended) else {
+            return;
+        };
+        let (_, window) = windows.swap_remove(place);
+        if windows.is_empty() {
             self.windows.remove(&session);
+        }
+        let recipient = self.views.recipient(session);
+        let (Some(update), Some(recipient)) = (window.close(&self.id), recipient) else {
             return;
         };
         context.deliver(recipient, &update);
-        if let Some(interval_ms) = context.settings.throttling_interval_ms {
-            open_window(&mut self.windows, &self.id, session, interval_ms, context);
+        let interval_ms = interval_ms(context.settings, delivery);
+        if interval_ms > 0 {
+            let windows = self.windows.entry(session).or_default();
+            open_window(windows, &self.id, (session, delivery), interval_ms, context);
         }
     }
 
@@ -158,89 +200,119 @@ impl<R: Clone> Device<R> {
     fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         telemetry: &Telemetry,
-        timestamp: &Timestamp,
+        stamp: &Stamp,
         context: &mut Context<'_, F>,
     ) {
-        let slots = self.record(telemetry, timestamp, context);
+        let recorded = self.record(telemetry, stamp, context);
         for view in self.views.iter() {
-            let selected = match &view.keys {
-                Keys::All => telemetry.clone(),
-                keys @ Keys::Some(_) => telemetry.select(
-                    slots
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, slot)| keys.contains(**slot))
-                        .map(|(place, _)| place),
-                ),
+            let Some(selected) = select(&view.place, telemetry, &recorded) else {
+                continue;
             };
-            if selected.is_empty() {
+            let delivery = view.place.delivery;
+            let interval_ms = interval_ms(context.settings, delivery);
+            if interval_ms == 0 && self.windows.is_empty() {
+                let update = self.update(stamp.clone(), UpdateBody::Telemetry(selected));
+                deliver_to_all(&view.members, &update, context);
                 continue;
             }
-            match context.settings.throttling_interval_ms {
-                None => {
-                    let update = self.update(timestamp.clone(), UpdateBody::Telemetry(selected));
-                    deliver_to_all(&view.members, &update, context);
+            // Made for the first member whose window is not open; mostly there is none.
+            let mut update = None;
+            for (session, recipient) in &view.members {
+                let windows = self.windows.get_mut(session);
+                let mut windows = windows.into_iter().flatten();
+                if let Some((_, window)) = windows.find(|(of, _)| *of == delivery) {
+                    window.merge(&selected, stamp);
+                    context.stats.throttled += 1;
+                    continue;
                 }
-                Some(interval_ms) => {
-                    // Made for the first member whose window is not open; mostly there is none.
-                    let mut update = None;
-                    for (session, recipient) in &view.members {
-                        if let Some(window) = self.windows.get_mut(session) {
-                            window.merge(&selected, timestamp);
-                            context.stats.throttled += 1;
-                        } else {
-                            let update = update.get_or_insert_with(|| {
-                                let body = UpdateBody::Telemetry(selected.clone());
-                                Arc::new(Update::new(self.id.clone(), timestamp.clone(), body))
-                            });
-                            context.deliver(recipient, update);
-                            open_window(
-                                &mut self.windows,
-                                &self.id,
-                                *session,
-                                interval_ms,
-                                context,
-                            );
-                        }
-                    }
+                let update = update.get_or_insert_with(|| {
+                    let body = UpdateBody::Telemetry(selected.clone());
+                    Arc::new(Update::new(self.id.clone(), stamp.clone(), body))
+                });
+                context.deliver(recipient, update);
+                if interval_ms > 0 {
+                    let windows = self.windows.entry(*session).or_default();
+                    let of = (*session, delivery);
+                    open_window(windows, &self.id, of, interval_ms, context);
                 }
             }
         }
     }
 
-    /// Makes every member the last value of its key. Returns the members' slots.
+    /// Moves what is held back to where the selection now delivers it; what it does not want any more goes.
+    fn rearrange_windows(
+        &mut self,
+        session: SessionId,
+        selection: &TelemetrySelection,
+        timers: &mut Timers,
+        now: Now,
+    ) {
+        if selection.is_empty() {
+            self.windows.remove(&session);
+            return;
+        }
+        let Some(windows) = self.windows.get_mut(&session) else {
+            return;
+        };
+        let mut moved = Vec::new();
+        for (delivery, window) in windows.iter_mut() {
+            let Some((telemetry, stamp)) = window.take() else {
+                continue;
+            };
+            let here = telemetry.filter(|key| selection.delivery_of(key) == Some(*delivery));
+            if let Some(here) = here {
+                window.merge(&here, &stamp);
+            }
+            for way in selection.ways().filter(|way| way != delivery) {
+                let there = telemetry.filter(|key| selection.delivery_of(key) == Some(way));
+                moved.extend(there.map(|there| (way, there, stamp.clone())));
+            }
+        }
+        for (to, telemetry, stamp) in moved {
+            let place = windows.iter().position(|(of, _)| *of == to);
+            let place = place.unwrap_or_else(|| {
+                windows.push((to, Window::open(now.monotonic_ms)));
+                let timer = Timer::ThrottlingWindow(session, to);
+                timers.add(now.monotonic_ms, self.id.clone(), timer);
+                windows.len() - 1
+            });
+            windows[place].1.merge(&telemetry, &stamp);
+        }
+    }
+
+    /// Makes every member the last value of its key.
     fn record<F>(
         &mut self,
         telemetry: &Telemetry,
-        timestamp: &Timestamp,
+        stamp: &Stamp,
         context: &mut Context<'_, F>,
-    ) -> SmallVec<[Option<KeySlot>; 16]> {
+    ) -> SmallVec<[Recorded; 16]> {
         let before = self.keys.values();
         let values_max = context.settings.limits.keys_per_device_max;
-        let slots = telemetry
+        let recorded = telemetry
             .iter()
             .map(|(key, _, value)| {
-                let recorded = self.keys.record(key, value, timestamp, values_max);
+                let recorded = self.keys.record(key, value, stamp, values_max);
                 context.stats.values_dropped += u64::from(matches!(recorded, Recorded::Refused(_)));
-                recorded.slot()
+                recorded
             })
             .collect();
         context.stats.last_values += self.keys.values() - before;
-        slots
+        recorded
     }
 
     fn apply_connection_state<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         connected: bool,
-        timestamp: Timestamp,
+        stamp: Stamp,
         context: &mut Context<'_, F>,
     ) {
         let ttl_ms = context.settings.connection_state_ttl_ms;
         self.connection_state
-            .set(connected, timestamp.clone(), context.now, ttl_ms);
+            .set(connected, stamp.clone(), context.now, ttl_ms);
         self.arm_connection_state_timer(context);
         if !self.state_recipients.is_empty() {
-            let update = self.update(timestamp, UpdateBody::ConnectionState(connected));
+            let update = self.update(stamp, UpdateBody::ConnectionState(connected));
             deliver_to_all(&self.state_recipients, &update, context);
         }
     }
@@ -248,16 +320,16 @@ impl<R: Clone> Device<R> {
     fn apply_twin<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         event: &TwinEvent,
-        timestamp: Timestamp,
+        stamp: Stamp,
         context: &mut Context<'_, F>,
     ) {
         let now_ms = context.now.monotonic_ms;
-        let Ok(twin) = Twin::after(self.twin.as_ref(), event, timestamp.clone(), now_ms) else {
+        let Ok(twin) = Twin::after(self.twin.as_ref(), event, stamp.clone(), now_ms) else {
             context.stats.messages_dropped += 1;
             return;
         };
         if !self.twin_recipients.is_empty() {
-            let update = self.update(timestamp, UpdateBody::DeviceTwin(twin.to_json()));
+            let update = self.update(stamp, UpdateBody::DeviceTwin(twin.to_json()));
             deliver_to_all(&self.twin_recipients, &update, context);
         }
         self.twin = Some(twin);
@@ -277,23 +349,44 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    fn update(&self, timestamp: Timestamp, body: UpdateBody) -> Arc<Update> {
-        Arc::new(Update::new(self.id.clone(), timestamp, body))
+    fn update(&self, stamp: Stamp, body: UpdateBody) -> Arc<Update> {
+        Arc::new(Update::new(self.id.clone(), stamp, body))
     }
 }
 
+/// What a view gets of a message; nothing when that is empty.
+fn select(place: &Place, telemetry: &Telemetry, recorded: &[Recorded]) -> Option<Telemetry> {
+    let Place { keys, delivery } = place;
+    let selected = if *keys == Keys::All && !delivery.changes_only {
+        telemetry.clone()
+    } else {
+        let members = telemetry.iter().zip(recorded).enumerate();
+        telemetry.select(members.filter_map(|(member, ((key, _, _), recorded))| {
+            let wanted = (!delivery.changes_only || recorded.may_have_changed())
+                && place.contains(recorded.slot(), key);
+            wanted.then_some(member)
+        }))
+    };
+    (!selected.is_empty()).then_some(selected)
+}
+
+/// How long a session waits between two updates of a device that it gets in one way; 0 for not at all.
+fn interval_ms(settings: &ShardSettings, delivery: Delivery) -> u64 {
+    let configured_ms = settings.throttling_interval_ms.unwrap_or_default();
+    configured_ms.max(delivery.min_interval_ms.into())
+}
+
 fn open_window<F>(
-    windows: &mut HashMap<SessionId, Window>,
+    windows: &mut SmallVec<[(Delivery, Window); 1]>,
     device: &DeviceId,
-    session: SessionId,
+    (session, delivery): (SessionId, Delivery),
     interval_ms: u64,
     context: &mut Context<'_, F>,
 ) {
     let ends_at_ms = context.now.monotonic_ms.saturating_add(interval_ms);
-    windows.insert(session, Window::open(ends_at_ms));
-    context
-        .timers
-        .add(ends_at_ms, device.clone(), Timer::ThrottlingWindow(session));
+    windows.push((delivery, Window::open(ends_at_ms)));
+    let timer = Timer::ThrottlingWindow(session, delivery);
+    context.timers.add(ends_at_ms, device.clone(), timer);
 }
 
 fn deliver_to_all<R, F: FnMut(&R, &Arc<Update>)>(

@@ -1,6 +1,7 @@
 use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEventKind};
-use super::super::subscription::Subscription;
+use super::super::subscription::{Delivery, Subscription};
 use super::super::telemetry::tests::telemetry;
+use super::super::time::Timestamp;
 use super::*;
 
 const SETTINGS: ShardSettings = ShardSettings {
@@ -12,6 +13,10 @@ const SETTINGS: ShardSettings = ShardSettings {
     connection_state_ttl_ms: None,
     twin_cache: TwinCache::Forever,
 };
+
+fn session(recipient: &str) -> SessionId {
+    SessionId::issue(0, [recipient.as_bytes()[0]; 10])
+}
 
 /// A shard whose recipients are names, and what each was given.
 struct Rig {
@@ -32,11 +37,15 @@ impl Rig {
     fn subscribe(&mut self, recipient: &'static str, subscriptions: &[Subscription]) {
         let mut wanted = DeviceSubscriptions::default();
         for subscription in subscriptions {
-            wanted.insert(subscription.clone());
+            wanted.insert(subscription.clone(), Delivery::default());
         }
-        let byte = recipient.as_bytes()[0];
+        self.want(recipient, &wanted);
+    }
+
+    fn want(&mut self, recipient: &'static str, wanted: &DeviceSubscriptions) {
+        let (session, now) = (session(recipient), self.now());
         self.shard
-            .set_subscriptions(&d1(), SessionId::issue(0, [byte; 10]), &recipient, &wanted);
+            .set_subscriptions(&d1(), session, &recipient, wanted, now);
     }
 
     fn send(&mut self, members: &[(&str, &str)]) {
@@ -187,7 +196,13 @@ fn a_connection_state_that_is_not_renewed_turns_false_once() {
     assert_eq!(rig.given(), ["x: ConnectionState(false)"]);
     assert_eq!(
         rig.shard.connection_state(&d1()),
-        Some((false, Timestamp::UnixMs(160)))
+        Some(Stamped {
+            value: false,
+            stamp: Stamp {
+                timestamp: Timestamp::UnixMs(160),
+                received_unix_ms: 160
+            }
+        })
     );
     assert_eq!(rig.shard.next_expiry_ms(), None);
 }

@@ -6,17 +6,15 @@
 use std::sync::Arc;
 
 use super::super::id::DeviceId;
-use super::super::id::TelemetryKey;
-use super::super::subscription::Selection;
 use super::super::telemetry::{MergedTelemetry, Telemetry};
-use super::super::time::Timestamp;
+use super::super::time::Stamp;
 use super::super::update::{Update, UpdateBody};
 
-/// A session's throttling window for one device.
+/// A session's throttling window for the keys of a device that it gets in one way.
 #[derive(Debug)]
 pub(super) struct Window {
     ends_at_ms: u64,
-    pending: Option<(MergedTelemetry, Timestamp)>,
+    pending: Option<(MergedTelemetry, Stamp)>,
 }
 
 impl Window {
@@ -32,26 +30,32 @@ impl Window {
     }
 
     /// Keeps newer telemetry for the end of the window.
-    pub(super) fn merge(&mut self, telemetry: &Telemetry, timestamp: &Timestamp) {
+    pub(super) fn merge(&mut self, telemetry: &Telemetry, stamp: &Stamp) {
         let (merged, newest) = self
             .pending
-            .get_or_insert_with(|| (MergedTelemetry::default(), timestamp.clone()));
+            .get_or_insert_with(|| (MergedTelemetry::default(), stamp.clone()));
         merged.merge(telemetry);
-        newest.clone_from(timestamp);
+        newest.clone_from(stamp);
     }
 
-    /// Drops what the session no longer selects.
-    pub(super) fn retain(&mut self, selection: &Selection<TelemetryKey>) {
+    /// Keeps only the keys that satisfy `keep`.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&str) -> bool) {
         if let Some((merged, _)) = &mut self.pending {
-            merged.retain(|key| selection.covers(Some(key)));
+            merged.retain(keep);
         }
         self.pending.take_if(|(merged, _)| merged.is_empty());
     }
 
+    /// Takes out what was kept.
+    pub(super) fn take(&mut self) -> Option<(Telemetry, Stamp)> {
+        let (merged, stamp) = self.pending.take()?;
+        Some((merged.into_telemetry(), stamp))
+    }
+
     /// The update with what was kept, if there is any.
-    pub(super) fn close(self, device: &DeviceId) -> Option<Arc<Update>> {
-        let (merged, timestamp) = self.pending?;
-        let body = UpdateBody::Telemetry(merged.into_telemetry());
-        Some(Arc::new(Update::new(device.clone(), timestamp, body)))
+    pub(super) fn close(mut self, device: &DeviceId) -> Option<Arc<Update>> {
+        let (telemetry, stamp) = self.take()?;
+        let body = UpdateBody::Telemetry(telemetry);
+        Some(Arc::new(Update::new(device.clone(), stamp, body)))
     }
 }

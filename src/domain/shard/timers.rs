@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::super::id::{DeviceId, SessionId};
+use super::super::subscription::Delivery;
 
 /// Something to do for a device when its time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// Look whether the connection state has run out. A device has at most one such timer.
     ConnectionState,
-    /// End a session's throttling window. A session has at most one for each device.
-    ThrottlingWindow(SessionId),
+    /// End a session's throttling window. A session has at most one for each device and way of delivery.
+    ThrottlingWindow(SessionId, Delivery),
 }
 
 /// Timers by due time. They are never cancelled: whoever is called looks whether there is still something to do.

@@ -1,28 +1,40 @@
-//! Who gets which telemetry keys of one device.
+//! Who gets which telemetry keys of one device, and how.
 //!
-//! Sessions that select the same keys share a view, so a message is cut once for each distinct selection, however many
-//! sessions there are.
+//! Sessions that select the same keys, to be delivered in the same way, share a view, so a message is cut once for each
+//! distinct selection, however many sessions there are. A session that wants different keys delivered in different ways
+//! is in several views; no key is in more than one of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
-use super::super::id::{SessionId, TelemetryKey};
+use super::super::id::SessionId;
 use super::super::last_value::{KeySlot, KeyTable};
-use super::super::subscription::Selection;
+use super::super::subscription::{Delivery, TelemetrySelection};
 use super::Recipients;
 
 /// The views of one device.
 #[derive(Debug)]
 pub(super) struct Views<R> {
     views: Vec<View<R>>,
-    /// The view that each session is in.
-    by_session: HashMap<SessionId, Keys>,
+    /// The views that each session is in. Mostly one.
+    by_session: HashMap<SessionId, SmallVec<[Place; 1]>>,
 }
 
 /// One distinct selection and the sessions that made it.
 #[derive(Debug)]
 pub(super) struct View<R> {
-    pub(super) keys: Keys,
+    pub(super) place: Place,
     pub(super) members: Recipients<R>,
+}
+
+/// What tells a view apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) keys: Keys,
+    pub(super) delivery: Delivery,
 }
 
 /// Which keys a view selects.
@@ -30,14 +42,18 @@ pub(super) struct View<R> {
 pub(super) enum Keys {
     All,
     /// Sorted.
-    Some(std::sync::Arc<[KeySlot]>),
+    Some(Arc<[KeySlot]>),
+    /// Those that the selection delivers in the way of the view: it has patterns, or several ways.
+    Chosen(Arc<TelemetrySelection>),
 }
 
-impl Keys {
-    pub(super) fn contains(&self, slot: Option<KeySlot>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(slots) => slot.is_some_and(|slot| slots.binary_search(&slot).is_ok()),
+impl Place {
+    /// Whether a key, which has this slot if any, is in the view.
+    pub(super) fn contains(&self, slot: Option<KeySlot>, key: &str) -> bool {
+        match &self.keys {
+            Keys::All => true,
+            Keys::Some(slots) => slot.is_some_and(|slot| slots.binary_search(&slot).is_ok()),
+            Keys::Chosen(selection) => selection.delivery_of(key) == Some(self.delivery),
         }
     }
 }
@@ -52,58 +68,52 @@ impl<R> Default for Views<R> {
 }
 
 impl<R: Clone> Views<R> {
-    /// Puts a session into the view of its selection, or out of any when it selects nothing.
+    /// Puts a session into the views of its selection, or out of any when it selects nothing.
     pub(super) fn set(
         &mut self,
         session: SessionId,
         recipient: &R,
-        selection: &Selection<TelemetryKey>,
+        selection: &TelemetrySelection,
         table: &mut KeyTable,
     ) {
-        let keys = if selection.all {
-            Keys::All
-        } else {
-            // Held before the old selection is released, so that a slot in both stays the same.
-            let mut slots: Vec<_> = selection.names.iter().map(|key| table.hold(key)).collect();
-            slots.sort_unstable();
-            Keys::Some(slots.into())
-        };
+        // Held before the old selection is released, so that a slot in both stays the same.
+        let places = places(selection, table);
         self.remove(session, table);
-        if selection.is_empty() {
+        if places.is_empty() {
             return;
         }
-        let place = self
-            .views
-            .iter()
-            .position(|view| view.keys == keys)
-            .unwrap_or_else(|| {
+        let mut shared = SmallVec::with_capacity(places.len());
+        for place in places {
+            let known = self.views.iter().position(|view| view.place == place);
+            let known = known.unwrap_or_else(|| {
                 self.views.push(View {
-                    keys: keys.clone(),
+                    place,
                     members: Recipients::default(),
                 });
                 self.views.len() - 1
             });
-        let view = &mut self.views[place];
-        view.members.insert(session, recipient.clone());
-        // Sessions of one view share its list of slots.
-        self.by_session.insert(session, view.keys.clone());
+            let view = &mut self.views[known];
+            view.members.insert(session, recipient.clone());
+            // Sessions of one view share its list of slots.
+            shared.push(view.place.clone());
+        }
+        self.by_session.insert(session, shared);
     }
 
-    /// Takes a session out of its view.
-    pub(super) fn remove(&mut self, session: SessionId, table: &mut KeyTable) {
-        let Some(keys) = self.by_session.remove(&session) else {
-            return;
-        };
-        if let Some(place) = self.views.iter().position(|view| view.keys == keys) {
-            let members = &mut self.views[place].members;
-            members.swap_remove(&session);
-            if members.is_empty() {
-                self.views.swap_remove(place);
+    /// Takes a session out of its views.
+    fn remove(&mut self, session: SessionId, table: &mut KeyTable) {
+        for place in self.by_session.remove(&session).unwrap_or_default() {
+            if let Some(known) = self.views.iter().position(|view| view.place == place) {
+                let members = &mut self.views[known].members;
+                members.swap_remove(&session);
+                if members.is_empty() {
+                    self.views.swap_remove(known);
+                }
             }
-        }
-        if let Keys::Some(slots) = keys {
-            for slot in slots.iter() {
-                table.release(*slot);
+            if let Keys::Some(slots) = place.keys {
+                for slot in slots.iter() {
+                    table.release(*slot);
+                }
             }
         }
     }
@@ -122,4 +132,36 @@ impl<R: Clone> Views<R> {
     pub(super) fn is_empty(&self) -> bool {
         self.views.is_empty()
     }
+}
+
+/// The views that a selection needs. Holds the keys that are selected by their slots.
+fn places(selection: &TelemetrySelection, table: &mut KeyTable) -> SmallVec<[Place; 1]> {
+    let mut ways = selection.ways();
+    if let (Some(delivery), None, true) = (ways.next(), ways.next(), selection.is_all()) {
+        let keys = Keys::All;
+        return [Place { keys, delivery }].into_iter().collect();
+    }
+    let mut named: BTreeMap<Delivery, Vec<KeySlot>> = BTreeMap::new();
+    let mut open: SmallVec<[Delivery; 2]> = selection.open_deliveries().collect();
+    open.sort_unstable();
+    open.dedup();
+    for (key, delivery) in selection.names() {
+        if !open.contains(&delivery) {
+            named.entry(delivery).or_default().push(table.hold(key));
+        }
+    }
+    let by_slots = named.into_iter().map(|(delivery, mut slots)| {
+        slots.sort_unstable();
+        let keys = Keys::Some(slots.into());
+        Place { keys, delivery }
+    });
+    let selection = (!open.is_empty()).then(|| Arc::new(selection.clone()));
+    let by_choice = selection.into_iter().flat_map(|selection| {
+        let keys = Keys::Chosen(selection);
+        open.iter().map(move |delivery| Place {
+            keys: keys.clone(),
+            delivery: *delivery,
+        })
+    });
+    by_slots.chain(by_choice).collect()
 }

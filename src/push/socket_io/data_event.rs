@@ -49,7 +49,7 @@ fn encode_data_event(update: &Update) -> Bytes {
             text.push_str(body.as_str());
         }
     }
-    write!(text, ",\"timestamp\":\"{}\"}}]", update.timestamp)
+    write!(text, ",\"timestamp\":\"{}\"}}]", update.stamp.timestamp)
         .expect("writing to a text cannot fail");
     text.into()
 }
@@ -62,12 +62,15 @@ mod tests {
     use crate::domain::id::DeviceId;
     use crate::domain::raw_json::{RawJson, Span};
     use crate::domain::telemetry::{Member, Telemetry};
-    use crate::domain::time::Timestamp;
+    use crate::domain::time::{Stamp, Timestamp};
 
     fn update(device_id: &str, body: UpdateBody) -> Update {
         Update::new(
             DeviceId::new(device_id).unwrap(),
-            Timestamp::UnixMs(1_714_557_600_000),
+            Stamp {
+                timestamp: Timestamp::UnixMs(1_714_557_600_000),
+                received_unix_ms: 0,
+            },
             body,
         )
     }

@@ -161,6 +161,8 @@ impl Driver {
                     }
                 }
                 Wake::Relay(Next::Updates(batch)) => self.send(batch),
+                // Socket.IO clients are not told; ux4iot has no event for it.
+                Wake::Relay(Next::Ended(_)) => {}
                 Wake::Relay(Next::Disconnect(disconnect)) => return self.disconnect(disconnect),
                 Wake::Time => {
                     if let Err(reason) = self.on_time() {

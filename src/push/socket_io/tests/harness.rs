@@ -57,6 +57,7 @@ impl Server {
             outbox_limits: OutboxLimits {
                 frames_max: 100_000,
                 bytes_max: 64 * 1024 * 1024,
+                ..SETTINGS.outbox_limits
             },
             sessions_max: 1000,
             unbound_sessions_max: 1000,

@@ -1,0 +1,210 @@
+//! What sessions may see: grants given, taken away, and running out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::connection::{EndReason, EndedSubscription};
+use super::sessions::{SessionEntry, SessionTurn};
+use super::shards::Fresh;
+use super::{GrantError, NoSuchSession, Relay};
+use crate::domain::disconnect::Disconnect;
+use crate::domain::grant::Grant;
+use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::session::{SessionConstraints, TooManyGrants};
+use crate::domain::subscription::{Delivery, DeviceSubscriptions, Subscription};
+use crate::telemetry::metrics::SessionRefusal;
+
+/// What a security backend lets a session do, all in one, as a grant token carries it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authorization {
+    /// What it may see and do.
+    pub grants: Vec<TimedGrant>,
+    /// What it may do at most.
+    pub constraints: SessionConstraints,
+}
+
+/// A grant that may run out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedGrant {
+    /// The device that it is about.
+    pub device: DeviceId,
+    /// What is granted.
+    pub grant: Grant,
+    /// When it runs out; never when absent.
+    pub expires_at_unix_ms: Option<i64>,
+}
+
+impl Relay {
+    /// Adds a grant; adding it again changes nothing.
+    pub async fn grant(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        grant: Grant,
+    ) -> Result<(), GrantError> {
+        let entry = self.inner.sessions.get(id)?;
+        let mut session = self.lock(&entry).await?;
+        self.add_grant(&mut session, &device, grant, None)?;
+        self.inner
+            .expiries
+            .arm(&entry, session.next_expiry_unix_ms());
+        Ok(())
+    }
+
+    /// Adds the grants of an authorization and replaces the session's constraints by its own. When they are too many,
+    /// nothing changes.
+    pub async fn authorize(
+        &self,
+        id: SessionId,
+        authorization: Authorization,
+    ) -> Result<(), GrantError> {
+        let entry = self.inner.sessions.get(id)?;
+        let mut session = self.lock(&entry).await?;
+        let new: BTreeSet<_> = authorization
+            .grants
+            .iter()
+            .filter(|given| !session.has_grant(&given.device, &given.grant))
+            .map(|given| (&given.device, &given.grant))
+            .collect();
+        let grants_max = self.inner.settings.session_limits.grants_max;
+        if session.grant_count() + new.len() > grants_max {
+            self.inner.sessions.refuse(SessionRefusal::GrantsFull);
+            return Err(GrantError::TooMany);
+        }
+        session.constrain(authorization.constraints);
+        for given in authorization.grants {
+            let TimedGrant {
+                device,
+                grant,
+                expires_at_unix_ms,
+            } = given;
+            self.add_grant(&mut session, &device, grant, expires_at_unix_ms)?;
+        }
+        self.inner
+            .expiries
+            .arm(&entry, session.next_expiry_unix_ms());
+        Ok(())
+    }
+
+    /// Adds a grant of a 2.x client: what can be seen with it is subscribed to, and what is known of it is sent at once,
+    /// again each time.
+    pub async fn grant_v2(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        grant: Grant,
+    ) -> Result<(), GrantError> {
+        let entry = self.inner.sessions.get(id)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            relay.add_grant(&mut session, &device, grant.clone(), None)?;
+            session.speak_v2();
+            entry.outbox.set_dialect(session.dialect());
+            let Some(subscription) = seen_by(grant) else {
+                return Ok(());
+            };
+            let limits = &relay.inner.settings.session_limits;
+            let delivery = Delivery::default();
+            session
+                .subscribe(&device, subscription.clone(), delivery, limits)
+                .map_err(|_| {
+                    let refusal = SessionRefusal::SubscriptionsFull;
+                    relay.inner.sessions.refuse(refusal);
+                    GrantError::TooMany
+                })?;
+            let mut fresh = DeviceSubscriptions::default();
+            fresh.insert(subscription, delivery);
+            let fresh = [(device, fresh)].into();
+            relay
+                .tell_shards_of(&entry, &session, fresh, Fresh::Publish)
+                .await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a grant away, and every subscription that no other grant covers.
+    pub async fn revoke(
+        &self,
+        id: SessionId,
+        device: DeviceId,
+        grant: Grant,
+    ) -> Result<(), NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let ended = session.revoke(&device, &grant);
+            let ended = ended
+                .into_iter()
+                .map(|subscription| (device.clone(), subscription))
+                .collect();
+            relay
+                .end_subscriptions(&entry, &session, ended, EndReason::Revoked)
+                .await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes away what has run out of a session.
+    pub(super) async fn expire(&self, entry: &Arc<SessionEntry>, session: &mut SessionTurn) {
+        let now_unix_ms = self.inner.clock.unix_ms();
+        if session.is_over(now_unix_ms) {
+            self.retire(entry, session, Disconnect::SessionExpired)
+                .await;
+            return;
+        }
+        let ended = session.expire(now_unix_ms);
+        self.inner
+            .expiries
+            .arm(entry, session.next_expiry_unix_ms());
+        self.end_subscriptions(entry, session, ended, EndReason::Expired)
+            .await;
+    }
+
+    fn add_grant(
+        &self,
+        session: &mut SessionTurn,
+        device: &DeviceId,
+        grant: Grant,
+        expires_at_unix_ms: Option<i64>,
+    ) -> Result<(), GrantError> {
+        let limits = &self.inner.settings.session_limits;
+        session
+            .grant(device, grant, expires_at_unix_ms, limits)
+            .map_err(|TooManyGrants| {
+                self.inner.sessions.refuse(SessionRefusal::GrantsFull);
+                GrantError::TooMany
+            })
+    }
+
+    async fn end_subscriptions(
+        &self,
+        entry: &Arc<SessionEntry>,
+        session: &SessionTurn,
+        ended: Vec<(DeviceId, Subscription)>,
+        reason: EndReason,
+    ) {
+        let devices = ended.iter().map(|(device, _)| device.clone()).collect();
+        self.narrow(entry, session, devices).await;
+        let told = ended
+            .into_iter()
+            .map(|(device, subscription)| EndedSubscription {
+                device,
+                subscription,
+                reason,
+            });
+        entry.outbox.tell_ended(told.collect());
+    }
+}
+
+/// What a 2.x client sees by a grant alone.
+fn seen_by(grant: Grant) -> Option<Subscription> {
+    match grant {
+        Grant::Telemetry(key) => Some(Subscription::Telemetry(key)),
+        Grant::DeviceTwin => Some(Subscription::DeviceTwin),
+        Grant::ConnectionState => Some(Subscription::ConnectionState),
+        Grant::D2cMessages => Some(Subscription::D2cMessages),
+        Grant::DesiredProperties | Grant::DirectMethod(_) => None,
+    }
+}
