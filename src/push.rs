@@ -51,6 +51,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Connections that have no session yet; further ones are refused.
     pub handshakes_max: usize,
+    /// Whether clients of ux4iot 2.x are served as well.
+    pub legacy_v2: bool,
 }
 
 impl Settings {
@@ -69,6 +71,7 @@ impl Settings {
             // Room for every client to come back at once after a restart, but not for handshakes alone to fill the
             // house.
             handshakes_max: (config.limits.connections_max / 2).max(1),
+            legacy_v2: config.legacy_v2,
         }
     }
 }

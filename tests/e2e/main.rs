@@ -20,6 +20,7 @@ mod device_calls;
 mod grants;
 mod ingest;
 mod last_values;
+mod legacy_v2;
 mod operations;
 mod page;
 mod react_client;
