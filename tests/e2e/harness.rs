@@ -76,8 +76,14 @@ impl Testbed {
 
     /// Starts the relay, which has ended, with default options at the address that it had.
     pub(crate) async fn start_relay_again(&mut self) {
+        self.start_relay_again_with(&[]).await;
+    }
+
+    /// Starts the relay, which has ended, with `options` at the address that it had.
+    pub(crate) async fn start_relay_again_with(&mut self, options: &[(&str, &str)]) {
         let listen = self.rest.authority().to_owned();
-        let options = [("HUBRELAY_LISTEN", listen.as_str())];
+        let mut options = options.to_vec();
+        options.push(("HUBRELAY_LISTEN", &listen));
         self.relay = Relay::start(&self.devhub.event_hub_connection_string, &options).await;
         self.rest.ready().await;
     }

@@ -23,6 +23,7 @@ mod last_values;
 mod legacy_v2;
 mod operations;
 mod page;
+mod react_2;
 mod react_client;
 mod react_hooks;
 mod react_recovery;
