@@ -209,7 +209,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         section: Section::Server,
         kind: Kind::Boolean(|config, on| config.legacy_v2 = on),
         default: Preset::Is("false"),
-        meaning: "whether clients of ux4iot 2.x are served as well, for which a grant is a subscription",
+        meaning: "whether clients of ux4iot 2.x are served beside those of today",
     },
     OptionSpec {
         name: "shards",
