@@ -22,6 +22,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
+use crate::grant_token::GrantTokens;
 use crate::ingest::Status;
 use crate::relay::Relay;
 use crate::telemetry::{LogFilter, Metrics};
@@ -48,6 +49,7 @@ mod tests;
 #[derive(Clone)]
 pub struct State {
     relay: Relay,
+    grant_tokens: GrantTokens,
     config: Arc<Config>,
     metrics: Metrics,
     log_filter: LogFilter,
@@ -60,6 +62,7 @@ impl State {
     /// Puts the parts together.
     pub fn new(
         relay: Relay,
+        grant_tokens: GrantTokens,
         config: Arc<Config>,
         metrics: Metrics,
         log_filter: LogFilter,
@@ -72,6 +75,7 @@ impl State {
         ));
         Self {
             relay,
+            grant_tokens,
             config,
             metrics,
             log_filter,

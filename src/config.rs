@@ -12,6 +12,7 @@ pub mod address;
 pub mod connection_string;
 mod effective;
 mod error;
+pub mod grant_tokens;
 pub mod options;
 mod reference;
 pub mod secret;
@@ -27,6 +28,7 @@ pub use connection_string::{
 };
 pub use effective::{Effective, EffectiveOption};
 pub use error::{Error, Errors, Origin};
+pub use grant_tokens::{GrantTokenConfig, KeySetLocation};
 pub use reference::reference_markdown;
 pub(crate) use reference::{described_default, sentence};
 pub use secret::{AdminKeys, Secret};
@@ -61,6 +63,8 @@ pub struct Config {
     pub device_twin_cache: DeviceTwinCache,
     /// The keys of the administrative part of the REST API.
     pub admin_keys: AdminKeys,
+    /// Which grant tokens are accepted.
+    pub grant_tokens: GrantTokenConfig,
     /// How connections to clients are kept.
     pub push: PushConfig,
     /// Every bound of the service.

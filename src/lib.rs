@@ -10,12 +10,14 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod domain;
+pub mod grant_token;
 pub mod http;
 pub mod ingest;
 pub mod lifecycle;
 pub mod push;
 pub mod relay;
 pub mod telemetry;
+mod trust;
 
 #[cfg(test)]
 mod committed_document;

@@ -1,10 +1,11 @@
-//! Who is asking: the two admin keys and the session id, as they come in headers.
+//! Who is asking: the two admin keys, the session id and grant tokens, as they come in headers.
 //!
 //! Keys are compared in constant time, and a key that is not configured matches nothing, an empty header least of all.
 //! Credentials that an endpoint does not ask for are ignored: ux4iot's development mode sends its key with everything.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::State;
@@ -92,6 +93,27 @@ impl<S: Sync> FromRequestParts<S> for SessionHeader {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Self::of(&parts.headers))
+    }
+}
+
+/// The header `Authorization` with a grant token (RFC 6750 §2.1). Credentials of other schemes are ignored: they are
+/// for somebody on the way.
+pub(super) struct BearerToken(pub(super) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for BearerToken {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let credentials = parts.headers.get(AUTHORIZATION);
+        let token = credentials.and_then(|credentials| {
+            // What is no text is no token either, which verifying it will say.
+            let credentials = String::from_utf8_lossy(credentials.as_bytes());
+            let (scheme, token) = credentials.split_once(' ').unwrap_or((&credentials, ""));
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim_matches(' ').to_owned())
+        });
+        Ok(Self(token))
     }
 }
 

@@ -5,12 +5,19 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use crate::grant_token::TokenError;
 use crate::relay::{GrantError, NoSuchSession, SubscribeError};
 use crate::telemetry::metrics::RequestRejection;
+
+/// How a refused bearer token is answered (RFC 6750 §3.1).
+const INVALID_TOKEN: HeaderValue = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+
+/// When a key set that could not be fetched has been tried again.
+const KEYS_RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("10");
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +26,8 @@ pub(super) enum Error {
     KeyMissing,
     /// An administrative call with a key that is not one of the two.
     KeyWrong,
+    /// A grant token that is refused.
+    Token(TokenError),
     /// A read with neither a key nor a session.
     ReadCredentialMissing,
     /// A read with a wrong key.
@@ -84,7 +93,10 @@ pub(super) enum Error {
 impl Error {
     fn status(self) -> StatusCode {
         match self {
-            Self::KeyMissing | Self::KeyWrong | Self::ReadCredentialMissing => {
+            Self::TooManySessions | Self::Token(TokenError::KeysUnavailable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::KeyMissing | Self::KeyWrong | Self::Token(_) | Self::ReadCredentialMissing => {
                 StatusCode::UNAUTHORIZED
             }
             Self::ReadKeyWrong | Self::ReadNotGranted | Self::SubscriptionNotGranted => {
@@ -111,7 +123,6 @@ impl Error {
             Self::TooManyGrants
             | Self::TooManySubscriptions
             | Self::TooManySessionRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManySessions => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -119,6 +130,8 @@ impl Error {
         let text = match self {
             Self::KeyMissing => "Unauthorized: missing shared-access-key",
             Self::KeyWrong => "Unauthorized: invalid shared-access-key",
+            Self::Token(error @ TokenError::KeysUnavailable) => return error.to_string().into(),
+            Self::Token(error) => return format!("Unauthorized: {error}").into(),
             Self::ReadCredentialMissing => {
                 "Provide either a Shared-Access-Key or a sessionId header"
             }
@@ -163,6 +176,7 @@ impl Error {
         match self {
             Self::KeyMissing
             | Self::KeyWrong
+            | Self::Token(_)
             | Self::ReadCredentialMissing
             | Self::ReadKeyWrong => Some(RequestRejection::Unauthorized),
             Self::UnknownGrantType
@@ -198,12 +212,26 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.text()).into_response();
         response.extensions_mut().insert(self);
-        if let Self::TooManySessionRequests { retry_after_s } = self {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+        let headers = response.headers_mut();
+        match self {
+            Self::TooManySessionRequests { retry_after_s } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
+            Self::Token(TokenError::KeysUnavailable) => {
+                headers.insert(RETRY_AFTER, KEYS_RETRY_AFTER_S);
+            }
+            Self::Token(_) => {
+                headers.insert(WWW_AUTHENTICATE, INVALID_TOKEN);
+            }
+            _ => {}
         }
         response
+    }
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod bulk;
 mod calls;
+mod grant_tokens;
 mod operations;
 mod reads;
 mod writes;
@@ -28,6 +29,7 @@ use crate::domain::raw_json::RawJson;
 use crate::domain::shard::{ShardSettings, TwinCache};
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::grant_token::GrantTokens;
 use crate::http::ClientAddress;
 use crate::ingest::Status;
 use crate::lifecycle::Lifecycle;
@@ -80,8 +82,11 @@ impl Api {
             &metrics,
             &lifecycle,
         );
+        let grant_tokens =
+            GrantTokens::start(&config, Arc::new(clock.clone()), &metrics, &lifecycle);
         let state = State::new(
             relay.clone(),
+            grant_tokens,
             Arc::new(config),
             metrics.clone(),
             LogFilter::detached(),

@@ -13,6 +13,7 @@ use crate::clock::{SharedClock, SystemClock, whole_ms};
 use crate::config::{Config, DeviceTwinCache, IotHubApi};
 use crate::domain::limits::{OutboxLimits, SessionLimits, ShardLimits};
 use crate::domain::shard::{ShardSettings, TwinCache};
+use crate::grant_token::GrantTokens;
 use crate::http::{self, Server};
 use crate::ingest::Status;
 use crate::ingest::event_hubs::{Consumer, Timing};
@@ -88,8 +89,10 @@ impl RelayServer {
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
 
+        let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let state = api::State::new(
             relay.clone(),
+            grant_tokens,
             config.clone(),
             metrics,
             log_filter,

@@ -73,8 +73,10 @@ fn flag(option: &'static OptionSpec) -> Arg {
         Kind::Text(_)
         | Kind::NonEmptyText(_)
         | Kind::Secret(_)
+        | Kind::SigningSecret(_)
         | Kind::ConnectionString(_)
         | Kind::Path(_)
+        | Kind::Url(_)
         | Kind::Address(_)
         | Kind::Word(..)
         | Kind::Integer { .. } => flag,
@@ -84,9 +86,10 @@ fn flag(option: &'static OptionSpec) -> Arg {
 fn value_name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Text(_) | Kind::NonEmptyText(_) => "TEXT",
-        Kind::Secret(_) => "KEY",
+        Kind::Secret(_) | Kind::SigningSecret(_) => "KEY",
         Kind::ConnectionString(_) => "STRING",
         Kind::Path(_) => "PATH",
+        Kind::Url(_) => "URL",
         Kind::Address(_) => "ADDR",
         Kind::Boolean(_) => "BOOL",
         Kind::Word(..) => "WORD",
@@ -97,7 +100,7 @@ fn value_name(kind: &Kind) -> &'static str {
 /// Meaning, allowed values where the meaning does not say them, default, usual environment name.
 fn help(option: &OptionSpec) -> String {
     let allowed = match option.kind {
-        Kind::Word(..) | Kind::Integer { .. } | Kind::Boolean(_) => {
+        Kind::Word(..) | Kind::Integer { .. } | Kind::Boolean(_) | Kind::SigningSecret(_) => {
             format!(" ({})", option.kind.allowed())
         }
         Kind::Text(_)
@@ -105,6 +108,7 @@ fn help(option: &OptionSpec) -> String {
         | Kind::Secret(_)
         | Kind::ConnectionString(_)
         | Kind::Path(_)
+        | Kind::Url(_)
         | Kind::Address(_) => String::new(),
     };
     let names = option.environment_names();

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::address::{EVERY_INTERFACE, parse_address};
 use super::error::{Error, Errors, Origin};
+use super::grant_tokens::{SIGNING_SECRET_BYTES_MIN, signing_secret, trustworthy_url};
 use super::options::{
-    Draft, EVENT_HUB_CONNECTION_STRING, IOT_HUB_CONNECTION_STRING, Kind, OPTIONS, OptionSpec,
-    Preset, TLS_CERT, TLS_KEY, path,
+    Draft, EVENT_HUB_CONNECTION_STRING, GRANT_TOKEN_JWKS_FILE, GRANT_TOKEN_JWKS_URL,
+    IOT_HUB_CONNECTION_STRING, Kind, OPTIONS, OptionSpec, Preset, TLS_CERT, TLS_KEY, path,
 };
 use super::secret::Secret;
 use super::sources::{Sources, bad_value, shown};
@@ -190,6 +191,28 @@ impl Effective {
                 });
             }
         }
+        let (key_set_url, key_set_file) = (
+            self.get(GRANT_TOKEN_JWKS_URL),
+            self.get(GRANT_TOKEN_JWKS_FILE),
+        );
+        if let Some(file) = path(key_set_file.text.expose()) {
+            if !key_set_url.text.expose().trim().is_empty() {
+                errors.push(Error::Alternatives {
+                    given: key_set_url.name(),
+                    other: key_set_file.name(),
+                    origin: key_set_url.origin.clone(),
+                    other_origin: key_set_file.origin.clone(),
+                });
+            }
+            if let Err(source) = readable(&file) {
+                errors.push(Error::NamedFileUnreadable {
+                    option: key_set_file.name(),
+                    path: file,
+                    origin: key_set_file.origin.clone(),
+                    source,
+                });
+            }
+        }
     }
 }
 
@@ -215,8 +238,10 @@ impl EffectiveOption {
             Kind::Text(_)
             | Kind::NonEmptyText(_)
             | Kind::Secret(_)
+            | Kind::SigningSecret(_)
             | Kind::ConnectionString(_)
             | Kind::Path(_)
+            | Kind::Url(_)
             | Kind::Address(_)
             | Kind::Word(..) => toml::Value::String(self.shown()).to_string(),
         }
@@ -237,8 +262,15 @@ impl Kind {
             Self::NonEmptyText(set) => set(&mut draft.config, trimmed),
             Self::Secret(_) if !fits_in_a_header(text) => return Err(NotAllowed),
             Self::Secret(set) => set(draft, Secret::new(text)),
+            Self::SigningSecret(set) => {
+                set(
+                    &mut draft.config,
+                    signing_secret(text).map_err(|_| NotAllowed)?,
+                );
+            }
             Self::ConnectionString(set) => set(&mut draft.config, trimmed),
             Self::Path(set) => set(draft, path(text)),
+            Self::Url(set) => set(draft, trustworthy_url(trimmed).map_err(|_| NotAllowed)?),
             Self::Address(set) => {
                 let address = parse_address(trimmed, EVERY_INTERFACE).map_err(|_| NotAllowed)?;
                 set(&mut draft.config, address);
@@ -271,7 +303,13 @@ impl Kind {
             }
             Self::NonEmptyText(_) => "a text that is not empty".to_owned(),
             Self::ConnectionString(_) => "a connection string".to_owned(),
+            Self::SigningSecret(_) => format!(
+                "a text of at least {SIGNING_SECRET_BYTES_MIN} bytes, without blanks or line ends around it"
+            ),
             Self::Path(_) => "a path".to_owned(),
+            Self::Url(_) => {
+                "an `https` URL, or an `http` one of this machine (`localhost` or a loopback address), without user, password and fragment".to_owned()
+            }
             Self::Address(_) => {
                 "`host:port`, `:port` or a port from 0 to 65535; the host is an IP address or `localhost`".to_owned()
             }

@@ -122,6 +122,18 @@ pub enum Error {
         /// Where the first came from.
         origin: Origin,
     },
+    /// Two options are given of which only one can hold.
+    #[error("`{given}` ({origin}) and `{other}` ({other_origin}) exclude each other; keep one")]
+    Alternatives {
+        /// One of them.
+        given: &'static str,
+        /// The other one.
+        other: &'static str,
+        /// Where the first came from.
+        origin: Origin,
+        /// Where the other came from.
+        other_origin: Origin,
+    },
     /// A file that an option names cannot be read.
     #[error("`{option}` names {} ({origin}), which cannot be read: {source}", path.display())]
     NamedFileUnreadable {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use table::OPTIONS;
+use url::Url;
 
 use super::address::EVERY_INTERFACE;
 use super::{
     AdminKeys, Config, ConnectionStringError, DecodingConfig, DeviceTwinCache, EventHubConfig,
-    EventHubStart, EventHubTransport, IotHubApi, Limits, LogConfig, LogFormat, LogLevel,
-    PushConfig, Secret, TlsFiles,
+    EventHubStart, EventHubTransport, GrantTokenConfig, IotHubApi, KeySetLocation, Limits,
+    LogConfig, LogFormat, LogLevel, PushConfig, Secret, TlsFiles,
 };
 
 /// Prefix of the environment names that are ours alone; every name that begins with it must belong to an option.
@@ -40,6 +41,8 @@ pub const PRIMARY_ADMIN_SECRET: &str = "primary_admin_secret";
 /// Name of the option that holds the secondary admin key.
 pub const SECONDARY_ADMIN_SECRET: &str = "secondary_admin_secret";
 
+pub(super) const GRANT_TOKEN_JWKS_URL: &str = "grant_token_jwks_url";
+pub(super) const GRANT_TOKEN_JWKS_FILE: &str = "grant_token_jwks_file";
 pub(super) const TLS_CERT: &str = "tls_cert";
 pub(super) const TLS_KEY: &str = "tls_key";
 
@@ -69,10 +72,14 @@ pub enum Kind {
     NonEmptyText(fn(&mut Config, &str)),
     /// A key that a header can carry; never shown.
     Secret(fn(&mut Draft, Secret)),
+    /// A secret that signs tokens, long enough for HMAC-SHA256, or nothing; never shown.
+    SigningSecret(fn(&mut Config, Option<Secret>)),
     /// A connection string; shown without its credentials. Malformed ones are kept as such.
     ConnectionString(fn(&mut Config, &str)),
     /// Path of a file or directory; empty means none.
     Path(fn(&mut Draft, Option<PathBuf>)),
+    /// A URL whose answers can be trusted; empty means none.
+    Url(fn(&mut Draft, Option<Url>)),
     /// An address to listen on.
     Address(fn(&mut Config, SocketAddr)),
     /// `true` or `false`.
@@ -114,6 +121,8 @@ pub struct Draft {
     pub(super) secondary_admin_secret: Secret,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
+    pub(super) grant_token_jwks_url: Option<Url>,
+    pub(super) grant_token_jwks_file: Option<PathBuf>,
 }
 
 /// Headings under which options are listed.
@@ -187,7 +196,10 @@ impl OptionSpec {
 
     /// Whether its value must not be shown as it is.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret(_) | Kind::ConnectionString(_))
+        matches!(
+            self.kind,
+            Kind::Secret(_) | Kind::SigningSecret(_) | Kind::ConnectionString(_)
+        )
     }
 }
 
@@ -220,6 +232,16 @@ impl Draft {
             connection_state_ttl: None,
             device_twin_cache: DeviceTwinCache::Off,
             admin_keys: AdminKeys::new(Secret::new(""), Secret::new("")),
+            grant_tokens: GrantTokenConfig {
+                secret: None,
+                secondary_secret: None,
+                key_set: None,
+                key_set_refresh: Duration::ZERO,
+                issuer: None,
+                audience: None,
+                clock_skew: Duration::ZERO,
+                lifetime_max: Duration::ZERO,
+            },
             push: PushConfig {
                 ping_interval: Duration::ZERO,
                 ping_timeout: Duration::ZERO,
@@ -252,6 +274,8 @@ impl Draft {
             secondary_admin_secret: Secret::new(""),
             tls_cert: None,
             tls_key: None,
+            grant_token_jwks_url: None,
+            grant_token_jwks_file: None,
         }
     }
 
@@ -259,6 +283,10 @@ impl Draft {
     pub(super) fn finish(self) -> Config {
         let mut config = self.config;
         config.admin_keys = AdminKeys::new(self.primary_admin_secret, self.secondary_admin_secret);
+        config.grant_tokens.key_set = self
+            .grant_token_jwks_url
+            .map(KeySetLocation::Url)
+            .or(self.grant_token_jwks_file.map(KeySetLocation::File));
         config.tls = self
             .tls_cert
             .zip(self.tls_key)

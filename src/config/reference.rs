@@ -19,7 +19,7 @@ pub fn reference_markdown() -> String {
          option cannot be empty.\n\
          - Every option is a flag: its name with dashes. Other users of the machine can read flags; keep secrets in the environment or in the file.\n\
          - A malformed connection string does not stop `serve`: `GET /status` then answers 500 and says which one. `check-config` exits with 1.\n\
-         - Certificates of the hubs are checked against the trust store of the operating system; `SSL_CERT_FILE` replaces it.\n"
+         - Certificates of the hubs, and of the server of a key set, are checked against the trust store of the operating system; `SSL_CERT_FILE` replaces it.\n"
     );
     for section in Section::ALL {
         write!(text, "\n## {}\n", section.heading()).expect("a string takes any text");

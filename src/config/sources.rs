@@ -181,7 +181,12 @@ impl Kind {
     /// Whether an empty text says something other than "not given".
     fn takes_empty_text(&self) -> bool {
         match self {
-            Self::Text(_) | Self::Secret(_) | Self::ConnectionString(_) | Self::Path(_) => true,
+            Self::Text(_)
+            | Self::Secret(_)
+            | Self::SigningSecret(_)
+            | Self::ConnectionString(_)
+            | Self::Path(_)
+            | Self::Url(_) => true,
             Self::NonEmptyText(_)
             | Self::Address(_)
             | Self::Boolean(_)
@@ -204,12 +209,15 @@ pub(super) fn bad_value(option: &OptionSpec, text: &str, origin: Origin) -> Erro
 /// A value as it may be shown: secrets are masked.
 pub(super) fn shown(option: &OptionSpec, text: &str) -> String {
     match option.kind {
-        Kind::Secret(_) | Kind::ConnectionString(_) if text.is_empty() => String::new(),
-        Kind::Secret(_) => MASK.to_owned(),
+        Kind::Secret(_) | Kind::SigningSecret(_) | Kind::ConnectionString(_) if text.is_empty() => {
+            String::new()
+        }
+        Kind::Secret(_) | Kind::SigningSecret(_) => MASK.to_owned(),
         Kind::ConnectionString(_) => connection_string::masked(text),
         Kind::Text(_)
         | Kind::NonEmptyText(_)
         | Kind::Path(_)
+        | Kind::Url(_)
         | Kind::Address(_)
         | Kind::Boolean(_)
         | Kind::Word(..)
@@ -292,8 +300,10 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
             Kind::Text(_)
             | Kind::NonEmptyText(_)
             | Kind::Secret(_)
+            | Kind::SigningSecret(_)
             | Kind::ConnectionString(_)
             | Kind::Path(_)
+            | Kind::Url(_)
             | Kind::Address(_)
             | Kind::Word(..),
             DeValue::String(text),

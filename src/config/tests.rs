@@ -516,6 +516,99 @@ fn a_certificate_needs_its_key_and_both_must_be_readable() {
 }
 
 #[test]
+fn grant_tokens_are_off_unless_a_secret_or_a_key_set_is_given() {
+    let tokens = load(&[]).grant_tokens;
+    assert!(tokens.secret.is_none() && tokens.secondary_secret.is_none());
+    assert_eq!(tokens.key_set, None);
+    let secret = "0123456789abcdef0123456789abcdef";
+    let tokens = load(&[
+        ("HUBRELAY_GRANT_TOKEN_SECRET", secret),
+        (
+            "HUBRELAY_GRANT_TOKEN_JWKS_URL",
+            "https://login.example.com/keys",
+        ),
+        ("HUBRELAY_GRANT_TOKEN_JWKS_REFRESH_S", "60"),
+        ("HUBRELAY_GRANT_TOKEN_ISSUER", " backend "),
+        ("HUBRELAY_GRANT_TOKEN_AUDIENCE", "relay"),
+        ("HUBRELAY_GRANT_TOKEN_CLOCK_SKEW_S", "0"),
+        ("HUBRELAY_GRANT_TOKEN_LIFETIME_MAX_S", "600"),
+    ])
+    .grant_tokens;
+    assert_eq!(tokens.secret.unwrap().expose(), secret);
+    assert!(matches!(tokens.key_set, Some(KeySetLocation::Url(_))));
+    assert_eq!(tokens.key_set_refresh, Duration::from_mins(1));
+    assert_eq!(tokens.issuer.as_deref(), Some("backend"));
+    assert_eq!(tokens.audience.as_deref(), Some("relay"));
+    assert_eq!(tokens.clock_skew, Duration::ZERO);
+    assert_eq!(tokens.lifetime_max, Duration::from_mins(10));
+}
+
+#[test]
+fn a_weak_secret_or_an_open_way_to_the_keys_is_refused() {
+    for (name, value, shown, allowed) in [
+        (
+            "SECRET",
+            "0123456789abcdef0123456789abcde",
+            "***",
+            "a text of at least 32 bytes, without blanks or line ends around it",
+        ),
+        (
+            "SECONDARY_SECRET",
+            "0123456789abcdef0123456789abcdef\n",
+            "***",
+            "a text of at least 32 bytes, without blanks or line ends around it",
+        ),
+        (
+            "JWKS_URL",
+            "http://login.example.com/keys",
+            "http://login.example.com/keys",
+            "an `https` URL, or an `http` one of this machine (`localhost` or a loopback address), without user, password and fragment",
+        ),
+        ("CLOCK_SKEW_S", "601", "601", "a whole number from 0 to 600"),
+        (
+            "LIFETIME_MAX_S",
+            "0",
+            "0",
+            "a whole number from 1 to 315360000",
+        ),
+    ] {
+        let variable = format!("HUBRELAY_GRANT_TOKEN_{name}");
+        let option = format!("grant_token_{}", name.to_lowercase());
+        assert_eq!(
+            error(&environment(&[(&variable, value)])),
+            format!(
+                "`{option}` cannot be `{shown}` (environment variable {variable}); allowed: {allowed}"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_key_set_is_in_one_place_and_its_file_can_be_read() {
+    let set = file("{}");
+    let path = set.path().to_str().unwrap();
+    let config = load(&[("HUBRELAY_GRANT_TOKEN_JWKS_FILE", path)]);
+    let location = KeySetLocation::File(set.path().to_owned());
+    assert_eq!(config.grant_tokens.key_set, Some(location));
+    let url = (
+        "HUBRELAY_GRANT_TOKEN_JWKS_URL",
+        "https://login.example.com/keys",
+    );
+    assert_eq!(
+        error(&environment(&[
+            ("HUBRELAY_GRANT_TOKEN_JWKS_FILE", path),
+            url
+        ])),
+        "`grant_token_jwks_url` (environment variable HUBRELAY_GRANT_TOKEN_JWKS_URL) and `grant_token_jwks_file` (environment variable HUBRELAY_GRANT_TOKEN_JWKS_FILE) exclude each other; keep one"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let absent = directory.path().join("absent.json");
+    let absent = absent.to_str().unwrap();
+    let text = error(&environment(&[("HUBRELAY_GRANT_TOKEN_JWKS_FILE", absent)]));
+    assert!(text.starts_with("`grant_token_jwks_file` names "), "{text}");
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let errors = Config::load(&environment(&[
         ("HUBRELAY_SHARDS", "none"),
@@ -579,6 +672,10 @@ fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
 fn no_form_of_a_configuration_shows_a_secret() {
     let sources = environment(&[
         ("PRIMARY_ADMIN_SECRET", "top-secret-1"),
+        (
+            "HUBRELAY_GRANT_TOKEN_SECRET",
+            "top-secret-0123456789abcdef01234567",
+        ),
         (
             "IOT_HUB_SERVICE_CONNECTION_STRING",
             "HostName=h;SharedAccessKeyName=n;SharedAccessKey=dG9wLXNlY3JldA==",

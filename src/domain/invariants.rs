@@ -4,6 +4,8 @@
 //! Every telemetry value is the number of the message that carried it, so order, gaps and repetitions show in the
 //! values.
 
+mod native;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,7 +34,7 @@ const SESSION_LIMITS: SessionLimits = SessionLimits {
 const TIGHT: OutboxLimits = OutboxLimits {
     frames_max: 2,
     bytes_max: 100_000,
-    replay_frames_max: 5,
+    replay_frames_max: 1,
     replay_bytes_max: 100_000,
 };
 const WIDE: OutboxLimits = OutboxLimits {

@@ -1,3 +1,5 @@
+mod remembering_clients;
+
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::domain::device_message::{Content, TelemetryMessage};

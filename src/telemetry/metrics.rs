@@ -36,6 +36,8 @@ pub struct Metrics {
     pub sessions: Arc<SessionMetrics>,
     /// Connections and updates out.
     pub push: Arc<PushMetrics>,
+    /// Grant tokens.
+    pub grant_tokens: Arc<GrantTokenMetrics>,
     /// REST calls and the HTTP listener.
     pub api: Arc<ApiMetrics>,
     registry: Arc<Registry>,
@@ -97,6 +99,16 @@ metrics! {
         slow_closes: Counter = "hubrelay_push_slow_closes_total", "connections closed because they stayed stuck";
         ping_timeouts: Counter = "hubrelay_push_ping_timeouts_total", "connections closed because a ping was not answered";
         refused: CounterBy<ConnectionRefusal> = "hubrelay_push_refused_connections_total", "connections refused";
+    }
+}
+
+metrics! {
+    /// Grant tokens.
+    GrantTokenMetrics {
+        accepted: Counter = "hubrelay_grant_token_accepted_total", "grant tokens accepted";
+        refused: CounterBy<TokenRefusal> = "hubrelay_grant_token_refused_total", "grant tokens refused";
+        key_fetches: CounterBy<KeyFetch> = "hubrelay_grant_token_key_fetches_total", "times that the key set of grant tokens was fetched";
+        keys: Gauge = "hubrelay_grant_token_keys", "public keys with which grant tokens can be verified";
     }
 }
 
@@ -183,6 +195,40 @@ label! {
 }
 
 label! {
+    /// Why a grant token was refused.
+    TokenRefusal in "reason" {
+        /// No grant tokens are accepted.
+        NotAccepted = "not_accepted",
+        /// It is not a JWT in compact form, or too long.
+        Malformed = "malformed",
+        /// It is signed with another algorithm.
+        Algorithm = "algorithm",
+        /// Its key is not in the key set.
+        KeyUnknown = "key_unknown",
+        /// The key set could not be fetched yet.
+        KeysUnavailable = "keys_unavailable",
+        /// Its signature is wrong.
+        Signature = "signature",
+        /// It is over.
+        Expired = "expired",
+        /// It is for later.
+        NotYetValid = "not_yet_valid",
+        /// Another claim is missing, malformed or not what is required.
+        Claims = "claims",
+    }
+}
+
+label! {
+    /// How a fetch of the key set ended.
+    KeyFetch in "outcome" {
+        /// The keys are in use.
+        Succeeded = "succeeded",
+        /// The keys from before stay in use.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why a request was rejected before its handler ran.
     RequestRejection in "reason" {
         /// Its key is missing or wrong.
@@ -205,6 +251,7 @@ impl Metrics {
             relay: Arc::new(RelayMetrics::register(&mut registry)),
             sessions: Arc::new(SessionMetrics::register(&mut registry)),
             push: Arc::new(PushMetrics::register(&mut registry)),
+            grant_tokens: Arc::new(GrantTokenMetrics::register(&mut registry)),
             api: Arc::new(ApiMetrics::register(&mut registry)),
             registry: Arc::new(registry),
         }
@@ -217,6 +264,7 @@ impl Metrics {
             RelayMetrics::SPECS,
             SessionMetrics::SPECS,
             PushMetrics::SPECS,
+            GrantTokenMetrics::SPECS,
             ApiMetrics::SPECS,
         ]
         .into_iter()

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{
-    EVENT_HUB_CONNECTION_STRING, EVENT_HUB_START, IOT_HUB_CONNECTION_STRING, Kind, LISTEN,
-    OptionSpec, PRIMARY_ADMIN_SECRET, Preset, SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
+    EVENT_HUB_CONNECTION_STRING, EVENT_HUB_START, GRANT_TOKEN_JWKS_FILE, GRANT_TOKEN_JWKS_URL,
+    IOT_HUB_CONNECTION_STRING, Kind, LISTEN, OptionSpec, PRIMARY_ADMIN_SECRET, Preset,
+    SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
 };
 use crate::config::{
     Config, ConnectionStringError, DeviceTwinCache, EventHubStart, EventHubTransport, IotHubApi,
@@ -170,6 +171,90 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::Secret(|draft, secret| draft.secondary_admin_secret = secret),
         default: Preset::Is(""),
         meaning: "second key, equally good, so that one can be changed while the other is in use; empty generates one that nobody knows",
+    },
+    OptionSpec {
+        name: "grant_token_secret",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::SigningSecret(|config, secret| config.grant_tokens.secret = secret),
+        default: Preset::Is(""),
+        meaning: "secret of grant tokens that are signed with HS256; empty accepts none of those",
+    },
+    OptionSpec {
+        name: "grant_token_secondary_secret",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::SigningSecret(|config, secret| config.grant_tokens.secondary_secret = secret),
+        default: Preset::Is(""),
+        meaning: "second secret, equally good, so that one can be changed while tokens of the other are in use",
+    },
+    OptionSpec {
+        name: GRANT_TOKEN_JWKS_URL,
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Url(|draft, url| draft.grant_token_jwks_url = url),
+        default: Preset::Is(""),
+        meaning: "JSON Web Key Set with the public keys of grant tokens that are signed with RS256 or ES256; empty accepts none of those",
+    },
+    OptionSpec {
+        name: GRANT_TOKEN_JWKS_FILE,
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Path(|draft, path| draft.grant_token_jwks_file = path),
+        default: Preset::Is(""),
+        meaning: "the same from a file, which is read again as often as a URL would be; empty means none",
+    },
+    OptionSpec {
+        name: "grant_token_jwks_refresh_s",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Integer {
+            min: Some(1),
+            max: DAY_S,
+            set: |config, s| config.grant_tokens.key_set_refresh = seconds(s),
+        },
+        default: Preset::Is("300"),
+        meaning: "seconds until the key set is fetched again, so that a key that was taken out of it stops being accepted; a token with a new key fetches it earlier",
+    },
+    OptionSpec {
+        name: "grant_token_issuer",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Text(|config, text| config.grant_tokens.issuer = non_empty(text.trim())),
+        default: Preset::Is(""),
+        meaning: "issuer (`iss`) that every grant token must name; empty accepts any",
+    },
+    OptionSpec {
+        name: "grant_token_audience",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Text(|config, text| config.grant_tokens.audience = non_empty(text.trim())),
+        default: Preset::Is(""),
+        meaning: "audience (`aud`) that every grant token must name; empty accepts any",
+    },
+    OptionSpec {
+        name: "grant_token_clock_skew_s",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Integer {
+            min: Some(0),
+            max: 600,
+            set: |config, s| config.grant_tokens.clock_skew = seconds(s),
+        },
+        default: Preset::Is("60"),
+        meaning: "seconds by which the clock of whoever signs grant tokens may be ahead of ours (`nbf`, `iat`); expiry always goes by ours alone",
+    },
+    OptionSpec {
+        name: "grant_token_lifetime_max_s",
+        ux4iot_name: None,
+        section: Section::Access,
+        kind: Kind::Integer {
+            min: Some(1),
+            max: YEARS_10_S,
+            set: |config, s| config.grant_tokens.lifetime_max = seconds(s),
+        },
+        default: Preset::Is("86400"),
+        meaning: "seconds that the expiry (`exp`) of a grant token may lie ahead; longer ones are refused",
     },
     OptionSpec {
         name: LISTEN,

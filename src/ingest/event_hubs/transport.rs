@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, TryStreamExt};
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,11 +18,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
-use tracing::warn;
 
 use super::error::Error;
 use crate::config::EventHubTransport;
 use crate::config::connection_string::EventHubConnectionString;
+use crate::trust;
 
 /// A connected byte stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
@@ -60,7 +59,9 @@ async fn connect_to(
     tcp.set_nodelay(true)?;
     let stream: Box<dyn Stream> = if hub.uses_tls() {
         let name = ServerName::try_from(hub.host.clone()).map_err(io::Error::other)?;
-        Box::new(tls_connector()?.connect(name, tcp).await?)
+        // Made anew for each connection, so that a renewed trust store is noticed.
+        let connector = TlsConnector::from(Arc::new(trust::tls_client()?));
+        Box::new(connector.connect(name, tcp).await?)
     } else {
         Box::new(tcp)
     };
@@ -68,24 +69,6 @@ async fn connect_to(
         EventHubTransport::Amqp => Ok(stream),
         EventHubTransport::WebSocket => over_websocket(hub, stream).await,
     }
-}
-
-/// TLS with the trust store of the operating system, or the file that `SSL_CERT_FILE` names. Read anew for each
-/// connection, so that a renewed store is noticed.
-fn tls_connector() -> io::Result<TlsConnector> {
-    let certificates = rustls_native_certs::load_native_certs();
-    for error in &certificates.errors {
-        warn!(error.message = %error, "a trusted certificate could not be read");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn over_websocket(
