@@ -18,6 +18,7 @@ pub(crate) mod node_script;
 pub(crate) mod packet;
 pub(crate) mod polling;
 pub(crate) mod process;
+pub(crate) mod react_client;
 pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod security_backend;
@@ -75,6 +76,20 @@ impl Testbed {
             rest,
             injector,
         }
+    }
+
+    /// Starts the relay, which has ended, with default options at the address that it had.
+    pub(crate) async fn start_relay_again(&mut self) {
+        self.start_relay_again_with(&[]).await;
+    }
+
+    /// Starts the relay, which has ended, with `options` at the address that it had.
+    pub(crate) async fn start_relay_again_with(&mut self, options: &[(&str, &str)]) {
+        let listen = self.rest.authority().to_owned();
+        let mut options = options.to_vec();
+        options.push(("HUBRELAY_LISTEN", &listen));
+        self.relay = Relay::start(&self.devhub.event_hub_connection_string, &options).await;
+        self.rest.ready().await;
     }
 
     /// A new session.
