@@ -11,6 +11,8 @@
 mod frame;
 mod socket_io;
 mod websocket;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
