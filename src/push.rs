@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
 use crate::telemetry::metrics::PushMetrics;
 
@@ -59,6 +60,8 @@ pub struct Settings {
     pub resume_window: Duration,
     /// Subscriptions of one session; clients are told.
     pub subscriptions_max: usize,
+    /// Whether clients of ux4iot 2.x are served as well.
+    pub legacy_v2: bool,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             handshakes_max: (config.limits.connections_max / 2).max(1),
             resume_window: config.push.resume_window,
             subscriptions_max: config.limits.subscriptions_per_session_max,
+            legacy_v2: config.legacy_v2,
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct Push(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     relay: Relay,
+    grant_tokens: GrantTokens,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -119,12 +124,18 @@ struct Place {
 }
 
 impl Push {
-    /// A push edge without connections, which serves what `relay` has.
-    pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
+    /// A push edge without connections, which serves what `relay` has, also to whom `grant_tokens` lets in.
+    pub fn new(
+        relay: Relay,
+        grant_tokens: GrantTokens,
+        settings: Settings,
+        metrics: Arc<PushMetrics>,
+    ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             relay,
+            grant_tokens,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

@@ -9,13 +9,14 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::application::Application;
 use super::close_reason::{CloseReason, Farewell};
 use super::connection::{Connection, Step};
-use super::data_event::data_event;
+use super::data_event::{data_event, data_events_v2};
 use super::engine_io::Packet;
 use super::packet;
 use super::registry::ConnectionId;
 use super::transport::{Event, Transport};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
+use crate::domain::session::Dialect;
 use crate::push::{Place, Push};
 use crate::relay::{self, Admission, Batch, FirstTransport, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
@@ -261,12 +262,12 @@ impl<A: Application> Driver<A> {
                 }
                 Ok(())
             }
-            Admission::Retired => {
+            Admission::Retired if !self.gives_up_when_refused() => {
                 self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
                 self.transport.queue(self.connection.refuse(Instant::now()));
                 Ok(())
             }
-            Admission::Unknown => {
+            Admission::Retired | Admission::Unknown => {
                 self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
                 for packet in self.connection.turn_away(socket_id.as_str()) {
                     self.transport.queue(packet);
@@ -274,6 +275,12 @@ impl<A: Application> Driver<A> {
                 Err(CloseReason::UnknownSession)
             }
         }
+    }
+
+    /// Whether the client may be one that a refusal silences for ever, and only a disconnect moves to make a new session.
+    /// Clients of ux4iot 2.x are, and are known by the transport that they begin with.
+    fn gives_up_when_refused(&self) -> bool {
+        self.push.0.settings.legacy_v2 && self.first_transport == FirstTransport::Polling
     }
 
     /// Tells the client that its session is ended.
@@ -359,13 +366,20 @@ impl<A: Application> Driver<A> {
 
     fn send(&mut self, batch: Batch) {
         let metrics = &self.push.0.metrics;
-        let mut bytes = 0;
-        for update in &batch.updates {
-            let event = packet::event_in(self.connection.namespace(), data_event(update));
+        let (mut frames, mut bytes) = (0, 0);
+        let mut queue = |event| {
+            let event = packet::event_in(self.connection.namespace(), event);
+            frames += 1;
             bytes += event.len() as u64;
             self.transport.queue(event);
+        };
+        for update in &batch.updates {
+            match batch.dialect {
+                Dialect::V3 => queue(data_event(update)),
+                Dialect::V2 => data_events_v2(update).into_iter().for_each(&mut queue),
+            }
         }
-        metrics.frames.inc_by(batch.updates.len() as u64);
+        metrics.frames.inc_by(frames);
         metrics.bytes.inc_by(bytes);
         metrics.writes.inc();
         self.batch = Some(batch);

@@ -9,4 +9,5 @@ mod harness;
 mod resuming;
 mod revocation;
 mod seam;
+mod tokens;
 mod updates;

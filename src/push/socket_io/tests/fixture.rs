@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 use super::harness::PATIENCE;
 use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::grant_token::GrantTokens;
 use crate::lifecycle::Lifecycle;
 use crate::push::socket_io::application::Application;
 use crate::push::socket_io::connection::{Connection, Step};
@@ -71,8 +73,13 @@ impl Fixture {
     async fn listen(address: &str, settings: Settings) -> Self {
         let metrics = Metrics::new();
         let clock = SystemClock::shared();
-        let relay = Relay::start(RELAY_SETTINGS, clock, &metrics, &Lifecycle::new());
-        let push = |settings| Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
+        let lifecycle = Lifecycle::new();
+        let relay = Relay::start(RELAY_SETTINGS, clock.clone(), &metrics, &lifecycle);
+        let tokens = GrantTokens::start(&Config::default(), clock, &metrics, &lifecycle);
+        let push = |settings| {
+            let metrics = Arc::clone(&metrics.push);
+            Push::new(relay.clone(), tokens.clone(), settings, metrics)
+        };
         // Nobody connects there in the sense of Socket.IO.
         let engine_io = push(Settings {
             connect_timeout: Duration::from_hours(1),
