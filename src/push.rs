@@ -8,7 +8,11 @@
 //!   flush. A batch counts as written when its last byte was given to the socket, and not before.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
+mod frame;
 mod socket_io;
+mod websocket;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
 use crate::telemetry::metrics::PushMetrics;
 
 /// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
 /// connection is held for as long as its client likes.
 pub fn router(push: Push) -> Router {
-    socket_io::router(push)
+    socket_io::router(push.clone()).merge(websocket::router(push))
 }
 
 /// How connections are kept.
@@ -51,6 +56,10 @@ pub struct Settings {
     pub connections_max: usize,
     /// Connections that have no session yet; further ones are refused.
     pub handshakes_max: usize,
+    /// How long a native session that lost its connection can be resumed; clients are told.
+    pub resume_window: Duration,
+    /// Subscriptions of one session; clients are told.
+    pub subscriptions_max: usize,
     /// Whether clients of ux4iot 2.x are served as well.
     pub legacy_v2: bool,
 }
@@ -71,6 +80,8 @@ impl Settings {
             // Room for every client to come back at once after a restart, but not for handshakes alone to fill the
             // house.
             handshakes_max: (config.limits.connections_max / 2).max(1),
+            resume_window: config.push.resume_window,
+            subscriptions_max: config.limits.subscriptions_per_session_max,
             legacy_v2: config.legacy_v2,
         }
     }
@@ -90,6 +101,7 @@ pub struct Push(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     relay: Relay,
+    grant_tokens: GrantTokens,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -112,12 +124,18 @@ struct Place {
 }
 
 impl Push {
-    /// A push edge without connections, which serves what `relay` has.
-    pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
+    /// A push edge without connections, which serves what `relay` has, also to whom `grant_tokens` lets in.
+    pub fn new(
+        relay: Relay,
+        grant_tokens: GrantTokens,
+        settings: Settings,
+        metrics: Arc<PushMetrics>,
+    ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             relay,
+            grant_tokens,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::connection::{
-    Admission, Batch, Connection, EndReason, EndedSubscription, FirstTransport, Next, Opened,
+    Admission, Batch, Connection, EndReason, EndedSubscription, FirstTransport, Hold, Next, Opened,
     Recovery, Resume,
 };
 use self::expiries::Expiries;
@@ -284,6 +284,11 @@ impl Relay {
             .ask(device, |shard, device, now| shard.device_twin(device, now))
             .await
             .flatten()
+    }
+
+    /// The relay's wall clock, in milliseconds since the Unix epoch: the one that values are stamped with.
+    pub fn unix_ms(&self) -> i64 {
+        self.inner.clock.unix_ms()
     }
 
     /// Tells every connection that the relay shuts down, once what waits for it has been sent.

@@ -41,14 +41,7 @@ impl Serialize for DataEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut event = serializer.serialize_struct("DataEvent", 3)?;
         event.serialize_field("deviceId", &self.device_id)?;
-        match &self.update {
-            Update::Telemetry(values) => event.serialize_field("telemetry", values)?,
-            Update::ConnectionState(connected) => {
-                event.serialize_field("connectionState", connected)?;
-            }
-            Update::DeviceTwin(twin) => event.serialize_field("deviceTwin", twin)?,
-            Update::Message(body) => event.serialize_field("message", body)?,
-        }
+        self.update.serialize_member::<S>(&mut event)?;
         event.serialize_field("timestamp", &self.timestamp)?;
         event.end()
     }
@@ -57,23 +50,61 @@ impl Serialize for DataEvent {
 impl<'de> Deserialize<'de> for DataEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let members = Members::deserialize(deserializer)?;
+        let update = UpdateMembers {
+            telemetry: members.telemetry,
+            connection_state: members.connection_state,
+            device_twin: members.device_twin,
+            message: members.message,
+        };
+        Ok(Self {
+            device_id: members.device_id,
+            timestamp: members.timestamp,
+            update: update.only()?,
+        })
+    }
+}
+
+impl Update {
+    /// Writes the one member that tells the kind.
+    pub(crate) fn serialize_member<S: Serializer>(
+        &self,
+        object: &mut S::SerializeStruct,
+    ) -> Result<(), S::Error> {
+        match self {
+            Self::Telemetry(values) => object.serialize_field("telemetry", values),
+            Self::ConnectionState(connected) => {
+                object.serialize_field("connectionState", connected)
+            }
+            Self::DeviceTwin(twin) => object.serialize_field("deviceTwin", twin),
+            Self::Message(body) => object.serialize_field("message", body),
+        }
+    }
+}
+
+/// The members that tell the kinds apart, as they were found in an object.
+pub(crate) struct UpdateMembers {
+    pub(crate) telemetry: Option<TelemetryValues>,
+    pub(crate) connection_state: Option<bool>,
+    pub(crate) device_twin: Option<RawJson>,
+    pub(crate) message: Option<RawJson>,
+}
+
+impl UpdateMembers {
+    /// The one that is present.
+    pub(crate) fn only<E: de::Error>(self) -> Result<Update, E> {
         let updates = [
-            members.telemetry.map(Update::Telemetry),
-            members.connection_state.map(Update::ConnectionState),
-            members.device_twin.map(Update::DeviceTwin),
-            members.message.map(Update::Message),
+            self.telemetry.map(Update::Telemetry),
+            self.connection_state.map(Update::ConnectionState),
+            self.device_twin.map(Update::DeviceTwin),
+            self.message.map(Update::Message),
         ];
         let mut present = updates.into_iter().flatten();
         match (present.next(), present.next()) {
-            (Some(update), None) => Ok(Self {
-                device_id: members.device_id,
-                timestamp: members.timestamp,
-                update,
-            }),
-            (None, _) => Err(de::Error::custom(
+            (Some(update), None) => Ok(update),
+            (None, _) => Err(E::custom(
                 "one of telemetry, connectionState, deviceTwin and message must be present",
             )),
-            (Some(_), Some(_)) => Err(de::Error::custom(
+            (Some(_), Some(_)) => Err(E::custom(
                 "only one of telemetry, connectionState, deviceTwin and message may be present",
             )),
         }
@@ -96,7 +127,7 @@ struct Members {
 }
 
 /// Tells a member that is `null` from one that is absent, which a plain `Option` does not: a message may be `null`.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -15,12 +15,14 @@
 //! | [`last_value`] | `GET` and `DELETE /lastValue`, `GET /connectionState`, `GET /deviceTwin` |
 //! | [`device_call`] | `POST /directMethod`, `PATCH /deviceTwinDesiredProperties` |
 //! | [`data_event`] | the Socket.IO event `data` |
+//! | [`native`] | the WebSocket at `/ws` |
 
 pub mod data_event;
 pub mod device_call;
 pub mod grant;
 mod id;
 pub mod last_value;
+pub mod native;
 mod raw_json;
 pub mod session;
 pub mod subscription;

@@ -185,12 +185,12 @@ impl<R: Clone> Shard<R> {
         self.set_subscriptions(device, session, recipient, subscriptions, now);
         let known = self.devices.get_mut(device)?;
         known.forget_pending(session, fresh);
-        Some(known.snapshot(fresh))
+        Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
     }
 
-    /// What is known of the part of a device that `of` covers; `None` when nothing at all is known of it.
+    /// What is known of the part of a device that `of` covers; `None` when nothing is.
     pub fn snapshot(&self, device: &DeviceId, of: &DeviceSubscriptions) -> Option<DeviceSnapshot> {
-        Some(self.devices.get(device)?.snapshot(of))
+        Some(self.devices.get(device)?.snapshot(of)).filter(|snapshot| !snapshot.is_empty())
     }
 
     /// When [`expire`](Self::expire) has something to do, on the monotonic clock.

@@ -64,6 +64,8 @@ pub struct Opened {
     pub sequence: u64,
     /// What became of the client's wish to resume.
     pub recovery: Recovery,
+    /// To be kept until the snapshot of a lost recovery is written; there only with one.
+    pub hold: Option<Hold>,
 }
 
 /// What became of a native client's wish to resume.
@@ -100,9 +102,9 @@ pub enum EndReason {
 /// An admitted connection. Its owner calls [`close`](Self::close) when the transport is gone.
 #[derive(Debug)]
 pub struct Connection {
-    relay: Relay,
-    entry: Arc<SessionEntry>,
-    number: ConnectionNumber,
+    pub(super) relay: Relay,
+    pub(super) entry: Arc<SessionEntry>,
+    pub(super) number: ConnectionNumber,
     cut: CancellationToken,
     /// Whether the end is still to be told.
     open: bool,
@@ -131,6 +133,14 @@ pub struct Batch {
     pub skipped: Skipped,
     /// How a Socket.IO client wants them written.
     pub dialect: Dialect,
+    pub(super) outbox: Arc<SharedOutbox>,
+    pub(super) connection: ConnectionNumber,
+}
+
+/// Device values on their way to the client beside its updates: a snapshot. As with a [`Batch`], whoever writes them keeps
+/// this until the last byte is with the operating system or the transport is gone.
+#[derive(Debug)]
+pub struct Hold {
     pub(super) outbox: Arc<SharedOutbox>,
     pub(super) connection: ConnectionNumber,
 }
@@ -185,12 +195,18 @@ impl Relay {
             Some(_) if attached.recovered => Recovery::Recovered,
             Some(_) => Recovery::Lost(self.subscribe_anew(&entry, &session).await),
         };
+        // Under the turn, so that whatever is revoked from now on waits for the snapshot.
+        let hold = match &recovery {
+            Recovery::Lost(_) => entry.outbox.hold(number),
+            Recovery::NotAsked | Recovery::Recovered => None,
+        };
         let (epoch, sequence) = (attached.epoch, attached.sequence);
         Ok(Opened {
             connection: self.connection(&entry, number, attached),
             epoch,
             sequence,
             recovery,
+            hold,
         })
     }
 
@@ -298,6 +314,12 @@ impl Drop for Connection {
             let disconnect = async move { relay.disconnect(&entry, number).await };
             self.relay.inner.tasks.spawn_on(disconnect, &runtime);
         }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.outbox.finish_write(self.connection);
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::connection::{Connection, Hold};
 use super::sessions::{SessionEntry, SessionTurn};
 use super::shards::{Fresh, SubscriptionChange};
 use super::{NoSuchSession, Relay, SubscribeError};
@@ -39,12 +40,14 @@ pub struct Wanted {
 }
 
 /// What became of a list of wishes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Subscribed {
     /// Whether each was met or why not, in the order of the list.
     pub outcomes: Vec<Result<(), SubscribeRefusal>>,
     /// What is known of what is granted, by device, in no order; a device of which nothing is known is left out.
     pub snapshot: Vec<DeviceSnapshot>,
+    /// To be kept until the snapshot is written.
+    pub hold: Hold,
 }
 
 /// The elements of one session, with their places in the list.
@@ -161,50 +164,6 @@ impl Relay {
         has_room
     }
 
-    /// Adds every subscription that is granted, or changes how it is delivered. When the session would get too many,
-    /// nothing changes.
-    ///
-    /// The snapshot and the updates that the session's connection takes after this have no gap and nothing twice. The
-    /// connection must not hold a batch meanwhile: it could overtake the snapshot.
-    pub async fn subscribe_with_snapshot(
-        &self,
-        session: SessionId,
-        wanted: Vec<Wanted>,
-    ) -> Result<Subscribed, SubscribeError> {
-        let entry = self.inner.sessions.get(session)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            let subscriptions = wanted
-                .iter()
-                .map(|wanted| (&wanted.device, &wanted.subscription));
-            if !relay.has_room(&session, subscriptions) {
-                return Err(SubscribeError::TooMany);
-            }
-            let limits = &relay.inner.settings.session_limits;
-            let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-            let mut outcomes = Vec::with_capacity(wanted.len());
-            for Wanted {
-                device,
-                subscription,
-                delivery,
-            } in wanted
-            {
-                let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
-                outcomes.push(outcome.map(|_| ()));
-                if outcome.is_ok() {
-                    let fresh = fresh.entry(device).or_default();
-                    fresh.insert(subscription, Delivery::default());
-                }
-            }
-            let snapshot = relay.tell_shards_of(&entry, &session, fresh, Fresh::Answer);
-            Ok(Subscribed {
-                outcomes,
-                snapshot: snapshot.await,
-            })
-        })
-        .await
-    }
-
     /// Takes subscriptions away, whether they are granted or there or not.
     pub async fn drop_subscriptions(
         &self,
@@ -224,30 +183,6 @@ impl Relay {
             Ok(())
         })
         .await
-    }
-
-    /// What is known of what a session may see, without subscribing to it.
-    pub async fn snapshot(
-        &self,
-        session: SessionId,
-        of: Vec<(DeviceId, Subscription)>,
-    ) -> Result<Subscribed, NoSuchSession> {
-        let entry = self.inner.sessions.get(session)?;
-        let session = self.lock(&entry).await?;
-        let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-        let mut outcomes = Vec::with_capacity(of.len());
-        for (device, subscription) in of {
-            if !session.is_granted(&device, &subscription.needed_grant()) {
-                outcomes.push(Err(SubscribeRefusal::NotGranted));
-                continue;
-            }
-            outcomes.push(Ok(()));
-            let asked = asked.entry(device).or_default();
-            asked.insert(subscription, Delivery::default());
-        }
-        // A revocation meanwhile waits for the turn, so the answer holds nothing that was revoked before it was asked.
-        let snapshot = self.inner.shards.snapshot(asked).await;
-        Ok(Subscribed { outcomes, snapshot })
     }
 
     /// What is known of all that a session is subscribed to. Its outbox has been emptied before, or is while this is
@@ -326,6 +261,81 @@ impl Relay {
             Change::Unsubscribe => self.narrow(entry, session, changed).await,
         }
         granted
+    }
+}
+
+impl Connection {
+    /// Adds every subscription that is granted, or changes how it is delivered. When the session would get too many,
+    /// nothing changes.
+    ///
+    /// The snapshot and the updates that the connection takes after this have no gap and nothing twice. The connection
+    /// must not hold a batch meanwhile: it could overtake the snapshot.
+    pub async fn subscribe_with_snapshot(
+        &self,
+        wanted: Vec<Wanted>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let (entry, number) = (self.entry.clone(), self.number);
+        let change = move |relay: Relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let subscriptions = wanted
+                .iter()
+                .map(|wanted| (&wanted.device, &wanted.subscription));
+            if !relay.has_room(&session, subscriptions) {
+                return Err(SubscribeError::TooMany);
+            }
+            let limits = &relay.inner.settings.session_limits;
+            let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
+            let mut outcomes = Vec::with_capacity(wanted.len());
+            for Wanted {
+                device,
+                subscription,
+                delivery,
+            } in wanted
+            {
+                let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
+                outcomes.push(outcome.map(|_| ()));
+                if outcome.is_ok() {
+                    let fresh = fresh.entry(device).or_default();
+                    fresh.insert(subscription, Delivery::default());
+                }
+            }
+            let snapshot = relay
+                .tell_shards_of(&entry, &session, fresh, Fresh::Answer)
+                .await;
+            Ok(Subscribed {
+                outcomes,
+                snapshot,
+                hold: entry.outbox.hold(number).ok_or(NoSuchSession)?,
+            })
+        };
+        self.relay.to_the_end(change).await
+    }
+
+    /// What is known of what the session may see, without subscribing to it.
+    pub async fn snapshot(
+        &self,
+        of: Vec<(DeviceId, Subscription)>,
+    ) -> Result<Subscribed, NoSuchSession> {
+        let session = self.relay.lock(&self.entry).await?;
+        let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(of.len());
+        for (device, subscription) in of {
+            if !session.is_granted(&device, &subscription.needed_grant()) {
+                outcomes.push(Err(SubscribeRefusal::NotGranted));
+                continue;
+            }
+            outcomes.push(Ok(()));
+            let asked = asked.entry(device).or_default();
+            asked.insert(subscription, Delivery::default());
+        }
+        let snapshot = self.relay.inner.shards.snapshot(asked).await;
+        // Under the turn, so that whatever is revoked from now on waits for the snapshot.
+        let hold = self.entry.outbox.hold(self.number).ok_or(NoSuchSession)?;
+        Ok(Subscribed {
+            outcomes,
+            snapshot,
+            hold,
+        })
     }
 }
 

@@ -98,6 +98,7 @@ metrics! {
         writes: Counter = "hubrelay_push_writes_total", "writes to client sockets; frames divided by writes is the batching";
         slow_closes: Counter = "hubrelay_push_slow_closes_total", "connections closed because they stayed stuck";
         ping_timeouts: Counter = "hubrelay_push_ping_timeouts_total", "connections closed because a ping was not answered";
+        native_errors: CounterBy<NativeError> = "hubrelay_push_native_errors_total", "errors told to clients of the native protocol";
         refused: CounterBy<ConnectionRefusal> = "hubrelay_push_refused_connections_total", "connections refused";
     }
 }
@@ -177,6 +178,28 @@ label! {
         SocketIoWebSocket = "socket_io_websocket",
         /// Socket.IO over long-polling.
         SocketIoPolling = "socket_io_polling",
+        /// The native protocol over WebSocket.
+        NativeWebSocket = "native_websocket",
+    }
+}
+
+label! {
+    /// What was wrong with a message of a native client; its codes, gathered.
+    NativeError in "reason" {
+        /// It is not JSON, or not a message.
+        Malformed = "malformed",
+        /// It came out of order, or its id did.
+        Order = "order",
+        /// A name, pattern or selector is impossible.
+        Invalid = "invalid",
+        /// It is over a limit.
+        Limit = "limit",
+        /// No grant covers it.
+        NotGranted = "not_granted",
+        /// There is no such session.
+        Session = "session",
+        /// Its token was refused.
+        Token = "token",
     }
 }
 

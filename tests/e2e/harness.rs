@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) mod cbs;
 pub(crate) mod devhub;
 pub(crate) mod device_event;
+pub(crate) mod example;
 pub(crate) mod injector;
 pub(crate) mod node_script;
 pub(crate) mod packet;
@@ -20,16 +21,19 @@ pub(crate) mod process;
 pub(crate) mod react_client;
 pub(crate) mod relay;
 pub(crate) mod rest;
+pub(crate) mod security_backend;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod tcp_proxy;
 
 pub(crate) use devhub::Devhub;
 pub(crate) use device_event::DeviceEvent;
+pub(crate) use example::Example;
 pub(crate) use injector::Injector;
 pub(crate) use process::Hubrelay;
 pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
 pub(crate) use rest::{Answer, Rest};
+pub(crate) use security_backend::{Language, SecurityBackend};
 pub(crate) use session::{
     Session, connection_state, d2c_messages, desired_properties, device_twin, direct_method,
     every_key, telemetry,

@@ -29,6 +29,7 @@ mod react_client;
 mod react_hooks;
 mod react_recovery;
 mod revocation;
+mod security_backend;
 mod sessions;
 mod shutdown;
 mod socket_io;

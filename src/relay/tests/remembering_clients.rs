@@ -39,11 +39,13 @@ async fn native(relay: &Relay) -> (SessionId, Opened) {
     let id = session(relay).await;
     let opened = open(relay, id, None).await;
     ingest(relay, "0").await;
-    let subscribed = relay
-        .subscribe_with_snapshot(id, vec![wanted("d1", all_keys())])
+    let connection = &opened.connection;
+    let subscribed = connection
+        .subscribe_with_snapshot(vec![wanted("d1", all_keys())])
         .await
         .unwrap();
     assert_eq!(shown(&subscribed.snapshot), ["d1/t=0", "d1/u=0"]);
+    drop(subscribed);
     (id, opened)
 }
 
@@ -235,15 +237,17 @@ async fn what_was_revoked_while_the_client_was_away_is_told_and_not_sent() {
 #[tokio::test]
 async fn subscribing_again_neither_repeats_nor_reorders() {
     let relay = start(SETTINGS);
-    let (id, mut opened) = native(&relay).await;
+    let (_, mut opened) = native(&relay).await;
     ingest(&relay, "1").await;
     ingest(&relay, "2").await;
     let subscription = Subscription::Telemetry(key("t"));
-    let subscribed = relay
-        .subscribe_with_snapshot(id, vec![wanted("d1", subscription)])
+    let subscribed = opened
+        .connection
+        .subscribe_with_snapshot(vec![wanted("d1", subscription)])
         .await
         .unwrap();
     assert_eq!(shown(&subscribed.snapshot), ["d1/t=2"]);
+    drop(subscribed);
     ingest(&relay, "3").await;
     assert_eq!(
         values(&batch(&mut opened.connection).await),
@@ -255,33 +259,31 @@ async fn subscribing_again_neither_repeats_nor_reorders() {
 #[tokio::test]
 async fn a_wish_that_is_not_granted_is_refused_by_itself() {
     let relay = start(SETTINGS);
-    let (id, _opened) = native(&relay).await;
-    let subscribed = relay
-        .subscribe_with_snapshot(
-            id,
-            vec![
-                wanted("d2", all_keys()),
-                wanted("d1", Subscription::ConnectionState),
-                wanted("d1", Subscription::Telemetry(key("t"))),
-            ],
-        )
+    let (id, opened) = native(&relay).await;
+    let subscribed = opened
+        .connection
+        .subscribe_with_snapshot(vec![
+            wanted("d2", all_keys()),
+            wanted("d1", Subscription::ConnectionState),
+            wanted("d1", Subscription::Telemetry(key("t"))),
+        ])
         .await
         .unwrap();
     let refused = Err(crate::domain::session::SubscribeRefusal::NotGranted);
     assert_eq!(subscribed.outcomes, [refused, refused, Ok(())]);
-    let read = relay
-        .snapshot(
-            id,
-            vec![
-                (device("d1"), all_keys()),
-                (device("d2"), all_keys()),
-                (device("d1"), Subscription::DeviceTwin),
-            ],
-        )
+    drop(subscribed);
+    let read = opened
+        .connection
+        .snapshot(vec![
+            (device("d1"), all_keys()),
+            (device("d2"), all_keys()),
+            (device("d1"), Subscription::DeviceTwin),
+        ])
         .await
         .unwrap();
     assert_eq!(read.outcomes, [Ok(()), refused, refused]);
     assert_eq!(shown(&read.snapshot), ["d1/t=0", "d1/u=0"]);
+    drop(read);
     relay
         .drop_subscriptions(
             id,
@@ -316,8 +318,9 @@ async fn a_grant_that_runs_out_is_a_revocation_at_its_moment() {
         .await
         .unwrap();
     let mut opened = open(&relay, id, None).await;
-    relay
-        .subscribe_with_snapshot(id, vec![wanted("d1", all_keys())])
+    opened
+        .connection
+        .subscribe_with_snapshot(vec![wanted("d1", all_keys())])
         .await
         .unwrap();
     let Next::Ended(ended) = next(&mut opened.connection).await else {
@@ -346,8 +349,9 @@ async fn a_renewed_authorization_goes_on_without_a_break() {
         .await
         .unwrap();
     let mut opened = open(&relay, id, None).await;
-    relay
-        .subscribe_with_snapshot(id, vec![wanted("d1", all_keys())])
+    opened
+        .connection
+        .subscribe_with_snapshot(vec![wanted("d1", all_keys())])
         .await
         .unwrap();
     let ended = tokio::time::timeout(

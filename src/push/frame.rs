@@ -1,0 +1,396 @@
+//! The JSON texts that carry device values in the native protocol.
+//!
+//! Values and keys are written as they came in, byte for byte: a text is put together from what is there, without a tree
+//! of values in between. An update is written once, whoever gets it. The shapes are those of
+//! [`relay_protocol::native`], which the tests hold against them.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use relay_protocol::native::{Refused, ServerHello, ServerMessage};
+
+use crate::domain::id::DeviceId;
+use crate::domain::outbox::Skipped;
+use crate::domain::snapshot::DeviceSnapshot;
+use crate::domain::time::Stamp;
+use crate::domain::update::{Encoding, Update, UpdateBody};
+
+/// About how many bytes a value takes beside key and text.
+const VALUE_ENVELOPE_BYTES: usize = 96;
+
+/// An `updates` message with all of `updates`; `sequence` is the number of the last of them.
+pub(super) fn updates(
+    updates: &[Arc<Update>],
+    sequence: u64,
+    skipped: Skipped,
+    time_unix_ms: i64,
+) -> Bytes {
+    let bytes: usize = updates.iter().map(|update| update.bytes() + 32).sum();
+    let mut text = Text::with_capacity(128 + bytes);
+    text.put(format_args!(
+        r#"{{"type":"updates","sequence":{sequence},"time":{time_unix_ms},"updates":"#
+    ));
+    text.array(updates, |text, update| {
+        text.0
+            .extend_from_slice(&update.encoded(Encoding::Native, encode_update));
+    });
+    if skipped != Skipped::default() {
+        let Skipped { conflated, dropped } = skipped;
+        text.put(format_args!(
+            r#","skipped":{{"conflated":{conflated},"dropped":{dropped}}}"#
+        ));
+    }
+    text.end()
+}
+
+/// A `subscribed` message.
+pub(super) fn subscribed(
+    id: u64,
+    sequence: u64,
+    snapshot: &[DeviceSnapshot],
+    refused: &[Refused],
+    time_unix_ms: i64,
+) -> Bytes {
+    let mut text = Text::with_capacity(128 + snapshot_bytes(snapshot));
+    text.put(format_args!(
+        r#"{{"type":"subscribed","id":{id},"time":{time_unix_ms},"sequence":{sequence},"snapshot":"#
+    ));
+    text.snapshot(snapshot);
+    text.refused(refused);
+    text.end()
+}
+
+/// A `lastValues` message.
+pub(super) fn last_values(
+    id: u64,
+    values: &[DeviceSnapshot],
+    refused: &[Refused],
+    time_unix_ms: i64,
+) -> Bytes {
+    let mut text = Text::with_capacity(128 + snapshot_bytes(values));
+    text.put(format_args!(
+        r#"{{"type":"lastValues","id":{id},"time":{time_unix_ms},"values":"#
+    ));
+    text.snapshot(values);
+    text.refused(refused);
+    text.end()
+}
+
+/// A `hello` message, with the snapshot in it if there is one. `hello` itself must not hold one.
+pub(super) fn hello(hello: ServerHello, snapshot: Option<&[DeviceSnapshot]>) -> Bytes {
+    debug_assert!(
+        hello.snapshot.is_none(),
+        "the snapshot is handed in beside it"
+    );
+    let mut text = Text::with_capacity(512 + snapshot.map_or(0, snapshot_bytes));
+    text.json(&ServerMessage::Hello(hello));
+    if let Some(snapshot) = snapshot {
+        text.0.pop();
+        text.put(format_args!(r#","snapshot":"#));
+        text.snapshot(snapshot);
+        return text.end();
+    }
+    text.0.into()
+}
+
+/// A message without device values.
+pub(super) fn message(message: &ServerMessage) -> Bytes {
+    let mut text = Text::with_capacity(128);
+    text.json(message);
+    text.0.into()
+}
+
+/// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`.
+fn encode_update(update: &Update) -> Bytes {
+    let mut text = Text::with_capacity(update.bytes() + 32);
+    text.device(&update.device_id);
+    match &update.body {
+        UpdateBody::Telemetry(telemetry) => {
+            text.put(format_args!(r#","telemetry":{{"#));
+            for (place, (_, key_literal, value)) in telemetry.iter().enumerate() {
+                if place > 0 {
+                    text.0.push(b',');
+                }
+                text.put(format_args!("{key_literal}:{value}"));
+            }
+            text.0.push(b'}');
+        }
+        UpdateBody::ConnectionState(connected) => {
+            text.put(format_args!(r#","connectionState":{connected}"#));
+        }
+        UpdateBody::DeviceTwin(twin) => {
+            text.put(format_args!(r#","deviceTwin":{}"#, twin.as_str()));
+        }
+        UpdateBody::Message(body) => {
+            text.put(format_args!(r#","message":{}"#, body.as_str()));
+        }
+    }
+    text.stamp(&update.stamp);
+    text.end()
+}
+
+/// About how many bytes a snapshot takes.
+fn snapshot_bytes(snapshot: &[DeviceSnapshot]) -> usize {
+    let device = |device: &DeviceSnapshot| {
+        let telemetry = device
+            .telemetry
+            .iter()
+            .map(|last| last.key.as_str().len() + last.value.as_str().len() + VALUE_ENVELOPE_BYTES);
+        let twin = device
+            .device_twin
+            .as_ref()
+            .map_or(0, |twin| twin.value.as_str().len());
+        telemetry.sum::<usize>() + twin + device.device_id.as_str().len() + 2 * VALUE_ENVELOPE_BYTES
+    };
+    snapshot.iter().map(device).sum()
+}
+
+/// A JSON text in the making.
+struct Text(Vec<u8>);
+
+impl Text {
+    fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        self.0
+            .write_fmt(text)
+            .expect("writing to memory cannot fail");
+    }
+
+    fn json(&mut self, value: &impl serde::Serialize) {
+        serde_json::to_writer(&mut self.0, value).expect("messages can be written as JSON");
+    }
+
+    fn array<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        self.0.push(b'[');
+        for (place, item) in items.iter().enumerate() {
+            if place > 0 {
+                self.0.push(b',');
+            }
+            write(self, item);
+        }
+        self.0.push(b']');
+    }
+
+    /// The beginning of an object about a device.
+    fn device(&mut self, device: &DeviceId) {
+        self.put(format_args!(r#"{{"deviceId":"#));
+        self.json(&device.as_str());
+    }
+
+    fn stamp(&mut self, stamp: &Stamp) {
+        self.put(format_args!(
+            r#","timestamp":"{}","receivedAt":{}"#,
+            stamp.timestamp, stamp.received_unix_ms
+        ));
+    }
+
+    fn aged_value(&mut self, value: &str, stamp: &Stamp) {
+        self.put(format_args!(r#"{{"value":{value}"#));
+        self.stamp(stamp);
+        self.0.push(b'}');
+    }
+
+    fn snapshot(&mut self, devices: &[DeviceSnapshot]) {
+        self.array(devices, |text, device| {
+            text.device(&device.device_id);
+            if !device.telemetry.is_empty() {
+                text.put(format_args!(r#","telemetry":{{"#));
+                for (place, last) in device.telemetry.iter().enumerate() {
+                    if place > 0 {
+                        text.0.push(b',');
+                    }
+                    text.json(&last.key.as_str());
+                    text.0.push(b':');
+                    text.aged_value(last.value.as_str(), &last.stamp);
+                }
+                text.0.push(b'}');
+            }
+            if let Some(connected) = &device.connection_state {
+                text.put(format_args!(r#","connectionState":"#));
+                let value = if connected.value { "true" } else { "false" };
+                text.aged_value(value, &connected.stamp);
+            }
+            if let Some(twin) = &device.device_twin {
+                text.put(format_args!(r#","deviceTwin":"#));
+                text.aged_value(twin.value.as_str(), &twin.stamp);
+            }
+            text.0.push(b'}');
+        });
+    }
+
+    fn refused(&mut self, refused: &[Refused]) {
+        if !refused.is_empty() {
+            self.put(format_args!(r#","refused":"#));
+            self.json(&refused);
+        }
+    }
+
+    /// Closes the object and the text.
+    fn end(mut self) -> Bytes {
+        self.0.push(b'}');
+        self.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_protocol::native::{ErrorCode, Limits, ServerFacts};
+
+    use super::*;
+    use crate::domain::id::TelemetryKey;
+    use crate::domain::last_value::LastValue;
+    use crate::domain::raw_json::RawJson;
+    use crate::domain::telemetry::tests::telemetry;
+    use crate::domain::time::{Stamped, Timestamp};
+
+    fn stamp() -> Stamp {
+        Stamp {
+            timestamp: Timestamp::UnixMs(1_714_557_600_000),
+            received_unix_ms: 1_714_557_600_123,
+        }
+    }
+
+    fn update(device_id: &str, body: UpdateBody) -> Arc<Update> {
+        Arc::new(Update::new(
+            DeviceId::new(device_id).unwrap(),
+            stamp(),
+            body,
+        ))
+    }
+
+    fn snapshot() -> Vec<DeviceSnapshot> {
+        let last = |key: &str, value: &str| LastValue {
+            key: TelemetryKey::new(key).unwrap(),
+            value: RawJson::from_valid(value),
+            stamp: stamp(),
+        };
+        let everything = DeviceSnapshot {
+            device_id: DeviceId::new("d\"1").unwrap(),
+            telemetry: vec![last("a\\", "1.50"), last("b", "{ \"x\":[1, 2] }")],
+            connection_state: Some(Stamped {
+                value: true,
+                stamp: stamp(),
+            }),
+            device_twin: Some(Stamped {
+                value: RawJson::from_valid("{\"version\":7}"),
+                stamp: stamp(),
+            }),
+        };
+        let state_only = DeviceSnapshot {
+            device_id: DeviceId::new("d2").unwrap(),
+            telemetry: Vec::new(),
+            device_twin: None,
+            connection_state: Some(Stamped {
+                value: false,
+                stamp: stamp(),
+            }),
+        };
+        vec![everything, state_only]
+    }
+
+    fn refused() -> Vec<Refused> {
+        vec![Refused {
+            index: 0,
+            telemetry_keys: vec!["b".to_owned()],
+            telemetry_key_patterns: Vec::new(),
+            code: ErrorCode::NotGranted,
+            message: "no".to_owned(),
+        }]
+    }
+
+    /// The text, after it was read as a message and written again without a difference.
+    #[track_caller]
+    fn checked(frame: &Bytes) -> String {
+        let text = std::str::from_utf8(frame).unwrap();
+        let message: ServerMessage = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), text);
+        text.to_owned()
+    }
+
+    #[test]
+    fn updates_of_every_kind_keep_their_text() {
+        let json = || RawJson::from_valid("{\"v\":[1, 2]}");
+        let all = [
+            update(
+                "d1",
+                UpdateBody::Telemetry(telemetry(&[("a", "1.50"), ("b", "9007199254740993")])),
+            ),
+            update("a\"\\\u{1e}é", UpdateBody::ConnectionState(true)),
+            update("d1", UpdateBody::DeviceTwin(json())),
+            update("d1", UpdateBody::Message(json())),
+        ];
+        let text = checked(&updates(&all, 44, Skipped::default(), 5));
+        assert_eq!(
+            text,
+            r#"{"type":"updates","sequence":44,"time":5,"updates":[{"deviceId":"d1","telemetry":{"a":1.50,"b":9007199254740993},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"a\"\\\u001eé","connectionState":true,"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"d1","deviceTwin":{"v":[1, 2]},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"d1","message":{"v":[1, 2]},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123}]}"#
+        );
+    }
+
+    #[test]
+    fn what_was_skipped_is_told_when_there_is_something() {
+        let all = [update("d1", UpdateBody::ConnectionState(false))];
+        let skipped = Skipped {
+            conflated: 3,
+            dropped: 1,
+        };
+        let text = checked(&updates(&all, 1, skipped, 5));
+        assert!(
+            text.ends_with(r#""skipped":{"conflated":3,"dropped":1}}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_update_is_written_once() {
+        let update = update("d1", UpdateBody::ConnectionState(true));
+        let first = update.encoded(Encoding::Native, encode_update);
+        let second = update.encoded(Encoding::Native, |_| unreachable!("it was written before"));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+    }
+
+    #[test]
+    fn snapshots_keep_their_text() {
+        let text = checked(&subscribed(2, 42, &snapshot(), &refused(), 5));
+        assert!(
+            text.contains(r#""b":{"value":{ "x":[1, 2] },"timestamp""#),
+            "{text}"
+        );
+        assert!(text.contains(r#""a\\":{"value":1.50,"#), "{text}");
+        assert!(text.contains(r#""refused":[{"index":0,"#), "{text}");
+        checked(&last_values(2, &snapshot(), &[], 5));
+        checked(&subscribed(2, 42, &[], &[], 5));
+    }
+
+    #[test]
+    fn a_hello_may_carry_a_snapshot() {
+        let plain = ServerHello {
+            protocol: 1,
+            session_id: "s".into(),
+            epoch: 1,
+            sequence: 2,
+            time: 3,
+            server: ServerFacts {
+                name: "hubrelay".to_owned(),
+                version: "0".to_owned(),
+            },
+            limits: Limits {
+                message_bytes_max: 1,
+                keys_per_message_max: 2,
+                subscriptions_max: 3,
+            },
+            ping_interval_ms: 4,
+            resume_window_ms: 5,
+            recovered: Some(false),
+            snapshot: None,
+        };
+        checked(&hello(plain.clone(), None));
+        for snapshot in [snapshot(), Vec::new()] {
+            let text = checked(&hello(plain.clone(), Some(&snapshot)));
+            assert!(text.contains(r#""recovered":false,"snapshot":["#), "{text}");
+        }
+    }
+}

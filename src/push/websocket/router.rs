@@ -1,0 +1,134 @@
+//! The HTTP side: `GET /ws` and its handshake.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::upgrade::OnUpgrade;
+use relay_protocol::native::SUBPROTOCOL;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::driver::Driver;
+use super::socket::Socket;
+use crate::push::Push;
+use crate::telemetry::metrics::ConnectionRefusal;
+
+/// How long a client that was refused for want of room should stay away.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// The route of the native protocol. The server must support upgrades.
+pub(in crate::push) fn router(push: Push) -> Router {
+    Router::new().route("/ws", get(serve)).with_state(push)
+}
+
+/// Why a handshake is refused.
+enum Refusal {
+    /// It is no WebSocket handshake (RFC 6455 §4.2.1); the answer says what is wrong.
+    BadHandshake(StatusCode, String),
+    /// Subprotocols were offered, and none is known.
+    UnknownSubprotocol,
+    /// All connections that are allowed exist, or the relay is shutting down.
+    TooManyConnections,
+}
+
+async fn serve(State(push): State<Push>, request: Request) -> Response {
+    push.open_native(request).await.unwrap_or_else(|refusal| {
+        push.0.metrics.refused.inc(refusal.reason());
+        refusal.into_response()
+    })
+}
+
+impl Push {
+    async fn open_native(&self, request: Request) -> Result<Response, Refusal> {
+        let (mut parts, _) = request.into_parts();
+        let on_upgrade = parts.extensions.get::<OnUpgrade>().cloned();
+        // Checks the handshake; the socket itself is ours, for its library's does not write in fragments.
+        let checked = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+        let (Ok(_), Some(on_upgrade), Some(key)) = (
+            &checked,
+            on_upgrade,
+            parts.headers.get(header::SEC_WEBSOCKET_KEY),
+        ) else {
+            return Err(match checked {
+                Err(wrong) => Refusal::BadHandshake(wrong.status(), wrong.body_text()),
+                Ok(_) => Refusal::BadHandshake(StatusCode::BAD_REQUEST, String::new()),
+            });
+        };
+        let subprotocol = subprotocol(&parts.headers)?;
+        let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
+        let accept = derive_accept_key(key.as_bytes());
+        let push = self.clone();
+        self.0.tasks.spawn(async move {
+            let message_bytes_max = push.0.settings.payload_bytes_max;
+            // A client that hangs up before the answer is no connection.
+            if let Ok(upgraded) = on_upgrade.await {
+                let socket = Socket::new(upgraded, message_bytes_max).await;
+                Driver::new(push, socket, place).run().await;
+            }
+        });
+        Ok(switching_protocols(&accept, subprotocol))
+    }
+}
+
+/// What is spoken with a client that offers these subprotocols: without any, the same as with the known one.
+fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Refusal> {
+    let mut offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .peekable();
+    if offered.peek().is_none() {
+        Ok(None)
+    } else if offered.any(|name| name == SUBPROTOCOL.as_bytes()) {
+        Ok(Some(SUBPROTOCOL))
+    } else {
+        Err(Refusal::UnknownSubprotocol)
+    }
+}
+
+fn switching_protocols(accept: &str, subprotocol: Option<&'static str>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::from_str(accept).expect("Base64 can stand in a header");
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(subprotocol) = subprotocol {
+        let subprotocol = HeaderValue::from_static(subprotocol);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    response
+}
+
+impl Refusal {
+    fn reason(&self) -> ConnectionRefusal {
+        match self {
+            Self::BadHandshake(..) => ConnectionRefusal::BadHandshake,
+            Self::UnknownSubprotocol => ConnectionRefusal::ProtocolVersion,
+            Self::TooManyConnections => ConnectionRefusal::ConnectionsFull,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::BadHandshake(status, text) => (status, text).into_response(),
+            Self::UnknownSubprotocol => (
+                StatusCode::BAD_REQUEST,
+                format!("the subprotocol of this relay is {SUBPROTOCOL}"),
+            )
+                .into_response(),
+            Self::TooManyConnections => {
+                let headers = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                (status, headers, "too many connections").into_response()
+            }
+        }
+    }
+}
