@@ -13,6 +13,7 @@ pub(crate) mod cbs;
 pub(crate) mod devhub;
 pub(crate) mod device_event;
 pub(crate) mod injector;
+pub(crate) mod native;
 pub(crate) mod node_script;
 pub(crate) mod packet;
 pub(crate) mod polling;

@@ -20,6 +20,7 @@ mod grant_tokens;
 mod grants;
 mod ingest;
 mod last_values;
+mod native;
 mod operations;
 mod page;
 mod react_client;
