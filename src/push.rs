@@ -11,6 +11,8 @@
 mod frame;
 mod socket_io;
 mod websocket;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub resume_window: Duration,
     /// Subscriptions of one session; clients are told.
     pub subscriptions_max: usize,
+    /// Whether clients of ux4iot 2.x are served as well.
+    pub legacy_v2: bool,
 }
 
 impl Settings {
@@ -78,6 +82,7 @@ impl Settings {
             handshakes_max: (config.limits.connections_max / 2).max(1),
             resume_window: config.push.resume_window,
             subscriptions_max: config.limits.subscriptions_per_session_max,
+            legacy_v2: config.legacy_v2,
         }
     }
 }

@@ -269,7 +269,7 @@ impl Client {
 pub(super) struct PollingClient {
     pub(super) url: String,
     pub(super) sid: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
 }
 
 impl PollingClient {
@@ -327,6 +327,14 @@ pub(super) fn quick() -> Settings {
         connect_timeout: Duration::from_millis(300),
         refused_timeout: Duration::from_millis(100),
         close_timeout: Duration::from_millis(500),
+        ..Settings::default()
+    }
+}
+
+/// Pings short enough to wait for, with time to answer them on a busy machine.
+pub(super) fn often_pinging() -> Settings {
+    Settings {
+        ping_interval: Duration::from_millis(100),
         ..Settings::default()
     }
 }
