@@ -104,7 +104,7 @@ async fn the_documented_example_shows_values() {
 
 #[tokio::test]
 async fn under_load_each_number_comes_once_and_none_after_the_revocation() {
-    let mut testbed = Testbed::start().await;
+    let testbed = Testbed::start().await;
     let (mut native, session_id) = Native::open(&testbed.rest).await;
     let mut grant = telemetry("d1", "n");
     grant["sessionId"] = json!(session_id);
