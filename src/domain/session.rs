@@ -103,6 +103,8 @@ pub enum SubscribeRefusal {
     TooMany,
     /// The session gets keys of the device in as many different ways as it may.
     TooManyDeliveries,
+    /// There are as many patterns for the device as there may be.
+    TooManyPatterns,
 }
 
 /// The session has as many grants as it may have.
@@ -340,13 +342,21 @@ impl Session {
             self.forget_if_empty(device);
             return Err(SubscribeRefusal::TooMany);
         }
-        let is_telemetry = matches!(
-            subscription,
+        let telemetry = &subscriptions.telemetry;
+        let refusal = match &subscription {
+            Subscription::TelemetryPattern(pattern) if !telemetry.has_room_for_pattern(pattern) => {
+                Some(SubscribeRefusal::TooManyPatterns)
+            }
             Subscription::Telemetry(_) | Subscription::TelemetryPattern(_)
-        );
-        if is_telemetry && !subscriptions.telemetry.has_room_for(delivery) {
+                if !telemetry.has_room_for(delivery) =>
+            {
+                Some(SubscribeRefusal::TooManyDeliveries)
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
             self.forget_if_empty(device);
-            return Err(SubscribeRefusal::TooManyDeliveries);
+            return Err(refusal);
         }
         let added = subscriptions.insert(subscription, delivery);
         self.subscription_count += usize::from(added == Added::New);

@@ -324,8 +324,14 @@ impl Connection {
                 outcomes.push(Err(SubscribeRefusal::NotGranted));
                 continue;
             }
-            outcomes.push(Ok(()));
             let asked = asked.entry(device).or_default();
+            if let Subscription::TelemetryPattern(pattern) = &subscription
+                && !asked.telemetry.has_room_for_pattern(pattern)
+            {
+                outcomes.push(Err(SubscribeRefusal::TooManyPatterns));
+                continue;
+            }
+            outcomes.push(Ok(()));
             asked.insert(subscription, Delivery::default());
         }
         let snapshot = self.relay.inner.shards.snapshot(asked).await;

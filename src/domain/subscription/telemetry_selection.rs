@@ -17,6 +17,9 @@ const PATTERN_BYTES_MAX: usize = 256;
 /// Most different ways of delivery in one selection. Each is cut from every message of the device by itself.
 const WAYS_MAX: usize = 8;
 
+/// Most patterns in one selection. Keys that nobody named are held against each of them, in every message of the device.
+const PATTERNS_MAX: usize = 32;
+
 /// Most wildcards in one pattern.
 const WILDCARDS_MAX: usize = 8;
 
@@ -71,6 +74,11 @@ impl TelemetrySelection {
     /// Whether anything can be delivered in this way: there may be up to eight different ones.
     pub fn has_room_for(&self, delivery: Delivery) -> bool {
         self.ways.len() < WAYS_MAX || self.ways.iter().any(|(way, _)| *way == delivery)
+    }
+
+    /// Whether a pattern can be added, or is there: there may be up to 32.
+    pub fn has_room_for_pattern(&self, pattern: &KeyPattern) -> bool {
+        self.patterns.len() < PATTERNS_MAX || self.contains_pattern(pattern)
     }
 
     /// Adds one key, or every key with `None`.
@@ -278,6 +286,20 @@ mod tests {
         assert!(selection.remove(None));
         assert!(selection.remove_pattern(&pattern("t*")));
         assert_eq!(selection.delivery_of("t2"), None);
+    }
+
+    #[test]
+    fn patterns_are_bounded_and_a_known_one_always_has_room() {
+        let mut selection = TelemetrySelection::default();
+        for number in 0..PATTERNS_MAX {
+            let new = pattern(&format!("t{number}*"));
+            assert!(selection.has_room_for_pattern(&new));
+            selection.insert_pattern(new, AT_ONCE);
+        }
+        assert!(!selection.has_room_for_pattern(&pattern("u*")));
+        assert!(selection.has_room_for_pattern(&pattern("t0*")));
+        selection.remove_pattern(&pattern("t0*"));
+        assert!(selection.has_room_for_pattern(&pattern("u*")));
     }
 
     #[test]

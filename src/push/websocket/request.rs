@@ -198,6 +198,10 @@ fn why(refusal: SubscribeRefusal) -> (ErrorCode, &'static str) {
             ErrorCode::TooManyDeliveries,
             "the device's telemetry would be delivered in too many different ways",
         ),
+        SubscribeRefusal::TooManyPatterns => (
+            ErrorCode::TooManyPatterns,
+            "there would be too many patterns for the device",
+        ),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Every message, as a client meets it.
 
 use relay_protocol::native::{
-    ClientMessage, ErrorCode, GrantToken, Hello, NewSubscription, Selector, ServerMessage, Values,
+    ClientMessage, ErrorCode, GrantToken, Hello, NewSubscription, Refused, Selector, ServerMessage,
+    Values,
 };
 
 use super::harness::{EVERY_KEY, Server, every_key, json, key, keys, roomy, whole};
@@ -280,6 +281,32 @@ async fn a_session_has_a_bound_of_subscriptions_and_stays_as_it_was_beyond() {
     client.subscribe([keys("d1", ["a", "n"]).into()]).await;
     server.send(2).await;
     assert_eq!(client.numbers().await, [2]);
+}
+
+#[tokio::test]
+async fn a_device_has_a_bound_of_patterns_for_one_session() {
+    let server = Server::start().await;
+    let (mut client, _) = server.granted([EVERY_KEY]).await;
+    let patterns = |names: std::ops::Range<u32>| Selector {
+        device_id: "d1".into(),
+        values: Values::Telemetry {
+            keys: Vec::new(),
+            patterns: names.map(|number| format!("key-{number}*")).collect(),
+        },
+    };
+    let refused = |refused: &[Refused]| -> Vec<_> {
+        refused
+            .iter()
+            .map(|refused| (refused.code.clone(), refused.telemetry_key_patterns.clone()))
+            .collect()
+    };
+    let over = [(ErrorCode::TooManyPatterns, vec!["key-32*".to_owned()])];
+    let subscribed = client.subscribe([patterns(0..33).into()]).await;
+    assert_eq!(refused(&subscribed.refused), over);
+    let again = client.subscribe([patterns(0..32).into()]).await;
+    assert_eq!(refused(&again.refused), []);
+    let values = client.last_values([patterns(0..33)]).await;
+    assert_eq!(refused(&values.refused), over);
 }
 
 #[tokio::test]
