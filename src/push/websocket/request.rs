@@ -406,18 +406,23 @@ fn explain(text: &str) -> ErrorMessage {
 
 fn wrong_member(text: &str) -> ErrorMessage {
     let mut json = serde_json::Deserializer::from_str(text);
-    let (field, message) = match serde_path_to_error::deserialize::<_, ClientMessage>(&mut json) {
-        Ok(_) => (None, String::new()),
-        Err(error) => {
-            let field = error.path().to_string();
-            let error = error.into_inner();
-            debug_assert_eq!(error.classify(), Category::Data, "{error}");
-            ((field != ".").then_some(field), error.to_string())
-        }
-    };
+    let (code, field, message) =
+        match serde_path_to_error::deserialize::<_, ClientMessage>(&mut json) {
+            Ok(_) => (ErrorCode::InvalidMessage, None, String::new()),
+            Err(error) => {
+                let field = error.path().to_string();
+                let error = error.into_inner();
+                let code = match error.classify() {
+                    Category::Data => ErrorCode::InvalidMessage,
+                    // Half a surrogate pair, or a number that nothing holds: seen only by whoever needs the value.
+                    Category::Syntax | Category::Eof | Category::Io => ErrorCode::MalformedJson,
+                };
+                (code, (field != ".").then_some(field), error.to_string())
+            }
+        };
     ErrorMessage {
         id: None,
-        code: ErrorCode::InvalidMessage,
+        code,
         message: bounded(message),
         field,
     }

@@ -70,6 +70,19 @@ const WRONG: &[(&str, &str, Option<u64>, Option<&str>)] = &[
         None,
         Some("token"),
     ),
+    // What only shows when a value is read.
+    (
+        r#"{"type":"hello","token":"\ud800"}"#,
+        "malformedJson",
+        None,
+        Some("token"),
+    ),
+    (
+        r#"{"type":"ping","id":1e999}"#,
+        "malformedJson",
+        None,
+        Some("id"),
+    ),
     (
         r#"{"type":"hello","resume":{"epoch":1,"sequence":2}}"#,
         "invalidMessage",
