@@ -277,6 +277,8 @@ impl Connection {
         let (entry, number) = (self.entry.clone(), self.number);
         let change = move |relay: Relay| async move {
             let mut session = relay.lock(&entry).await?;
+            // First, so that a connection that was replaced meanwhile drops nothing of what waits for the new one.
+            let hold = entry.outbox.hold(number).ok_or(NoSuchSession)?;
             let subscriptions = wanted
                 .iter()
                 .map(|wanted| (&wanted.device, &wanted.subscription));
@@ -305,7 +307,7 @@ impl Connection {
             Ok(Subscribed {
                 outcomes,
                 snapshot,
-                hold: entry.outbox.hold(number).ok_or(NoSuchSession)?,
+                hold,
             })
         };
         self.relay.to_the_end(change).await
