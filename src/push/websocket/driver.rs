@@ -42,6 +42,8 @@ pub(super) struct Driver {
     in_flight: Option<InFlight>,
     /// When the client must have taken more of what is written to it.
     write_deadline: Option<Instant>,
+    /// Whether a ping is among what the socket has not written yet.
+    is_pinging: bool,
     place: Place,
 }
 
@@ -75,6 +77,7 @@ impl Driver {
             sequence: 0,
             in_flight: None,
             write_deadline: None,
+            is_pinging: false,
             place,
         }
     }
@@ -189,6 +192,10 @@ impl Driver {
     fn on_written(&mut self) {
         self.in_flight = None;
         self.write_deadline = None;
+        if std::mem::take(&mut self.is_pinging) {
+            // The time for an answer begins when the client can have the ping, not when it was queued behind an update.
+            self.conversation.on_deaf(Instant::now());
+        }
     }
 
     async fn take_step(&mut self, step: Step) -> Result<(), CloseReason> {
@@ -196,6 +203,7 @@ impl Driver {
             Step::Nothing => Ok(()),
             Step::Ping => {
                 self.socket.queue_ping();
+                self.is_pinging = true;
                 self.start_writing();
                 Ok(())
             }
