@@ -196,10 +196,11 @@ impl SharedOutbox {
             .is_some_and(|reader| reader.connection == connection)
         {
             state.reader = None;
+            // A client that comes back is told what it did not get.
             if !state.native {
                 state.outbox.clear();
+                self.count_skipped(&mut state.outbox);
             }
-            self.count_skipped(&mut state.outbox);
         }
         drop(state);
         self.written.notify_waiters();
@@ -253,6 +254,7 @@ impl SharedOutbox {
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
         state.outbox.clear();
+        self.count_skipped(&mut state.outbox);
         state.ended = Vec::new();
         state.native = false;
     }
