@@ -5,8 +5,9 @@
 //! holds from the next message on, without locks. A recipient `R` is whatever the owner uses to name an outbox.
 //!
 //! Guarantees: for one device, recipients get updates in the order of its messages; each message gives a session at
-//! most one telemetry update with exactly the keys it selected (one for each way of delivery, if it asked for several); sessions that select the same keys share one update;
-//! last values, connection state and twin are current before any recipient hears of them.
+//! most one telemetry update with exactly the keys it selected (one for each way of delivery, if it asked for several);
+//! sessions that select the same keys share one update; last values, connection state and twin are current before any
+//! recipient hears of them.
 
 mod device;
 mod throttle;
