@@ -92,7 +92,7 @@ impl RelayServer {
         let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let state = api::State::new(
             relay.clone(),
-            grant_tokens,
+            grant_tokens.clone(),
             config.clone(),
             metrics,
             log_filter,
@@ -100,7 +100,9 @@ impl RelayServer {
             clock,
         );
         let api = api::router(state.clone(), Router::new());
-        let router = api::router(state, push::router(push.clone()).merge(beside(api)));
+        let events = push::events_router(push.clone(), grant_tokens, config.admin_keys.clone());
+        let beside = push::router(push.clone()).merge(events).merge(beside(api));
+        let router = api::router(state, beside);
         let (server_stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
         let (stop, ended) = (server_stop.clone(), server_ended.clone().drop_guard());
         lifecycle.spawn("http server", async move {
