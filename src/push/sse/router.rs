@@ -209,7 +209,8 @@ impl Events {
         Ok(())
     }
 
-    /// Opens the connection and subscribes. A stream that goes on where it was has its subscriptions already.
+    /// Opens the connection and subscribes to what is not subscribed to yet. A stream that goes on where it was has most
+    /// likely all of it.
     async fn begin(
         &self,
         session: SessionId,
@@ -225,7 +226,7 @@ impl Events {
             recovery,
             hold,
         } = relay.open(session, resume).await?;
-        let text = |recovered, snapshot, refused: &[Refused]| {
+        let text = |recovered: Option<bool>, snapshot: Option<&[_]>, refused: &[Refused]| {
             frame::stream_start(&frame::StreamStart {
                 session,
                 epoch,
@@ -236,16 +237,23 @@ impl Events {
                 refused,
             })
         };
-        let lost = asked_to_resume.then_some(false);
+        let is_recovered = matches!(recovery, Recovery::Recovered);
+        let recovered = asked_to_resume.then_some(is_recovered);
+        let wanted_count = wanted.len();
+        let missing: Vec<_> = if is_recovered {
+            connection.unsubscribed(wanted).await?
+        } else {
+            wanted.into_iter().enumerate().collect()
+        };
         let (json, hold): (Bytes, Option<Hold>) = match recovery {
-            Recovery::Recovered => (text(Some(true), None, &[]), None),
-            Recovery::Lost(snapshot) if wanted.is_empty() => {
-                (text(lost, Some(&snapshot), &[]), hold)
+            Recovery::Recovered if missing.is_empty() => (text(recovered, None, &[]), None),
+            Recovery::Lost(snapshot) if missing.is_empty() => {
+                (text(recovered, Some(&snapshot), &[]), hold)
             }
-            Recovery::Lost(_) | Recovery::NotAsked => {
-                // What is held would keep a revocation waiting, behind which the subscription would wait.
+            Recovery::Recovered | Recovery::Lost(_) | Recovery::NotAsked => {
+                // What is held keeps a revocation waiting, behind which the subscription would wait.
                 drop(hold);
-                let places = wanted.clone();
+                let wanted = missing.iter().map(|(_, wanted)| wanted.clone()).collect();
                 let subscribed = match connection.subscribe_with_snapshot(wanted).await {
                     Ok(subscribed) => subscribed,
                     Err(error) => {
@@ -253,14 +261,13 @@ impl Events {
                         return Err(error.into());
                     }
                 };
-                let outcomes = &subscribed.outcomes;
-                if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) {
+                let refused = refused(&missing, &subscribed.outcomes);
+                if wanted_count > 0 && refused.len() == wanted_count {
                     drop(subscribed);
                     connection.close().await;
                     return Err(Refusal::NotGranted);
                 }
-                let refused = refused(&places, outcomes);
-                let json = text(lost, Some(&subscribed.snapshot), &refused);
+                let json = text(recovered, Some(&subscribed.snapshot), &refused);
                 (json, Some(subscribed.hold))
             }
         };
@@ -274,10 +281,10 @@ impl Events {
 }
 
 /// What was asked for in vain, by its place in the query.
-fn refused(wanted: &[Wanted], outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<Refused> {
-    let places = wanted.iter().zip(outcomes).enumerate();
+fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<Refused> {
+    let places = wanted.iter().zip(outcomes);
     places
-        .filter_map(|(index, (wanted, outcome))| {
+        .filter_map(|((index, wanted), outcome)| {
             let (code, message) = match outcome.err()? {
                 SubscribeRefusal::NotGranted => (ErrorCode::NotGranted, "no grant covers it"),
                 SubscribeRefusal::TooMany => (
@@ -294,7 +301,7 @@ fn refused(wanted: &[Wanted], outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<
                 _ => None,
             };
             Some(Refused {
-                index,
+                index: *index,
                 telemetry_keys: key.into_iter().collect(),
                 telemetry_key_patterns: Vec::new(),
                 code,

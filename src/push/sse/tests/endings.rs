@@ -94,7 +94,7 @@ async fn a_drain_sends_what_waits_then_goodbye() {
 /// A client that asks, and then reads no more than the beginning.
 async fn stuck(server: &Server, session: SessionId) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = socket.connect(server.address).await.unwrap();
     let request =
         format!("GET /events?sessionId={session}&telemetry=d1 HTTP/1.1\r\nHost: relay\r\n\r\n");
@@ -140,7 +140,10 @@ async fn a_revocation_cuts_a_client_that_does_not_read() {
         "all was delivered, so nothing was stuck"
     );
     assert!(!bytes.ends_with(b"0\r\n\r\n"));
-    let (_, mut other) = server.following().await;
+    let witness = server.session([key("n")]).await;
+    let request = server.get(&format!("sessionId={witness}&telemetry=d1/n"));
+    let mut other = server.open(request).await;
+    other.next_of("snapshot").await;
     server.send(1).await;
     assert_eq!(other.numbers_until(1).await, [1]);
 }
@@ -177,11 +180,11 @@ async fn a_slow_client_that_reads_at_all_is_kept() {
     let session = server.session([EVERY_KEY]).await;
     let mut client = stuck(&server, session).await;
     flood(&server).await;
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; 1 << 20];
     // Twice as long as it may take without any progress.
     for _ in 0..20 {
-        let read = client.read(&mut buffer);
-        assert_ne!(timeout(PATIENCE, read).await.unwrap().unwrap(), 0);
+        let read = client.read_exact(&mut buffer);
+        timeout(PATIENCE, read).await.unwrap().unwrap();
         sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(server.push.connection_count(), 1);

@@ -240,6 +240,13 @@ pub(super) struct Event {
 impl Events {
     /// The next event, or `None` at the end of the stream, in order or not.
     pub(super) async fn next(&mut self) -> Option<Event> {
+        // Signs of life come also where no event does.
+        timeout(PATIENCE, self.try_next())
+            .await
+            .expect("an event comes")
+    }
+
+    async fn try_next(&mut self) -> Option<Event> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
