@@ -14,6 +14,8 @@ mod payload_body;
 mod socket_io;
 mod sse;
 mod websocket;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +38,8 @@ pub fn router(push: Push) -> Router {
 
 /// The route of server-sent events, for whoever has a session, a grant token or an admin key. The server must not limit
 /// how long an answer may take.
-pub fn events_router(push: Push, grant_tokens: GrantTokens, admin_keys: AdminKeys) -> Router {
-    sse::router(push, grant_tokens, admin_keys)
+pub fn events_router(push: Push, admin_keys: AdminKeys) -> Router {
+    sse::router(push, admin_keys)
 }
 
 /// How connections are kept.
@@ -67,6 +69,8 @@ pub struct Settings {
     pub resume_window: Duration,
     /// Subscriptions of one session; clients are told.
     pub subscriptions_max: usize,
+    /// Whether clients of ux4iot 2.x are served as well.
+    pub legacy_v2: bool,
 }
 
 impl Settings {
@@ -87,6 +91,7 @@ impl Settings {
             handshakes_max: (config.limits.connections_max / 2).max(1),
             resume_window: config.push.resume_window,
             subscriptions_max: config.limits.subscriptions_per_session_max,
+            legacy_v2: config.legacy_v2,
         }
     }
 }
@@ -105,6 +110,7 @@ pub struct Push(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     relay: Relay,
+    grant_tokens: GrantTokens,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -127,12 +133,18 @@ struct Place {
 }
 
 impl Push {
-    /// A push edge without connections, which serves what `relay` has.
-    pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
+    /// A push edge without connections, which serves what `relay` has, also to whom `grant_tokens` lets in.
+    pub fn new(
+        relay: Relay,
+        grant_tokens: GrantTokens,
+        settings: Settings,
+        metrics: Arc<PushMetrics>,
+    ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             relay,
+            grant_tokens,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

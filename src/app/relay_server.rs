@@ -81,18 +81,19 @@ impl RelayServer {
             clock,
         } = self;
         let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
+        let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let push = Push::new(
             relay.clone(),
+            grant_tokens.clone(),
             push::Settings::from_config(&config),
             metrics.push.clone(),
         );
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
 
-        let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let state = api::State::new(
             relay.clone(),
-            grant_tokens.clone(),
+            grant_tokens,
             config.clone(),
             metrics,
             log_filter,
@@ -100,7 +101,7 @@ impl RelayServer {
             clock,
         );
         let api = api::router(state.clone(), Router::new());
-        let events = push::events_router(push.clone(), grant_tokens, config.admin_keys.clone());
+        let events = push::events_router(push.clone(), config.admin_keys.clone());
         let beside = push::router(push.clone()).merge(events).merge(beside(api));
         let router = api::router(state, beside);
         let (server_stop, server_ended) = (CancellationToken::new(), CancellationToken::new());

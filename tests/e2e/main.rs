@@ -6,6 +6,7 @@
 mod harness;
 
 mod admin_client;
+mod admin_node;
 mod bad_amqp;
 mod bad_events;
 mod bad_requests;
@@ -21,10 +22,15 @@ mod grant_tokens;
 mod grants;
 mod ingest;
 mod last_values;
+mod legacy_v2;
 mod operations;
 mod page;
+mod react_2;
 mod react_client;
+mod react_hooks;
+mod react_recovery;
 mod revocation;
+mod security_backend;
 mod sessions;
 mod shutdown;
 mod socket_io;

@@ -21,7 +21,6 @@ use crate::config::AdminKeys;
 use crate::domain::id::SessionId;
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::Subscription;
-use crate::grant_token::GrantTokens;
 use crate::push::{Push, frame};
 use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
 
@@ -35,14 +34,9 @@ const SHARED_ACCESS_KEY: &str = "shared-access-key";
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The route of server-sent events.
-pub(in crate::push) fn router(
-    push: Push,
-    grant_tokens: GrantTokens,
-    admin_keys: AdminKeys,
-) -> Router {
+pub(in crate::push) fn router(push: Push, admin_keys: AdminKeys) -> Router {
     let events = Events {
         push,
-        grant_tokens,
         admin_keys: Arc::new(admin_keys),
     };
     Router::new()
@@ -54,7 +48,6 @@ pub(in crate::push) fn router(
 #[derive(Clone)]
 struct Events {
     push: Push,
-    grant_tokens: GrantTokens,
     admin_keys: Arc<AdminKeys>,
 }
 
@@ -144,7 +137,9 @@ impl Events {
         }
         let token = bearer_token(headers).or_else(|| query.token.clone());
         match token {
-            Some(token) => Ok(Credential::Token(self.grant_tokens.verify(&token).await?)),
+            Some(token) => Ok(Credential::Token(
+                self.push.0.grant_tokens.verify(&token).await?,
+            )),
             None => Ok(Credential::Session),
         }
     }

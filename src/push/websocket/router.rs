@@ -27,7 +27,7 @@ pub(in crate::push) fn router(push: Push) -> Router {
 /// Why a handshake is refused.
 enum Refusal {
     /// It is no WebSocket handshake (RFC 6455 §4.2.1); the answer says what is wrong.
-    BadHandshake(Response),
+    BadHandshake(StatusCode, String),
     /// Subprotocols were offered, and none is known.
     UnknownSubprotocol,
     /// All connections that are allowed exist, or the relay is shutting down.
@@ -52,10 +52,10 @@ impl Push {
             on_upgrade,
             parts.headers.get(header::SEC_WEBSOCKET_KEY),
         ) else {
-            let answer = checked.err().map(IntoResponse::into_response);
-            return Err(Refusal::BadHandshake(
-                answer.unwrap_or_else(|| StatusCode::BAD_REQUEST.into_response()),
-            ));
+            return Err(match checked {
+                Err(wrong) => Refusal::BadHandshake(wrong.status(), wrong.body_text()),
+                Ok(_) => Refusal::BadHandshake(StatusCode::BAD_REQUEST, String::new()),
+            });
         };
         let subprotocol = subprotocol(&parts.headers)?;
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
@@ -108,7 +108,7 @@ fn switching_protocols(accept: &str, subprotocol: Option<&'static str>) -> Respo
 impl Refusal {
     fn reason(&self) -> ConnectionRefusal {
         match self {
-            Self::BadHandshake(_) => ConnectionRefusal::BadHandshake,
+            Self::BadHandshake(..) => ConnectionRefusal::BadHandshake,
             Self::UnknownSubprotocol => ConnectionRefusal::ProtocolVersion,
             Self::TooManyConnections => ConnectionRefusal::ConnectionsFull,
         }
@@ -118,7 +118,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::BadHandshake(answer) => answer,
+            Self::BadHandshake(status, text) => (status, text).into_response(),
             Self::UnknownSubprotocol => (
                 StatusCode::BAD_REQUEST,
                 format!("the subprotocol of this relay is {SUBPROTOCOL}"),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::clock::SystemClock;
+use crate::config::Config;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage};
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
@@ -19,6 +20,7 @@ use crate::domain::limits::OutboxLimits;
 use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::grant_token::GrantTokens;
 use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
@@ -52,6 +54,10 @@ pub(super) fn device() -> DeviceId {
 }
 
 impl Server {
+    #[expect(
+        clippy::unused_async,
+        reason = "its socket needs the runtime that awaits it"
+    )]
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
             outbox_limits: OutboxLimits {
@@ -71,8 +77,15 @@ impl Server {
             &metrics,
             &Lifecycle::new(),
         );
-        let push = Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let clock = SystemClock::shared();
+        let config = Config::default();
+        let tokens = GrantTokens::start(&config, clock, &metrics, &Lifecycle::new());
+        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
+        let listener = TcpSocket::new_v4().unwrap();
+        // So small that one large update is enough to find a client that does not read.
+        listener.set_send_buffer_size(64 * 1024).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -256,7 +269,7 @@ impl Client {
 pub(super) struct PollingClient {
     pub(super) url: String,
     pub(super) sid: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
 }
 
 impl PollingClient {
@@ -314,6 +327,14 @@ pub(super) fn quick() -> Settings {
         connect_timeout: Duration::from_millis(300),
         refused_timeout: Duration::from_millis(100),
         close_timeout: Duration::from_millis(500),
+        ..Settings::default()
+    }
+}
+
+/// Pings short enough to wait for, with time to answer them on a busy machine.
+pub(super) fn often_pinging() -> Settings {
+    Settings {
+        ping_interval: Duration::from_millis(100),
         ..Settings::default()
     }
 }

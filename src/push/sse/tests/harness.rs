@@ -62,10 +62,15 @@ impl Server {
         config.grant_tokens.secret = Some(Secret::new(SECRET));
         let grant_tokens = GrantTokens::start(&config, clock, &metrics, &lifecycle);
         let admin_keys = AdminKeys::new(Secret::new(KEY), Secret::new(""));
-        let push = Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
+        let push = Push::new(
+            relay.clone(),
+            grant_tokens,
+            settings,
+            Arc::clone(&metrics.push),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = events_router(push.clone(), grant_tokens, admin_keys);
+        let app = events_router(push.clone(), admin_keys);
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
             address,
