@@ -1,11 +1,12 @@
 //! The HTTP side: `GET /events`, who may read, and the beginning of a stream.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +22,7 @@ use crate::config::AdminKeys;
 use crate::domain::id::SessionId;
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::Subscription;
+use crate::grant_token::bearer_token;
 use crate::push::{Push, frame};
 use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
 
@@ -92,15 +94,17 @@ impl Events {
         let mut place = self.push.take_place().ok_or(Refusal::TooManyConnections)?;
         let credential = self.credential(&head.headers, &query).await?;
         let last_event_id = last_event_id(&head.headers, &query);
+        let asked_to_resume = last_event_id.is_some();
+        let last_event = last_event_id.and_then(|id| EventId::parse(&id));
         let Admitted {
             session,
             is_new,
             resume,
-        } = self.admit(&query, &credential, last_event_id)?;
+        } = self.admit(&query, &credential, last_event)?;
         let begun = match self.grant(session, credential, &query.wanted).await {
             Ok(()) => {
-                let asked = last_event_id.is_some();
-                self.begin(session, resume, asked, query.wanted).await
+                self.begin(session, resume, asked_to_resume, query.wanted)
+                    .await
             }
             Err(refusal) => Err(refusal),
         };
@@ -149,10 +153,9 @@ impl Events {
         &self,
         query: &Query,
         credential: &Credential,
-        last_event_id: Option<Option<EventId>>,
+        last_event: Option<EventId>,
     ) -> Result<Admitted, Refusal> {
         let relay = &self.push.0.relay;
-        let place = last_event_id.flatten();
         if let Some(id) = &query.session_id {
             let session = SessionId::parse(id).ok_or(Refusal::NoSuchSession)?;
             if !relay.has_session(session) {
@@ -161,20 +164,20 @@ impl Events {
             return Ok(Admitted {
                 session,
                 is_new: false,
-                resume: place
-                    .filter(|place| place.session == session)
-                    .map(|place| place.resume),
+                resume: last_event
+                    .filter(|event| event.session == session)
+                    .map(|event| event.resume),
             });
         }
         if matches!(credential, Credential::Session) {
             return Err(Refusal::CredentialMissing);
         }
         // Who knows the id of a session may use it, here as everywhere.
-        match place.filter(|place| relay.has_session(place.session)) {
-            Some(place) => Ok(Admitted {
-                session: place.session,
+        match last_event.filter(|event| relay.has_session(event.session)) {
+            Some(event) => Ok(Admitted {
+                session: event.session,
                 is_new: false,
-                resume: Some(place.resume),
+                resume: Some(event.resume),
             }),
             None => Ok(Admitted {
                 session: relay.create_session()?,
@@ -306,24 +309,13 @@ fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]
         .collect()
 }
 
-/// The token in `Authorization: Bearer …`; credentials of other schemes are for somebody on the way.
-fn bearer_token(headers: &HeaderMap) -> Option<String> {
-    let credentials = String::from_utf8_lossy(headers.get(AUTHORIZATION)?.as_bytes());
-    let (scheme, token) = credentials.split_once(' ').unwrap_or((&credentials, ""));
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_matches(' ').to_owned())
-}
-
-/// Where the client says that it was; the inner `None` is a place that cannot be. The header is newer than the query,
-/// which an `EventSource` repeats as it was.
-fn last_event_id(headers: &HeaderMap, query: &Query) -> Option<Option<EventId>> {
-    let header = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
-    match header {
-        Some(id) => Some(id.to_str().ok().and_then(EventId::parse)),
-        None => {
-            let id = query.last_event_id.as_deref().filter(|id| !id.is_empty());
-            id.map(EventId::parse)
-        }
-    }
+/// Where the client says that it was, which need not be a place at all. The header is newer than the query, which an
+/// `EventSource` repeats as it was.
+fn last_event_id<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<Cow<'a, str>> {
+    let header = headers.get(LAST_EVENT_ID);
+    let header = header.map(|id| String::from_utf8_lossy(id.as_bytes()));
+    let query = query.last_event_id.as_deref().map(Cow::Borrowed);
+    header
+        .filter(|id| !id.is_empty())
+        .or(query.filter(|id| !id.is_empty()))
 }

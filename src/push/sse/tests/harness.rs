@@ -99,9 +99,7 @@ impl Server {
     /// The stream that a request gets.
     pub(super) async fn open(&self, request: RequestBuilder) -> Events {
         let response = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
-        if response.status() != 200 {
-            panic!("{}: {}", response.status(), response.text().await.unwrap());
-        }
+        assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-store");
         Events {
