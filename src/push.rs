@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
 use crate::telemetry::metrics::PushMetrics;
 
@@ -95,6 +96,7 @@ pub struct Push(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     relay: Relay,
+    grant_tokens: GrantTokens,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -117,12 +119,18 @@ struct Place {
 }
 
 impl Push {
-    /// A push edge without connections, which serves what `relay` has.
-    pub fn new(relay: Relay, settings: Settings, metrics: Arc<PushMetrics>) -> Self {
+    /// A push edge without connections, which serves what `relay` has, also to whom `grant_tokens` lets in.
+    pub fn new(
+        relay: Relay,
+        grant_tokens: GrantTokens,
+        settings: Settings,
+        metrics: Arc<PushMetrics>,
+    ) -> Self {
         let semaphore =
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             relay,
+            grant_tokens,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

@@ -81,15 +81,16 @@ impl RelayServer {
             clock,
         } = self;
         let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
+        let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let push = Push::new(
             relay.clone(),
+            grant_tokens.clone(),
             push::Settings::from_config(&config),
             metrics.push.clone(),
         );
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
 
-        let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let state = api::State::new(
             relay.clone(),
             grant_tokens,

@@ -187,6 +187,10 @@ impl Relay {
     ) {
         let devices = ended.iter().map(|(device, _)| device.clone()).collect();
         self.narrow(entry, session, devices).await;
+        entry
+            .outbox
+            .settle_snapshot(self.inner.settings.write_wait)
+            .await;
         let told = ended
             .into_iter()
             .map(|(device, subscription)| EndedSubscription {

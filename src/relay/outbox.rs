@@ -69,8 +69,10 @@ struct Reader {
     cut: CancellationToken,
     /// Waits for something to send.
     waiting: bool,
-    /// Has taken updates and not finished writing them.
+    /// Has taken updates or a snapshot and not finished writing them.
     writing: bool,
+    /// What it writes is a snapshot.
+    writing_snapshot: bool,
     disconnect: Option<Disconnect>,
 }
 
@@ -288,6 +290,19 @@ impl SharedOutbox {
         }
     }
 
+    /// As [`settle`](Self::settle), when what is being written is a snapshot: it may hold what no subscription covers.
+    pub(super) async fn settle_snapshot(&self, write_wait: Duration) {
+        let state = self.state.lock();
+        let is_under_way = state
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.writing_snapshot);
+        drop(state);
+        if is_under_way {
+            self.settle(write_wait).await;
+        }
+    }
+
     async fn write_ended(&self) {
         loop {
             let written = self.written.notified();
@@ -355,8 +370,8 @@ impl SharedOutbox {
         reader.disconnect.map(Next::Disconnect)
     }
 
-    /// Notes that the connection writes something that is not an update, until the hold is dropped. `None` when another
-    /// connection has taken the outbox over.
+    /// Notes that the connection writes a snapshot, until the hold is dropped. `None` when another connection has taken
+    /// the outbox over.
     pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
         let mut state = self.state.lock();
         let reader = state.reader.as_mut()?;
@@ -364,6 +379,7 @@ impl SharedOutbox {
             return None;
         }
         reader.writing = true;
+        reader.writing_snapshot = true;
         Some(Hold {
             outbox: self.clone(),
             connection,
@@ -379,6 +395,7 @@ impl SharedOutbox {
             .filter(|reader| reader.connection == connection)
         {
             reader.writing = false;
+            reader.writing_snapshot = false;
         }
         drop(state);
         self.written.notify_waiters();
@@ -410,6 +427,7 @@ impl State {
             cut: cut.clone(),
             waiting: false,
             writing: false,
+            writing_snapshot: false,
             disconnect: None,
         });
         Attached {

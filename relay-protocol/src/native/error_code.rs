@@ -96,18 +96,28 @@ codes! {
         NoSuchSession = "noSuchSession",
         /// This relay takes no grant tokens.
         TokensNotAccepted = "tokensNotAccepted",
-        /// The token is not a JWT with the claims it must have.
+        /// The token is longer than any may be.
+        TokenTooLong = "tokenTooLong",
+        /// The token is not a JWT in compact form.
         TokenMalformed = "tokenMalformed",
         /// The token is signed in a way that is not allowed.
         TokenAlgorithm = "tokenAlgorithm",
         /// The token names a key that is not known.
         TokenKeyUnknown = "tokenKeyUnknown",
+        /// The keys that tokens are verified with are not there yet; later it may be accepted.
+        TokenKeysUnavailable = "tokenKeysUnavailable",
         /// The token's signature is not right.
         TokenSignature = "tokenSignature",
         /// The token is by another issuer.
         TokenIssuer = "tokenIssuer",
         /// The token is for another audience.
         TokenAudience = "tokenAudience",
+        /// A claim of the token is missing or not what it must be.
+        TokenClaim = "tokenClaim",
+        /// The token is valid for longer than any may be.
+        TokenLifetime = "tokenLifetime",
+        /// The token carries more grants than a session may have.
+        TokenTooManyGrants = "tokenTooManyGrants",
         /// The token is not valid yet.
         TokenNotYetValid = "tokenNotYetValid",
         /// The token is not valid any more.

@@ -11,7 +11,7 @@ use super::request::{KEYS_PER_MESSAGE_MAX, Request, RequestBody};
 use crate::clock::whole_ms;
 use crate::domain::id::SessionId;
 use crate::domain::subscription::Subscription;
-use crate::push::{Settings, frame};
+use crate::push::{Push, Shared, frame};
 use crate::relay::{
     Authorization, Connection, EndReason, EndedSubscription, GrantError, Hold, NoSuchSession,
     Recovery, Relay, Resume, SubscribeError, TooManySessions,
@@ -47,13 +47,14 @@ pub(super) struct RefusedHello {
 }
 
 /// Carries out a hello.
-pub(super) async fn open(
-    relay: &Relay,
-    settings: &Settings,
-    hello: Hello,
-) -> Result<OpenedSession, RefusedHello> {
-    let authorization = hello.token.as_ref().map(authorization).transpose();
-    let authorization = authorization.map_err(refused)?;
+pub(super) async fn open(push: &Push, hello: Hello) -> Result<OpenedSession, RefusedHello> {
+    let Shared {
+        relay, settings, ..
+    } = &*push.0;
+    let authorization = match &hello.token {
+        Some(token) => Some(authorization(push, token).await.map_err(refused)?),
+        None => None,
+    };
     let resume = hello.resume.map(|resume| Resume {
         epoch: resume.epoch,
         sequence: resume.sequence,
@@ -112,12 +113,13 @@ pub(super) async fn open(
 
 /// Carries out a request. `sequence` is the number of the last update that was sent.
 pub(super) async fn carry(
-    relay: &Relay,
+    push: &Push,
     connection: &Connection,
     sequence: u64,
     request: Request,
 ) -> Result<Answer, ErrorMessage> {
     let Request { id, body } = request;
+    let relay = &push.0.relay;
     let session = connection.session_id();
     let message = match body {
         RequestBody::Ping => ServerMessage::Pong {
@@ -125,7 +127,7 @@ pub(super) async fn carry(
             time: relay.unix_ms(),
         },
         RequestBody::Authorize(token) => {
-            let added = match authorization(&token) {
+            let added = match authorization(push, &token).await {
                 Ok(authorization) => authorize(relay, session, authorization).await,
                 Err(error) => Err(error),
             };
@@ -236,11 +238,14 @@ fn add(selectors: &mut Vec<Selector>, device_id: &str, subscription: &Subscripti
 }
 
 /// What a token allows.
-fn authorization(_token: &GrantToken) -> Result<Authorization, ErrorMessage> {
-    Err(error(
-        ErrorCode::TokensNotAccepted,
-        "this relay takes no grant tokens",
-    ))
+async fn authorization(push: &Push, token: &GrantToken) -> Result<Authorization, ErrorMessage> {
+    let verified = push.0.grant_tokens.verify(token.as_str()).await;
+    verified.map_err(|refusal| ErrorMessage {
+        id: None,
+        code: refusal.code().into(),
+        message: refusal.to_string(),
+        field: Some("token".to_owned()),
+    })
 }
 
 /// The session that a hello names, with the grants of its token added.
@@ -306,8 +311,8 @@ fn subscribe_error(refusal: SubscribeError) -> ErrorMessage {
 
 fn refused(error: ErrorMessage) -> RefusedHello {
     RefusedHello {
+        later: error.code == ErrorCode::TokenKeysUnavailable,
         error,
-        later: false,
     }
 }
 

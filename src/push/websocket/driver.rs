@@ -210,8 +210,7 @@ impl Driver {
     }
 
     async fn open(&mut self, hello: Hello) -> Result<(), CloseReason> {
-        let settings = &self.push.0.settings;
-        match answer::open(&self.push.0.relay, settings, hello).await {
+        match answer::open(&self.push, hello).await {
             Ok(opened) => {
                 self.session = Some(opened.connection);
                 self.sequence = opened.sequence;
@@ -238,7 +237,7 @@ impl Driver {
         let Some(session) = &self.session else {
             return;
         };
-        match answer::carry(&self.push.0.relay, session, self.sequence, request).await {
+        match answer::carry(&self.push, session, self.sequence, request).await {
             Ok(answer) => self.send_answer(answer),
             Err(error) => self.refuse(error),
         }
@@ -361,12 +360,17 @@ fn counted_as(code: &ErrorCode) -> NativeError {
         ErrorCode::NotGranted => NativeError::NotGranted,
         ErrorCode::NoSuchSession => NativeError::Session,
         ErrorCode::TokensNotAccepted
+        | ErrorCode::TokenTooLong
         | ErrorCode::TokenMalformed
         | ErrorCode::TokenAlgorithm
         | ErrorCode::TokenKeyUnknown
+        | ErrorCode::TokenKeysUnavailable
         | ErrorCode::TokenSignature
         | ErrorCode::TokenIssuer
         | ErrorCode::TokenAudience
+        | ErrorCode::TokenClaim
+        | ErrorCode::TokenLifetime
+        | ErrorCode::TokenTooManyGrants
         | ErrorCode::TokenNotYetValid
         | ErrorCode::TokenExpired
         | ErrorCode::Other(_) => NativeError::Token,

@@ -8,4 +8,5 @@ mod harness;
 mod resuming;
 mod revocation;
 mod seam;
+mod tokens;
 mod updates;

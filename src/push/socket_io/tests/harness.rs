@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::clock::SystemClock;
+use crate::config::Config;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage};
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
@@ -19,6 +20,7 @@ use crate::domain::limits::OutboxLimits;
 use crate::domain::subscription::Subscription;
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::grant_token::GrantTokens;
 use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
@@ -71,7 +73,10 @@ impl Server {
             &metrics,
             &Lifecycle::new(),
         );
-        let push = Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
+        let clock = SystemClock::shared();
+        let config = Config::default();
+        let tokens = GrantTokens::start(&config, clock, &metrics, &Lifecycle::new());
+        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
         let listener = TcpSocket::new_v4().unwrap();
         // So small that one large update is enough to find a client that does not read.
         listener.set_send_buffer_size(64 * 1024).unwrap();

@@ -10,6 +10,7 @@ use relay_protocol::native::{
     ClientMessage, ErrorMessage, Goodbye, Hello, LastValues, NewSubscription, Selector,
     ServerHello, ServerMessage, Subscribed, Updates, Values,
 };
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -17,12 +18,14 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::clock::SystemClock;
+use crate::config::{Config, Secret};
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage};
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::limits::{OutboxLimits, SessionLimits};
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::Timestamp;
+use crate::grant_token::GrantTokens;
 use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
@@ -86,14 +89,21 @@ impl Server {
     }
 
     pub(super) async fn with(settings: Settings, relay_settings: relay::Settings) -> Self {
-        let metrics = Metrics::new();
-        let relay = Relay::start(
-            relay_settings,
-            SystemClock::shared(),
-            &metrics,
-            &Lifecycle::new(),
-        );
-        let push = Push::new(relay.clone(), settings, Arc::clone(&metrics.push));
+        Self::with_tokens(settings, relay_settings, None).await
+    }
+
+    /// One that takes grant tokens signed with a secret.
+    pub(super) async fn with_tokens(
+        settings: Settings,
+        relay_settings: relay::Settings,
+        secret: Option<&str>,
+    ) -> Self {
+        let (metrics, clock, lifecycle) = (Metrics::new(), SystemClock::shared(), Lifecycle::new());
+        let mut config = Config::default();
+        config.grant_tokens.secret = secret.map(|secret| Secret::new(secret.to_owned()));
+        let tokens = GrantTokens::start(&config, clock.clone(), &metrics, &lifecycle);
+        let relay = Relay::start(relay_settings, clock, &metrics, &lifecycle);
+        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());
@@ -269,6 +279,9 @@ impl Client {
                 Err(code) => break code,
             }
         };
+        // Answers the close frame, and closes the socket as clients do.
+        while let Ok(Some(Ok(_))) = timeout(PATIENCE, self.socket.next()).await {}
+        let _ = self.socket.get_mut().shutdown().await;
         let goodbye = match messages.pop() {
             Some(ServerMessage::Goodbye(goodbye)) => Some(goodbye),
             Some(other) => {
