@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 
+use super::Options;
 use crate::audience::{Audience, Window, Wish};
 use crate::event_sender::{EventSender, Load};
 use crate::limits;
@@ -62,14 +63,20 @@ impl Moment {
 pub(super) async fn run(
     mut report: Report,
     pace: Pace,
-    measured: Duration,
+    options: &Options,
     progress: &Progress,
 ) -> anyhow::Result<Report> {
+    let Options {
+        measured,
+        transport,
+        ..
+    } = *options;
     limits::allow_sockets(CLIENTS)?;
     progress.step("starting the stand-in and the relay");
     let servers = Servers::start().await?;
     progress.step("connecting the clients");
-    let audience = Audience::gather(&servers, wishes(), READ_BUFFER_BYTES, progress).await?;
+    let audience =
+        Audience::gather(&servers, transport, wishes(), READ_BUFFER_BYTES, progress).await?;
 
     progress.step("sending");
     let traffic = Arc::<Traffic>::default();
@@ -104,6 +111,7 @@ pub(super) async fn run(
     progress.step("stopping");
     servers.stop().await?;
 
+    report.transport(transport);
     add_load(&mut report, pace, measured);
     add_throughput(&mut report, &before, &after);
     add_latency(&mut report, std::mem::take(&mut tally.latencies_us));
@@ -221,6 +229,7 @@ fn add_deliveries(report: &mut Report, tally: &Tally, sent: u64, start: &Metrics
     let grown = |name| end.growth(start, name) as u64;
     let conflated = grown("hubrelay_relay_conflated_values_total") / KEYS.len() as u64;
     report.deliveries(tally, sent * RECIPIENTS, conflated);
+    report.count("told_conflated_values", tally.told_conflated_values);
     // The stand-in's log is bounded: what a relay that is far behind had not read when it went is lost to it.
     let read = grown("hubrelay_ingest_messages_total");
     report.count("unread_messages", sent.saturating_sub(read));
