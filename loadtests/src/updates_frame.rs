@@ -31,13 +31,11 @@ impl UpdatesFrame {
             let (_, after) = stamp.split_once('"')?;
             let (_, after) = number(after.strip_prefix(r#","receivedAt":"#)?)?;
             let after = after.strip_prefix('}')?;
-            match after.strip_prefix(',') {
-                Some(next) => rest = next,
-                None => {
-                    rest = after.strip_prefix(']')?;
-                    break;
-                }
-            }
+            let Some(next) = after.strip_prefix(',') else {
+                rest = after.strip_prefix(']')?;
+                break;
+            };
+            rest = next;
         }
         let mut conflated_values = 0;
         if let Some(skipped) = rest.strip_prefix(r#","skipped":{"conflated":"#) {
@@ -61,35 +59,46 @@ fn number(text: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use relay_protocol::native::{DeviceUpdate, ServerMessage, Skipped, Updates};
-    use relay_protocol::{TelemetryValues, Update};
+    use relay_protocol::native::{ServerMessage, Skipped, Updates};
 
     use super::*;
-    use crate::message::{Template, device_id};
+    use crate::message::Template;
 
     fn frame(sequences: &[u64], conflated: u64) -> String {
         let template = Template::new(42).unwrap();
         let update = |&sequence: &u64| {
             let message = template.message(sequence, 5);
-            let body = Template::body(&message);
-            let telemetry: TelemetryValues = serde_json::from_slice(body).unwrap();
-            DeviceUpdate {
-                device_id: device_id(42).into(),
-                update: Update::Telemetry(telemetry),
-                timestamp: "2026-05-01T10:00:00.000Z".to_owned(),
-                received_at: 1,
-            }
+            let body = std::str::from_utf8(Template::body(&message)).unwrap();
+            format!(
+                r#"{{"deviceId":"load-00042","telemetry":{body},"timestamp":"2026-05-01T10:00:00.000Z","receivedAt":1}}"#
+            )
         };
-        let updates = Updates {
+        let updates: Vec<_> = sequences.iter().map(update).collect();
+        let skipped = match conflated {
+            0 => String::new(),
+            conflated => format!(r#","skipped":{{"conflated":{conflated},"dropped":0}}"#),
+        };
+        let updates = updates.join(",");
+        format!(r#"{{"type":"updates","sequence":44,"time":2,"updates":[{updates}]{skipped}}}"#)
+    }
+
+    #[test]
+    fn what_is_read_here_is_the_message_of_the_protocol() {
+        let message: ServerMessage = serde_json::from_str(&frame(&[7, 8], 3)).unwrap();
+        let ServerMessage::Updates(Updates {
             sequence: 44,
-            time: 2,
-            updates: sequences.iter().map(update).collect(),
-            skipped: Skipped {
-                conflated,
-                dropped: 0,
-            },
+            updates,
+            skipped,
+            ..
+        }) = message
+        else {
+            panic!("{message:?}")
         };
-        serde_json::to_string(&ServerMessage::Updates(updates)).unwrap()
+        let expected = Skipped {
+            conflated: 3,
+            dropped: 0,
+        };
+        assert_eq!((updates.len(), skipped), (2, expected));
     }
 
     #[test]
