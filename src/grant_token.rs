@@ -9,7 +9,7 @@
 //! - Tokens whose key is known are verified without waiting for anybody. An unknown key lets the key set be fetched
 //!   again, at most so often; only those wait that need it.
 //!
-//! Parts: [`jws`] takes tokens apart, [`key_set`] reads public keys, [`claims`] has the rules; these are pure. [`keys`]
+//! Parts: `jws` takes tokens apart, `key_set` reads public keys, `claims` has the rules; these are pure. `keys`
 //! keeps the key set fresh.
 
 mod bearer;

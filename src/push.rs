@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::PushMetrics;
 
 /// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
@@ -111,6 +112,7 @@ pub struct Push(Arc<Shared>);
 struct Shared {
     relay: Relay,
     grant_tokens: GrantTokens,
+    session_rate: Arc<SessionRate>,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -137,6 +139,7 @@ impl Push {
     pub fn new(
         relay: Relay,
         grant_tokens: GrantTokens,
+        session_rate: Arc<SessionRate>,
         settings: Settings,
         metrics: Arc<PushMetrics>,
     ) -> Self {
@@ -145,6 +148,7 @@ impl Push {
         Self(Arc::new(Shared {
             relay,
             grant_tokens,
+            session_rate,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

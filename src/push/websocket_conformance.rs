@@ -44,7 +44,8 @@ pub(in crate::push) trait Subject {
         client
     }
 
-    /// A text message, as long as `filler` and with it in it, that the endpoint answers with one text message.
+    /// A new text message that the endpoint answers with one text message. It has `filler` in it, which alone decides
+    /// how long it is.
     fn question(&self, filler: &str) -> String;
 
     /// Whether `answer` is what the endpoint says to `question`.
@@ -52,6 +53,12 @@ pub(in crate::push) trait Subject {
 
     /// Longest message in bytes.
     fn message_bytes_max(&self) -> usize;
+
+    /// Whether a text message tells that the endpoint is about to close the connection.
+    fn is_goodbye(&self, text: &str) -> bool {
+        let _ = text;
+        false
+    }
 }
 
 /// Waits for the answer to a question that was sent.
@@ -72,10 +79,21 @@ async fn assert_goes_on(subject: &impl Subject, client: &mut RawClient) {
     assert_answered(subject, client, &question).await;
 }
 
-/// Waits for the end of the connection with that code, and nothing before.
-async fn assert_fails(client: &mut RawClient, code: u16, what: &str) {
-    let failed = (Frame::CLOSE, code.to_be_bytes().to_vec());
-    assert_eq!(client.frame().await, Some(failed), "{what}");
+/// Waits for the end of the connection with that code, and nothing before but a goodbye.
+async fn assert_fails(subject: &impl Subject, client: &mut RawClient, code: u16, what: &str) {
+    loop {
+        match client.frame().await {
+            Some((Frame::TEXT, text)) => {
+                let text = String::from_utf8(text).unwrap();
+                assert!(subject.is_goodbye(&text), "{what}: {text}");
+            }
+            Some((Frame::CLOSE, payload)) => {
+                assert_eq!(payload.first_chunk(), Some(&code.to_be_bytes()), "{what}");
+                break;
+            }
+            other => panic!("{what}: {other:?} instead of the end"),
+        }
+    }
     assert_eq!(client.frame().await, None, "{what}");
 }
 

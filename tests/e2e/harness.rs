@@ -14,6 +14,7 @@ pub(crate) mod devhub;
 pub(crate) mod device_event;
 pub(crate) mod example;
 pub(crate) mod injector;
+pub(crate) mod native;
 pub(crate) mod node_script;
 pub(crate) mod packet;
 pub(crate) mod polling;

@@ -23,6 +23,7 @@ mod grants;
 mod ingest;
 mod last_values;
 mod legacy_v2;
+mod native;
 mod operations;
 mod page;
 mod react_2;

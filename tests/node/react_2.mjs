@@ -3,7 +3,7 @@
 //   node react_2.mjs '{"url":…,"key":…}'
 //
 // Commands come in on standard input and what happens goes out, one JSON line each; each call of the relay is reported
-// too, that for a session with its id. Runs until standard input ends.
+// too, and the id of each session. Runs until standard input ends.
 
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -42,8 +42,8 @@ page.on("response", async (response) => {
   const method = response.request().method();
   const { pathname } = new URL(response.url());
   if (method === "OPTIONS" || pathname in files || pathname === "/socket.io/") return;
-  const answer = pathname === "/session" ? await response.json() : {};
-  report({ event: "call", call: `${method} ${pathname}`, status: response.status(), ...answer });
+  report({ event: "call", call: `${method} ${pathname}`, status: response.status() });
+  if (pathname === "/session" && response.ok()) report({ event: "session", ...(await response.json()) });
 });
 await page.exposeFunction("tell", report);
 await page.goto(`http://127.0.0.1:${server.address().port}/#${encodeURIComponent(options)}`);

@@ -45,7 +45,7 @@ pub(in crate::push) async fn malformed_closes_are_refused(subject: &impl Subject
     ] {
         let mut client = subject.open().await;
         client.send(frame).await;
-        assert_fails(&mut client, code, what).await;
+        assert_fails(subject, &mut client, code, what).await;
     }
 }
 

@@ -45,10 +45,10 @@ pub(in crate::push) async fn long_or_fragmented_control_frames_are_refused(subje
                 [code.as_slice(), &[b'x'; 124]].concat(),
             ))
             .await;
-        assert_fails(&mut client, 1002, "126 bytes").await;
+        assert_fails(subject, &mut client, 1002, "126 bytes").await;
         let mut client = subject.open().await;
         client.send(Frame::unfinished(opcode, code)).await;
-        assert_fails(&mut client, 1002, "a fragment").await;
+        assert_fails(subject, &mut client, 1002, "a fragment").await;
     }
 }
 
@@ -64,7 +64,7 @@ pub(in crate::push) async fn reserved_bits_are_refused(subject: &impl Subject) {
             let head = frame.head | (bits << 4);
             let mut client = subject.open().await;
             client.send(Frame { head, ..frame }).await;
-            assert_fails(&mut client, 1002, &format!("{head:#x}")).await;
+            assert_fails(subject, &mut client, 1002, &format!("{head:#x}")).await;
         }
     }
 }
@@ -74,7 +74,7 @@ pub(in crate::push) async fn reserved_opcodes_are_refused(subject: &impl Subject
         for payload in ["", "x"] {
             let mut client = subject.open().await;
             client.send(Frame::last(opcode, payload)).await;
-            assert_fails(&mut client, 1002, &format!("opcode {opcode}")).await;
+            assert_fails(subject, &mut client, 1002, &format!("opcode {opcode}")).await;
         }
     }
 }
@@ -89,7 +89,7 @@ pub(in crate::push) async fn frames_without_a_mask_are_refused(subject: &impl Su
         let mut client = subject.open().await;
         let is_masked = false;
         client.send(Frame { is_masked, ..frame }).await;
-        assert_fails(&mut client, 1002, "unmasked").await;
+        assert_fails(subject, &mut client, 1002, "unmasked").await;
     }
 }
 
@@ -99,5 +99,5 @@ pub(in crate::push) async fn what_came_before_a_refused_frame_is_answered(subjec
     let both = [Frame::text(&question), Frame::last(3, "")].map(|frame| frame.bytes());
     client.send_bytes(&both.concat()).await;
     assert_answered(subject, &mut client, &question).await;
-    assert_fails(&mut client, 1002, "a reserved opcode").await;
+    assert_fails(subject, &mut client, 1002, "a reserved opcode").await;
 }

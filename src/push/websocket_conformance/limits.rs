@@ -20,12 +20,12 @@ pub(in crate::push) async fn a_longer_frame_is_refused_before_it_comes(subject: 
     let header = Frame::last(Frame::TEXT, vec![b'x'; longest + 1]).header();
     let mut client = subject.open().await;
     client.send_bytes(&header).await;
-    assert_fails(&mut client, 1009, "one byte too long").await;
+    assert_fails(subject, &mut client, 1009, "one byte too long").await;
     let mut header = header;
     header[2..10].copy_from_slice(&(u64::MAX >> 1).to_be_bytes());
     let mut client = subject.open().await;
     client.send_bytes(&header).await;
-    assert_fails(&mut client, 1009, "the longest of all frames").await;
+    assert_fails(subject, &mut client, 1009, "the longest of all frames").await;
 }
 
 pub(in crate::push) async fn fragments_of_a_longer_message_are_refused(subject: &impl Subject) {
@@ -41,5 +41,5 @@ pub(in crate::push) async fn fragments_of_a_longer_message_are_refused(subject: 
     client
         .send(Frame::unfinished(Frame::CONTINUATION, "x"))
         .await;
-    assert_fails(&mut client, 1009, "one byte too long").await;
+    assert_fails(subject, &mut client, 1009, "one byte too long").await;
 }

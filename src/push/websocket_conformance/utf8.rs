@@ -38,8 +38,9 @@ pub(in crate::push) async fn valid_text_of_any_script_comes_back(subject: &impl 
 
 pub(in crate::push) async fn characters_may_be_cut_by_fragments(subject: &impl Subject) {
     let mut client = subject.open().await;
-    let question = subject.question("κόσμε 日本 🚀");
-    for place in 0..=question.len() {
+    let text = "κόσμε 日本 🚀";
+    for place in 0..=subject.question(text).len() {
+        let question = subject.question(text);
         let (first, second) = question.as_bytes().split_at(place);
         client.send(Frame::unfinished(Frame::TEXT, first)).await;
         client.send(Frame::last(Frame::CONTINUATION, second)).await;
@@ -53,13 +54,13 @@ pub(in crate::push) async fn invalid_text_is_refused(subject: &impl Subject) {
         client
             .send(Frame::last(Frame::TEXT, invalid(subject, bytes)))
             .await;
-        assert_fails(&mut client, 1007, what).await;
+        assert_fails(subject, &mut client, 1007, what).await;
     }
     let mut client = subject.open().await;
     let mut cut = subject.question("").into_bytes();
     cut.extend(b"\xe2\x82");
     client.send(Frame::last(Frame::TEXT, cut)).await;
-    assert_fails(&mut client, 1007, "a character that never ends").await;
+    assert_fails(subject, &mut client, 1007, "a character that never ends").await;
 }
 
 /// As soon as the fragment with it is there. Within a frame the whole of it is awaited, which the standard allows.
@@ -74,7 +75,7 @@ pub(in crate::push) async fn invalid_text_in_fragments_is_refused_before_its_end
             let fragment = Frame::unfinished(Frame::CONTINUATION, [byte]);
             client.send(fragment).await;
         }
-        assert_fails(&mut client, 1007, what).await;
+        assert_fails(subject, &mut client, 1007, what).await;
     }
 }
 

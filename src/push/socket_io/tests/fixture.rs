@@ -36,6 +36,7 @@ use crate::push::socket_io::transport::websocket::{self, WebSocket};
 use crate::push::{Push, Settings};
 use crate::relay::Relay;
 use crate::relay::tests::SETTINGS as RELAY_SETTINGS;
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::Metrics;
 
 /// Longest message to `/websocket`, as Autobahn's suite needs it.
@@ -78,7 +79,8 @@ impl Fixture {
         let tokens = GrantTokens::start(&Config::default(), clock, &metrics, &lifecycle);
         let push = |settings| {
             let metrics = Arc::clone(&metrics.push);
-            Push::new(relay.clone(), tokens.clone(), settings, metrics)
+            let rate = Arc::new(SessionRate::new(1_000, 1_000));
+            Push::new(relay.clone(), tokens.clone(), rate, settings, metrics)
         };
         // Nobody connects there in the sense of Socket.IO.
         let engine_io = push(Settings {

@@ -25,6 +25,7 @@ use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
 use crate::relay::{self, Relay, SubscriptionRequest};
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than anything here takes on a busy machine; whoever waits that long has failed.
@@ -80,7 +81,9 @@ impl Server {
         let clock = SystemClock::shared();
         let config = Config::default();
         let tokens = GrantTokens::start(&config, clock, &metrics, &Lifecycle::new());
-        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
+        let rate = Arc::new(SessionRate::new(1, 1_000));
+        let push_metrics = Arc::clone(&metrics.push);
+        let push = Push::new(relay.clone(), tokens, rate, settings, push_metrics);
         let listener = TcpSocket::new_v4().unwrap();
         // So small that one large update is enough to find a client that does not read.
         listener.set_send_buffer_size(64 * 1024).unwrap();
