@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench domain`. One thread, a thousand devices, bodies of about 200 bytes as devices send them, with
 //! the properties that IoT Hub stamps on them. Of two sessions that see a device one wants every key and one a single
-//! key, so each message is cut twice. The best of a few rounds is shown, which is what a machine with other work can
+//! key, so each message is cut twice. What the native protocol adds is shown beside that: changed values only, keys by
+//! pattern, updates that are numbered and remembered. The best of a few rounds is shown, which is what a machine with other work can
 //! still tell; there are no thresholds here.
 
 use std::hint::black_box;
@@ -15,7 +16,7 @@ use hubrelay::domain::id::{DeviceId, SessionId, TelemetryKey};
 use hubrelay::domain::limits::{OutboxLimits, ShardLimits};
 use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::shard::{Shard, ShardSettings, TwinCache};
-use hubrelay::domain::subscription::{Delivery, DeviceSubscriptions, Subscription};
+use hubrelay::domain::subscription::{Delivery, DeviceSubscriptions, KeyPattern, Subscription};
 use hubrelay::domain::time::Now;
 use hubrelay::ingest::decode::{Decoder, Event, Property};
 
@@ -35,6 +36,9 @@ const UNIX_MS: i64 = 1_777_629_600_000;
 const WITH_TIME: &str = r#"{"_ts":"2026-05-01T10:00:00.123Z","temperature":21.53,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.5200,"lon":13.4050},"running":true,"mode":"automatic","counter":123456789,"serial":"A-0017"}"#;
 const WITHOUT_TIME: &str = r#"{"temperature":21.53,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.5200,"lon":13.4050},"running":true,"mode":"automatic","counter":1234567890123456,"message":"all is well","serial":"A-00017"}"#;
 
+/// The same as [`WITHOUT_TIME`] but for two of its ten values.
+const WITHOUT_TIME_LATER: &str = r#"{"temperature":21.54,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.5200,"lon":13.4050},"running":true,"mode":"automatic","counter":1234567890123457,"message":"all is well","serial":"A-00017"}"#;
+
 fn main() {
     let devices: Vec<String> = (0..DEVICES)
         .map(|device| format!("device-{device:04}"))
@@ -52,13 +56,24 @@ fn main() {
     report(
         "shard and outboxes",
         WITHOUT_TIME,
-        best_of(|| domain(&devices, WITHOUT_TIME).shard),
+        best_of(|| domain(&devices, &[WITHOUT_TIME], &Sessions::by_name()).shard),
     );
+    for (name, sessions) in [
+        ("  two values change", Sessions::by_name()),
+        ("  changed values only", Sessions::changes_only()),
+        ("  keys by pattern", Sessions::by_pattern()),
+        ("  numbered, remembered", Sessions::numbered()),
+    ] {
+        let bodies = [WITHOUT_TIME, WITHOUT_TIME_LATER];
+        let spent = best_of(|| domain(&devices, &bodies, &sessions).shard);
+        report(name, WITHOUT_TIME, spent);
+    }
     for (name, body) in [
         ("domain: time in the body", WITH_TIME),
         ("domain: time of the hub", WITHOUT_TIME),
     ] {
-        report(name, body, best_of(|| domain(&devices, body).total()));
+        let spent = best_of(|| domain(&devices, &[body], &Sessions::by_name()).total());
+        report(name, body, spent);
     }
 }
 
@@ -93,15 +108,70 @@ impl Spent {
     }
 }
 
-/// From events to updates taken out of outboxes.
-fn domain(devices: &[String], body: &str) -> Spent {
+/// What the two sessions of each device want, and how it leaves.
+struct Sessions {
+    wide: Subscription,
+    narrow: Subscription,
+    delivery: Delivery,
+    is_numbered: bool,
+}
+
+impl Sessions {
+    /// Every key, and one key.
+    fn by_name() -> Self {
+        let one_key = TelemetryKey::new("temperature").expect("the name is short");
+        Self {
+            wide: Subscription::Telemetry(None),
+            narrow: Subscription::Telemetry(Some(one_key)),
+            delivery: Delivery::default(),
+            is_numbered: false,
+        }
+    }
+
+    /// The same, as far as the values differ from those before.
+    fn changes_only() -> Self {
+        let delivery = Delivery {
+            changes_only: true,
+            ..Delivery::default()
+        };
+        Self {
+            delivery,
+            ..Self::by_name()
+        }
+    }
+
+    /// The same keys, by patterns that match them.
+    fn by_pattern() -> Self {
+        let pattern = |pattern| {
+            let pattern = KeyPattern::new(pattern).expect("the pattern is short");
+            Subscription::TelemetryPattern(pattern)
+        };
+        Self {
+            wide: pattern("*"),
+            narrow: pattern("temp*"),
+            ..Self::by_name()
+        }
+    }
+
+    /// The same keys, for clients that can resume.
+    fn numbered() -> Self {
+        Self {
+            is_numbered: true,
+            ..Self::by_name()
+        }
+    }
+}
+
+/// From events to updates taken out of outboxes. The bodies take turns, from one batch to the next.
+fn domain(devices: &[String], bodies: &[&str], sessions: &Sessions) -> Spent {
     let mut decoder = Decoder::new(DecodingConfig::default());
-    let (mut shard, mut outboxes) = subscribed(devices);
+    let (mut shard, mut outboxes) = subscribed(devices, sessions);
     let mut updates = Vec::new();
     let mut messages = Vec::with_capacity(BATCH);
     let mut spent = Spent::default();
     let mut delivered = 0;
     for batch in 0..BATCHES {
+        let body = bodies[batch % bodies.len()];
         let start = Instant::now();
         decode_batch(&mut decoder, devices, body, &mut messages);
         spent.decode += start.elapsed();
@@ -134,7 +204,7 @@ fn domain(devices: &[String], body: &str) -> Spent {
 }
 
 /// A shard with two sessions on each device, and the outboxes of all sessions.
-fn subscribed(devices: &[String]) -> (Shard<usize>, Vec<Outbox>) {
+fn subscribed(devices: &[String], sessions: &Sessions) -> (Shard<usize>, Vec<Outbox>) {
     let mut shard = Shard::new(ShardSettings {
         limits: ShardLimits {
             devices_max: DEVICES,
@@ -144,15 +214,14 @@ fn subscribed(devices: &[String]) -> (Shard<usize>, Vec<Outbox>) {
         connection_state_ttl_ms: None,
         twin_cache: TwinCache::Forever,
     });
-    let one_key = TelemetryKey::new("temperature").expect("the name is short");
     for (place, device) in devices.iter().enumerate() {
         let device = DeviceId::new(device).expect("the name is short");
-        for (outbox, key) in [
-            (place % SESSIONS, None),
-            (SESSIONS + place % SESSIONS, Some(one_key.clone())),
+        for (outbox, subscription) in [
+            (place % SESSIONS, &sessions.wide),
+            (SESSIONS + place % SESSIONS, &sessions.narrow),
         ] {
             let mut wanted = DeviceSubscriptions::default();
-            wanted.insert(Subscription::Telemetry(key), Delivery::default());
+            wanted.insert(subscription.clone(), sessions.delivery);
             let number = u8::try_from(outbox).expect("there are few sessions");
             let session = SessionId::issue(UNIX_MS, [number; 10]);
             let now = Now {
@@ -165,10 +234,17 @@ fn subscribed(devices: &[String]) -> (Shard<usize>, Vec<Outbox>) {
     let limits = OutboxLimits {
         frames_max: 1024,
         bytes_max: 1024 * 1024,
-        replay_frames_max: 0,
-        replay_bytes_max: 0,
+        replay_frames_max: 256,
+        replay_bytes_max: 256 * 1024,
     };
-    let outboxes = (0..2 * SESSIONS).map(|_| Outbox::new(limits)).collect();
+    let outbox = || {
+        let mut outbox = Outbox::new(limits);
+        if sessions.is_numbered {
+            outbox.start_numbering();
+        }
+        outbox
+    };
+    let outboxes = (0..2 * SESSIONS).map(|_| outbox()).collect();
     (shard, outboxes)
 }
 

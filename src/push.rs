@@ -9,7 +9,10 @@
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
 mod frame;
+mod goodbye;
+mod payload_body;
 mod socket_io;
+mod sse;
 mod websocket;
 #[cfg(test)]
 mod websocket_conformance;
@@ -22,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
 use crate::session_rate::SessionRate;
@@ -32,6 +35,12 @@ use crate::telemetry::metrics::PushMetrics;
 /// connection is held for as long as its client likes.
 pub fn router(push: Push) -> Router {
     socket_io::router(push.clone()).merge(websocket::router(push))
+}
+
+/// The route of server-sent events, for whoever has a session, a grant token or an admin key. The server must not limit
+/// how long an answer may take.
+pub fn events_router(push: Push, admin_keys: AdminKeys) -> Router {
+    sse::router(push, admin_keys)
 }
 
 /// How connections are kept.

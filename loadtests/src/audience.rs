@@ -7,16 +7,22 @@ use std::time::{Duration, Instant};
 use admin_client::{AdminClient, SessionClient};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use relay_protocol::native::{Hello, Selector};
 use relay_protocol::{DeviceId, Grant, GrantRequest, SessionId, Subscription};
 use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::grant_token::{self, DeviceGrant};
 use crate::message::{Delivery, KEYS, device_id};
+use crate::native_client::NativeClient;
 use crate::pace::Traffic;
 use crate::progress::Progress;
 use crate::servers::Servers;
 use crate::socket_io_client::SocketIoClient;
 use crate::tally::{Follower, Tally};
+use crate::transport::Transport;
+use crate::updates_frame::UpdatesFrame;
 
 /// Clients that are set up at the same time.
 const SET_UP_AT_ONCE: usize = 32;
@@ -38,23 +44,56 @@ pub(crate) struct Window {
     pub(crate) to: Duration,
 }
 
+impl Window {
+    /// How long ago something was sent that is received now, if it was sent in the window.
+    fn latency(&self, delivery: Delivery) -> Option<Duration> {
+        let sent_at = Duration::from_micros(delivery.sent_at_us);
+        (self.from..self.to)
+            .contains(&sent_at)
+            .then(|| self.epoch.elapsed().saturating_sub(sent_at))
+    }
+}
+
+/// A connected client.
+#[derive(Debug)]
+enum Client {
+    SocketIo(SocketIoClient),
+    Native(NativeClient),
+}
+
+impl Client {
+    /// The next packet or frame that is no ping. As cancel-safe as those of the two.
+    async fn next(&mut self) -> anyhow::Result<Utf8Bytes> {
+        match self {
+            Self::SocketIo(client) => client.next().await,
+            Self::Native(client) => client.next().await,
+        }
+    }
+}
+
 /// Connected clients.
 #[derive(Debug)]
 pub(crate) struct Audience {
-    clients: Vec<(Follower, SocketIoClient)>,
+    clients: Vec<(Follower, Client)>,
 }
 
 impl Audience {
     /// Creates a session for each wish, grants, connects and subscribes it.
     pub(crate) async fn gather(
         servers: &Servers,
+        transport: Transport,
         wishes: Vec<Wish>,
         read_buffer_bytes: usize,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let all = wishes.len();
         let clients = stream::iter(wishes)
-            .map(|wish| seat(servers, wish, read_buffer_bytes))
+            .map(|wish| async move {
+                match transport {
+                    Transport::SocketIo => seat(servers, wish, read_buffer_bytes).await,
+                    Transport::Native => seat_native(servers, wish, read_buffer_bytes).await,
+                }
+            })
             .buffer_unordered(SET_UP_AT_ONCE)
             .enumerate()
             .map(|(place, client)| {
@@ -103,14 +142,36 @@ async fn seat(
     servers: &Servers,
     wish: Wish,
     read_buffer_bytes: usize,
-) -> anyhow::Result<(Follower, SocketIoClient)> {
+) -> anyhow::Result<(Follower, Client)> {
     let admin = &servers.admin;
     let session = admin.relay().create_session().await?;
     grant(admin, session.id(), &wish).await?;
     let client =
         SocketIoClient::connect(&servers.authority, session.id(), read_buffer_bytes).await?;
     subscribe(&session, &wish).await?;
-    Ok((Follower::new(&wish.devices), client))
+    Ok((Follower::new(&wish.devices), Client::SocketIo(client)))
+}
+
+async fn seat_native(
+    servers: &Servers,
+    wish: Wish,
+    read_buffer_bytes: usize,
+) -> anyhow::Result<(Follower, Client)> {
+    let devices = || wish.devices.iter().copied().map(device_id);
+    let grants: Vec<_> = devices()
+        .map(|device| DeviceGrant::telemetry(device, None))
+        .collect();
+    let hello = Hello {
+        token: Some(grant_token::sign(&grants)?),
+        ..Hello::default()
+    };
+    let mut client = NativeClient::open(&servers.authority, hello, read_buffer_bytes).await?;
+    let keys: &[&str] = if wish.by_key { &KEYS } else { &[] };
+    let selectors = devices().map(|device| Selector::telemetry(device, keys.iter().copied()));
+    let subscribed = client.subscribe(selectors.collect()).await?;
+    let mut follower = Follower::new(&wish.devices);
+    follower.number_from(subscribed.sequence);
+    Ok((follower, Client::Native(client)))
 }
 
 async fn grant(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow::Result<()> {
@@ -156,7 +217,7 @@ async fn subscribe(session: &SessionClient, wish: &Wish) -> anyhow::Result<()> {
 
 async fn follow(
     mut follower: Follower,
-    mut client: SocketIoClient,
+    mut client: Client,
     traffic: Arc<Traffic>,
     window: Option<Window>,
     stop: CancellationToken,
@@ -167,14 +228,22 @@ async fn follow(
             () = stop.cancelled() => return Ok(follower.into_tally()),
             packet = client.next() => packet?,
         };
-        let delivery = Delivery::parse(&packet);
-        let accounted = follower.follow(delivery);
-        traffic.accounted.fetch_add(accounted, Ordering::Relaxed);
-        if let (Some(window), Some(delivery)) = (window, delivery) {
-            let sent_at = Duration::from_micros(delivery.sent_at_us);
-            if (window.from..window.to).contains(&sent_at) {
-                let latency = window.epoch.elapsed().saturating_sub(sent_at);
+        let mut note = |delivery| {
+            let accounted = follower.follow(delivery);
+            traffic.accounted.fetch_add(accounted, Ordering::Relaxed);
+            if let (Some(window), Some(delivery)) = (window, delivery)
+                && let Some(latency) = window.latency(delivery)
+            {
                 follower.latency_us(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+            }
+        };
+        match &client {
+            Client::SocketIo(_) => note(Delivery::parse(&packet)),
+            Client::Native(_) => {
+                match UpdatesFrame::read(&packet, |delivery| note(Some(delivery))) {
+                    Some(frame) => follower.follow_frame(frame),
+                    None => note(None),
+                }
             }
         }
     }

@@ -102,6 +102,40 @@ impl EventSender {
     }
 }
 
+/// Sends encoded messages, one after the other, and waits until the event hub has them.
+pub(crate) async fn send_all(
+    connection_string: &str,
+    messages: Vec<Vec<u8>>,
+) -> anyhow::Result<()> {
+    let hub = EventHub::parse(connection_string)?;
+    let mut connection = hub.connect().await?;
+    let mut session = Session::begin(&mut connection).await?;
+    hub.put_token(&mut session).await?;
+    let target = format!("{}/Partitions/0", hub.name);
+    let mut sender = Sender::attach(&mut session, "load-once", target).await?;
+    for messages in messages.chunks(usize::try_from(BATCH_MESSAGES_MAX)?) {
+        let messages = messages.iter().cloned().map(Binary::from).map(Data);
+        send_batch(&mut sender, messages.collect()).await?;
+    }
+    sender.close().await?;
+    session.end().await?;
+    connection.close().await?;
+    Ok(())
+}
+
+async fn send_batch(sender: &mut Sender, messages: Batch<Data>) -> anyhow::Result<()> {
+    let batch = Sendable::builder()
+        .message(Message::builder().body(messages).build())
+        .message_format(BATCH_FORMAT)
+        .build();
+    let outcome = sender.send(batch).await?;
+    ensure!(
+        matches!(outcome, Outcome::Accepted(_)),
+        "a batch was refused: {outcome:?}"
+    );
+    Ok(())
+}
+
 async fn send(
     hub: &EventHub,
     load: Load,
@@ -221,17 +255,9 @@ impl Feed {
                 Data(Binary::from(message))
             })
             .collect();
-        let batch = Sendable::builder()
-            .message(Message::builder().body(batch).build())
-            .message_format(BATCH_FORMAT)
-            .build();
         // Before the event hub answers, so that no delivery can come ahead of it.
         self.traffic.sent.fetch_add(messages, Ordering::Relaxed);
-        let outcome = self.sender.send(batch).await?;
-        ensure!(
-            matches!(outcome, Outcome::Accepted(_)),
-            "a batch was refused: {outcome:?}"
-        );
+        send_batch(&mut self.sender, batch).await?;
         self.sent += messages;
         Ok(())
     }

@@ -6,16 +6,21 @@
 
 mod audience;
 mod event_sender;
+mod grant_token;
 mod limits;
 mod message;
+mod native_client;
 mod pace;
 mod process_usage;
 mod progress;
 mod report;
 mod scenario;
+mod seed;
 mod servers;
 mod socket_io_client;
 mod tally;
+mod transport;
+mod updates_frame;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -29,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::progress::Progress;
 use self::report::Report;
 use self::scenario::{SCENARIOS, Scenario};
+use self::transport::Transport;
 
 /// Runs a load scenario against the release build of hubrelay and reports what it measured.
 #[derive(Debug, Parser)]
@@ -54,7 +60,11 @@ struct Cli {
     #[arg(long, value_name = "N", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Open connections, in `idle`
+    /// How the clients connect, in `relay`, `latency` and `idle`
+    #[arg(long, value_enum, default_value_t = Transport::SocketIo)]
+    transport: Transport,
+
+    /// Open connections in `idle`, sessions in `native-setup`
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: u32,
 }
@@ -82,6 +92,7 @@ fn run(scenario: &Scenario, cli: &Cli) -> anyhow::Result<Report> {
     let options = scenario::Options {
         measured: Duration::from_secs(cli.seconds.into()),
         rate: cli.rate,
+        transport: cli.transport,
         connections: cli.connections as usize,
     };
     // Not the runtime of the event sender: each of the two would disturb the other's timing.
@@ -110,7 +121,7 @@ fn run(scenario: &Scenario, cli: &Cli) -> anyhow::Result<Report> {
 fn list() -> String {
     let mut lines = SCENARIOS
         .iter()
-        .map(|scenario| format!("{:<10} {}", scenario.name, scenario.about))
+        .map(|scenario| format!("{:<12} {}", scenario.name, scenario.about))
         .collect::<Vec<_>>()
         .join("\n");
     lines.push('\n');

@@ -50,27 +50,6 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn new(device: usize) -> anyhow::Result<Self> {
-        let annotation = |name: &str, value: Value| (OwnedKey::from(Symbol::from(name)), value);
-        let text = |text: &str| Value::String(text.to_owned());
-        let mut annotations = MessageAnnotations::default();
-        for (name, value) in [
-            annotation("iothub-connection-device-id", text(&device_id(device))),
-            annotation(
-                "iothub-connection-auth-method",
-                text(r#"{"scope":"device","type":"sas","issuer":"iothub"}"#),
-            ),
-            annotation(
-                "iothub-connection-auth-generation-id",
-                text("638500000000000000"),
-            ),
-            annotation(
-                "iothub-enqueuedtime",
-                Value::Timestamp(Timestamp::from_milliseconds(1_777_629_600_000)),
-            ),
-            annotation("iothub-message-source", text("Telemetry")),
-        ] {
-            annotations.insert(name, value);
-        }
         let body = [
             BODY_BEFORE,
             &SEQUENCE_BASE.to_string(),
@@ -79,11 +58,7 @@ impl Template {
             BODY_AFTER,
         ]
         .concat();
-        let message = Message {
-            message_annotations: Some(annotations),
-            ..Message::from(Data::from(body.into_bytes()))
-        };
-        let encoded = serde_amqp::to_vec(&Serializable(message))?;
+        let encoded = encode(&device_id(device), body)?;
         Ok(Self { encoded })
     }
 
@@ -104,6 +79,43 @@ impl Template {
         );
         encoded
     }
+
+    /// The body of an encoded message.
+    #[cfg(test)]
+    pub(crate) fn body(message: &[u8]) -> &[u8] {
+        // It is what an encoded message ends with.
+        &message[message.len() - BODY_BYTES..]
+    }
+}
+
+/// The encoded AMQP message with this body, as IoT Hub stamps it.
+pub(crate) fn encode(device_id: &str, body: String) -> anyhow::Result<Vec<u8>> {
+    let annotation = |name: &str, value: Value| (OwnedKey::from(Symbol::from(name)), value);
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut annotations = MessageAnnotations::default();
+    for (name, value) in [
+        annotation("iothub-connection-device-id", text(device_id)),
+        annotation(
+            "iothub-connection-auth-method",
+            text(r#"{"scope":"device","type":"sas","issuer":"iothub"}"#),
+        ),
+        annotation(
+            "iothub-connection-auth-generation-id",
+            text("638500000000000000"),
+        ),
+        annotation(
+            "iothub-enqueuedtime",
+            Value::Timestamp(Timestamp::from_milliseconds(1_777_629_600_000)),
+        ),
+        annotation("iothub-message-source", text("Telemetry")),
+    ] {
+        annotations.insert(name, value);
+    }
+    let message = Message {
+        message_annotations: Some(annotations),
+        ..Message::from(Data::from(body.into_bytes()))
+    };
+    Ok(serde_amqp::to_vec(&Serializable(message))?)
 }
 
 /// What a delivered update says.
@@ -117,7 +129,14 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Reads the Engine.IO packet of an update; `None` unless it holds exactly what was sent.
     pub(crate) fn parse(packet: &str) -> Option<Self> {
-        let rest = packet.strip_prefix(r#"42["data",{"deviceId":"load-"#)?;
+        let (delivery, _) = Self::read(packet.strip_prefix(r#"42["data","#)?)?;
+        Some(delivery)
+    }
+
+    /// Reads the beginning of an object that holds an update; `None` unless that is exactly what was sent. Returns the
+    /// text from the timestamp on as well.
+    pub(crate) fn read(text: &str) -> Option<(Self, &str)> {
+        let rest = text.strip_prefix(r#"{"deviceId":"load-"#)?;
         let (device, rest) = digits(rest, DEVICE_DIGITS)?;
         let rest = rest
             .strip_prefix("\",\"telemetry\":")?
@@ -125,13 +144,15 @@ impl Delivery {
         let (sequence, rest) = digits(rest, SEQUENCE_DIGITS)?;
         let rest = rest.strip_prefix(BODY_BETWEEN)?;
         let (sent_at, rest) = digits(rest, TIME_DIGITS)?;
-        rest.strip_prefix(BODY_AFTER)?
+        let rest = rest
+            .strip_prefix(BODY_AFTER)?
             .strip_prefix(",\"timestamp\":\"")?;
-        Some(Self {
+        let delivery = Self {
             device: usize::try_from(device).ok()?,
             sequence: sequence.checked_sub(SEQUENCE_BASE)?,
             sent_at_us: sent_at.checked_sub(TIME_BASE)?,
-        })
+        };
+        Some((delivery, rest))
     }
 }
 
@@ -152,7 +173,7 @@ mod tests {
     use super::*;
 
     fn packet(message: &[u8]) -> String {
-        let body = std::str::from_utf8(&message[message.len() - BODY_BYTES..]).unwrap();
+        let body = std::str::from_utf8(Template::body(message)).unwrap();
         format!(
             r#"42["data",{{"deviceId":"load-00042","telemetry":{body},"timestamp":"2026-05-01T10:00:00.000Z"}}]"#
         )
@@ -179,8 +200,7 @@ mod tests {
     #[test]
     fn every_key_is_in_the_body() {
         let message = Template::new(0).unwrap().message(1, 0);
-        let body: serde_json::Value =
-            serde_json::from_slice(&message[message.len() - BODY_BYTES..]).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(Template::body(&message)).unwrap();
         let keys: Vec<&str> = body
             .as_object()
             .unwrap()

@@ -1,16 +1,18 @@
 //! The result of a scenario: named figures, as a table and as JSON.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use serde_json::{Map, Number, Value};
 
 use crate::tally::Tally;
+use crate::transport::Transport;
 
 /// Named figures in the order they were added. Each name ends in its unit.
 #[derive(Debug)]
 pub(crate) struct Report {
     scenario: &'static str,
-    figures: Vec<(&'static str, Number)>,
+    figures: Vec<(Cow<'static, str>, Value)>,
     is_sound: bool,
 }
 
@@ -24,19 +26,27 @@ impl Report {
     }
 
     /// Adds a figure that counts something.
-    pub(crate) fn count(&mut self, name: &'static str, count: u64) {
-        self.figures.push((name, count.into()));
+    pub(crate) fn count(&mut self, name: impl Into<Cow<'static, str>>, count: u64) {
+        self.figures.push((name.into(), count.into()));
+    }
+
+    /// Says how the clients connected.
+    pub(crate) fn transport(&mut self, transport: Transport) {
+        self.figures
+            .push(("transport".into(), transport.name().into()));
     }
 
     /// Adds a measured figure, rounded to what it is worth; one that could not be measured is left out.
-    pub(crate) fn measure(&mut self, name: &'static str, value: f64) {
+    pub(crate) fn measure(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         let scale = match value.abs() {
             100.0.. => 1.0,
             1.0.. => 100.0,
             _ => 10_000.0,
         };
-        self.figures
-            .extend(Number::from_f64((value * scale).round() / scale).map(|value| (name, value)));
+        self.figures.extend(
+            Number::from_f64((value * scale).round() / scale)
+                .map(|value| (name.into(), value.into())),
+        );
     }
 
     /// Adds what the audience got, and remembers whether that was as promised. `conflated` is how many deliveries the
@@ -51,7 +61,9 @@ impl Report {
         self.count("duplicated_deliveries", tally.duplicated);
         self.count("reordered_deliveries", tally.reordered);
         self.count("unexpected_deliveries", tally.unexpected);
-        self.is_sound = lost + tally.duplicated + tally.reordered + tally.unexpected == 0;
+        self.count("misnumbered_frames", tally.misnumbered);
+        let wrong = tally.duplicated + tally.reordered + tally.unexpected + tally.misnumbered;
+        self.is_sound = lost + wrong == 0;
     }
 
     /// Whether every delivery was as promised.
@@ -67,10 +79,12 @@ impl Report {
             .map(|(name, _)| name.len())
             .max()
             .unwrap_or(0);
-        let rows = self
-            .figures
-            .iter()
-            .map(|(name, figure)| format!("{name:<width$} {:>14}\n", figure.to_string()));
+        let rows = self.figures.iter().map(|(name, figure)| {
+            let figure = figure
+                .as_str()
+                .map_or_else(|| figure.to_string(), str::to_owned);
+            format!("{name:<width$} {figure:>14}\n")
+        });
         std::iter::once(format!("scenario: {}\n", self.scenario))
             .chain(rows)
             .collect()
@@ -81,7 +95,7 @@ impl Report {
         let mut object = Map::new();
         object.insert("scenario".to_owned(), self.scenario.into());
         for (name, figure) in &self.figures {
-            object.insert((*name).to_owned(), figure.clone().into());
+            object.insert(name.clone().into_owned(), figure.clone());
         }
         format!("{:#}\n", Value::from(object))
     }

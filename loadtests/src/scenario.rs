@@ -2,6 +2,8 @@
 
 mod idle;
 mod latency;
+mod native_setup;
+mod native_wide;
 mod relay;
 mod steady;
 
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::transport::Transport;
 
 /// What the command line says about a run.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +21,9 @@ pub(crate) struct Options {
     pub(crate) measured: Duration,
     /// Messages offered each second.
     pub(crate) rate: Option<NonZeroU32>,
-    /// Open connections.
+    /// How the clients connect.
+    pub(crate) transport: Transport,
+    /// Open connections, or sessions.
     pub(crate) connections: usize,
 }
 
@@ -35,6 +40,8 @@ enum Kind {
     Relay,
     Latency,
     Idle,
+    NativeSetup,
+    NativeWide,
 }
 
 /// All scenarios.
@@ -54,6 +61,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "10,000 quiet clients (or --connections), each with session, grant and subscription: memory and CPU of the relay",
         kind: Kind::Idle,
     },
+    Scenario {
+        name: "native-setup",
+        about: "10,000 sessions (or --connections) over the native protocol, each with ten grants and ten subscriptions: CPU of the relay for one, up to its snapshot",
+        kind: Kind::NativeSetup,
+    },
+    Scenario {
+        name: "native-wide",
+        about: "10,000 keys in one native subscribe message, of one device and of 1,000 devices: CPU of the relay up to the snapshot",
+        kind: Kind::NativeWide,
+    },
 ];
 
 impl Scenario {
@@ -68,6 +85,8 @@ impl Scenario {
             Kind::Relay => relay::run(report, options, progress).await,
             Kind::Latency => latency::run(report, options, progress).await,
             Kind::Idle => idle::run(report, options, progress).await,
+            Kind::NativeSetup => native_setup::run(report, options, progress).await,
+            Kind::NativeWide => native_wide::run(report, progress).await,
         }
     }
 }

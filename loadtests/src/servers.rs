@@ -13,6 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::grant_token;
+
 /// Partitions of the event hub.
 pub(crate) const PARTITIONS: u16 = 4;
 
@@ -67,6 +69,11 @@ struct RelayReady {
 impl Servers {
     /// Starts both, on free ports, and waits until the relay reads all partitions.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further flags for the relay.
+    pub(crate) async fn start_with(relay_flags: &[&str]) -> anyhow::Result<Self> {
         let any = "127.0.0.1:0";
         let partitions = PARTITIONS.to_string();
         let mut command = command()?;
@@ -80,11 +87,12 @@ impl Servers {
 
         let mut command = self::command()?;
         command.args(["serve", "--json", "--log-level", "warn", "--listen", any]);
-        command.args(RELAY_FLAGS);
+        command.args(RELAY_FLAGS).args(relay_flags);
         command.env("IOT_HUB_EVENT_HUB_CONNECTION_STRING", &event_hub);
         for name in ["PRIMARY_ADMIN_SECRET", "SECONDARY_ADMIN_SECRET"] {
             command.env(name, ADMIN_KEY);
         }
+        command.env("HUBRELAY_GRANT_TOKEN_SECRET", grant_token::SECRET);
         let (relay, RelayReady { url }) = Server::start(command).await?;
 
         let connection: ConnectionString =

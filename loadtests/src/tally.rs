@@ -1,6 +1,7 @@
 //! What a client got, held against what it should have got.
 
 use crate::message::Delivery;
+use crate::updates_frame::UpdatesFrame;
 
 /// Counts of what one client, or all of them together, received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub(crate) struct Tally {
     pub(crate) reordered: u64,
     /// Updates of devices that the client did not subscribe to, and whatever is not as it was sent.
     pub(crate) unexpected: u64,
+    /// Frames of the native protocol whose number does not follow from the one before and their updates.
+    pub(crate) misnumbered: u64,
+    /// Values that the relay told native clients it had replaced by newer ones.
+    pub(crate) told_conflated_values: u64,
     /// Microseconds from sending to receiving, for each update that was sent while measuring.
     pub(crate) latencies_us: Vec<u32>,
 }
@@ -30,6 +35,8 @@ impl Tally {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.unexpected += other.unexpected;
+        self.misnumbered += other.misnumbered;
+        self.told_conflated_values += other.told_conflated_values;
         self.latencies_us.extend(other.latencies_us);
     }
 }
@@ -40,6 +47,8 @@ pub(crate) struct Follower {
     tally: Tally,
     /// The newest number of each device the client subscribed to, by device.
     newest: Vec<Newest>,
+    /// Number of the last update, in the native protocol.
+    last_number: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +71,22 @@ impl Follower {
         Self {
             tally: Tally::default(),
             newest,
+            last_number: 0,
         }
+    }
+
+    /// The relay numbers the updates of this client from the one after this.
+    pub(crate) fn number_from(&mut self, last_number: u64) {
+        self.last_number = last_number;
+    }
+
+    /// Takes note of a frame of the native protocol, beside its updates.
+    pub(crate) fn follow_frame(&mut self, frame: UpdatesFrame) {
+        if frame.sequence != self.last_number + frame.updates {
+            self.tally.misnumbered += 1;
+        }
+        self.last_number = frame.sequence;
+        self.tally.told_conflated_values += frame.conflated_values;
     }
 
     /// Takes note of an update, or of one that could not be read. Returns how many more messages are accounted for.
@@ -140,6 +164,21 @@ mod tests {
             ..Tally::default()
         };
         assert_eq!(tally, expected);
+    }
+
+    #[test]
+    fn numbers_of_frames_go_on_from_one_to_the_next() {
+        let frame = |sequence, updates| UpdatesFrame {
+            sequence,
+            updates,
+            conflated_values: 0,
+        };
+        let mut follower = Follower::new(&[3]);
+        follower.number_from(2);
+        for (sequence, updates) in [(5, 3), (6, 1), (6, 1), (9, 2), (10, 1)] {
+            follower.follow_frame(frame(sequence, updates));
+        }
+        assert_eq!(follower.into_tally().misnumbered, 2);
     }
 
     #[test]

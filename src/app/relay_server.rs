@@ -103,7 +103,9 @@ impl RelayServer {
             push_metrics,
         );
         let api = api::router(state.clone(), Router::new());
-        let router = api::router(state, push::router(push.clone()).merge(beside(api)));
+        let events = push::events_router(push.clone(), config.admin_keys.clone());
+        let beside = push::router(push.clone()).merge(events).merge(beside(api));
+        let router = api::router(state, beside);
         let (server_stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
         let (stop, ended) = (server_stop.clone(), server_ended.clone().drop_guard());
         lifecycle.spawn("http server", async move {

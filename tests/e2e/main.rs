@@ -17,6 +17,7 @@ mod cors;
 mod delivery;
 mod demo;
 mod device_calls;
+mod events;
 mod grant_tokens;
 mod grants;
 mod ingest;

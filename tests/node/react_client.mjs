@@ -191,7 +191,7 @@ export class Client {
     for (const [hook, subscriptions] of this.#subscribed) {
       for (const { type, keys } of ofDevice(subscriptions, event.deviceId)) {
         const data = taken[type](event, keys);
-        if (data !== undefined) this.#show(hook, event.deviceId, data, event.timestamp);
+        if (data !== undefined) this.#show(hook, event.deviceId, data, event.timestamp, true);
       }
     }
   }
@@ -387,8 +387,9 @@ export class Client {
 
   // ---- what is told
 
-  #show(hook, deviceId, data, timestamp) {
-    this.#tell({ event: "data", id: hook.id, deviceId, data, timestamp });
+  /** `live` tells what was pushed from last values that were read. */
+  #show(hook, deviceId, data, timestamp, live = false) {
+    this.#tell({ event: "data", id: hook.id, deviceId, data, timestamp, live });
   }
 
   #settle(id, work) {

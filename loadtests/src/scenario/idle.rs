@@ -53,6 +53,7 @@ pub(super) async fn run(
     };
     Audience::gather(
         &servers,
+        options.transport,
         wishes(FORERUNNERS.min(connections)),
         READ_BUFFER_BYTES,
         progress,
@@ -63,8 +64,14 @@ pub(super) async fn run(
 
     progress.step(&format!("connecting {connections} clients"));
     let begun = Instant::now();
-    let audience =
-        Audience::gather(&servers, wishes(connections), READ_BUFFER_BYTES, progress).await?;
+    let audience = Audience::gather(
+        &servers,
+        options.transport,
+        wishes(connections),
+        READ_BUFFER_BYTES,
+        progress,
+    )
+    .await?;
     let setup = begun.elapsed();
     let traffic = Arc::<Traffic>::default();
     let following = audience.follow(&traffic, None);
@@ -102,6 +109,7 @@ pub(super) async fn run(
         reason = "counts of one run are far below 2^53"
     )]
     let per_connection_kib = grown_kib as f64 / connections as f64;
+    report.transport(options.transport);
     report.measure("measured_s", elapsed.as_secs_f64());
     report.count("connections", connections as u64);
     report.measure("setup_s", setup.as_secs_f64());

@@ -13,5 +13,5 @@ pub(super) async fn run(
     progress: &Progress,
 ) -> anyhow::Result<Report> {
     let rate = options.rate.map_or(RATE, std::num::NonZeroU32::get);
-    steady::run(report, Pace::Rate(rate), options.measured, progress).await
+    steady::run(report, Pace::Rate(rate), options, progress).await
 }

@@ -17,5 +17,5 @@ pub(super) async fn run(
     let pace = options
         .rate
         .map_or(Pace::InFlight(IN_FLIGHT_MAX), |rate| Pace::Rate(rate.get()));
-    steady::run(report, pace, options.measured, progress).await
+    steady::run(report, pace, options, progress).await
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 
+use super::Options;
 use crate::audience::{Audience, Window, Wish};
 use crate::event_sender::{EventSender, Load};
 use crate::limits;
@@ -20,6 +21,7 @@ use crate::progress::Progress;
 use crate::report::{Report, percentile};
 use crate::servers::{Metrics, PARTITIONS, Servers};
 use crate::tally::Tally;
+use crate::transport::Transport;
 
 const DEVICES: usize = 1000;
 const CLIENTS: usize = 100;
@@ -62,14 +64,20 @@ impl Moment {
 pub(super) async fn run(
     mut report: Report,
     pace: Pace,
-    measured: Duration,
+    options: &Options,
     progress: &Progress,
 ) -> anyhow::Result<Report> {
+    let Options {
+        measured,
+        transport,
+        ..
+    } = *options;
     limits::allow_sockets(CLIENTS)?;
     progress.step("starting the stand-in and the relay");
     let servers = Servers::start().await?;
     progress.step("connecting the clients");
-    let audience = Audience::gather(&servers, wishes(), READ_BUFFER_BYTES, progress).await?;
+    let audience =
+        Audience::gather(&servers, transport, wishes(), READ_BUFFER_BYTES, progress).await?;
 
     progress.step("sending");
     let traffic = Arc::<Traffic>::default();
@@ -104,10 +112,11 @@ pub(super) async fn run(
     progress.step("stopping");
     servers.stop().await?;
 
+    report.transport(transport);
     add_load(&mut report, pace, measured);
     add_throughput(&mut report, &before, &after);
     add_latency(&mut report, std::mem::take(&mut tally.latencies_us));
-    add_deliveries(&mut report, &tally, sent, &start, &end);
+    add_deliveries(&mut report, transport, &tally, sent, (&start, &end));
     Ok(report)
 }
 
@@ -212,15 +221,26 @@ fn add_latency(report: &mut Report, mut latencies_us: Vec<u32>) {
 }
 
 /// Conflation counts values; each message has as many as there are keys, and all of them are replaced at once.
-fn add_deliveries(report: &mut Report, tally: &Tally, sent: u64, start: &Metrics, end: &Metrics) {
+fn add_deliveries(
+    report: &mut Report,
+    transport: Transport,
+    tally: &Tally,
+    sent: u64,
+    (start, end): (&Metrics, &Metrics),
+) {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "counters of one run are whole numbers far below 2^53"
     )]
     let grown = |name| end.growth(start, name) as u64;
-    let conflated = grown("hubrelay_relay_conflated_values_total") / KEYS.len() as u64;
+    let conflated_values = grown("hubrelay_relay_conflated_values_total");
+    let conflated = conflated_values / KEYS.len() as u64;
     report.deliveries(tally, sent * RECIPIENTS, conflated);
+    report.count("conflated_values", conflated_values);
+    if transport == Transport::Native {
+        report.count("told_conflated_values", tally.told_conflated_values);
+    }
     // The stand-in's log is bounded: what a relay that is far behind had not read when it went is lost to it.
     let read = grown("hubrelay_ingest_messages_total");
     report.count("unread_messages", sent.saturating_sub(read));

@@ -262,12 +262,19 @@ impl<A: Application> Driver<A> {
                 }
                 Ok(())
             }
-            Admission::Retired if !self.gives_up_when_refused() => {
+            // A refusal silences a client of 2.x for ever, and a connect makes some ask for their grants with the id that
+            // is over, and forget those that fail. All of them make a new session after a disconnect.
+            Admission::Retired | Admission::Unknown if self.may_be_v2() => {
+                self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
+                self.transport.queue(self.connection.disconnect());
+                Err(CloseReason::UnknownSession)
+            }
+            Admission::Retired => {
                 self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
                 self.transport.queue(self.connection.refuse(Instant::now()));
                 Ok(())
             }
-            Admission::Retired | Admission::Unknown => {
+            Admission::Unknown => {
                 self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
                 for packet in self.connection.turn_away(socket_id.as_str()) {
                     self.transport.queue(packet);
@@ -277,9 +284,8 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Whether the client may be one that a refusal silences for ever, and only a disconnect moves to make a new session.
-    /// Clients of ux4iot 2.x are, and are known by the transport that they begin with.
-    fn gives_up_when_refused(&self) -> bool {
+    /// Whether this may be a client of ux4iot 2.x: they are known by the transport that they begin with.
+    fn may_be_v2(&self) -> bool {
         self.push.0.settings.legacy_v2 && self.first_transport == FirstTransport::Polling
     }
 

@@ -175,7 +175,7 @@ pub(super) async fn carry(
 }
 
 /// What tells a client of subscriptions that ended, by reason.
-pub(super) fn ended(ended: Vec<EndedSubscription>) -> Vec<Ended> {
+pub(in crate::push) fn ended(ended: Vec<EndedSubscription>) -> Vec<Ended> {
     let mut messages = Vec::<Ended>::new();
     for EndedSubscription {
         device,

@@ -1,0 +1,147 @@
+//! A lean client of the native protocol: says hello, subscribes, hands frames over.
+//!
+//! Buffers are small, so that ten thousand of them fit beside the relay.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{SinkExt as _, StreamExt as _};
+use relay_protocol::native::{
+    ClientMessage, DeviceSnapshot, Hello, NewSubscription, Selector, ServerMessage, Subscribed,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct NativeClient {
+    socket: WebSocketStream<TcpStream>,
+    last_id: u64,
+}
+
+impl NativeClient {
+    /// Connects, and says nothing yet.
+    pub(crate) async fn connect(authority: &str, read_buffer_bytes: usize) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(authority)
+            .await
+            .context("cannot connect a client")?;
+        stream.set_nodelay(true)?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(read_buffer_bytes)
+            .write_buffer_size(0);
+        let address = format!("ws://{authority}/ws");
+        let opening = tokio_tungstenite::client_async_with_config(address, stream, Some(config));
+        let (socket, _) = timeout(ANSWER_LIMIT, opening)
+            .await
+            .context("the relay did not accept a client in time")??;
+        Ok(Self { socket, last_id: 0 })
+    }
+
+    /// Connects and opens a session.
+    pub(crate) async fn open(
+        authority: &str,
+        hello: Hello,
+        read_buffer_bytes: usize,
+    ) -> anyhow::Result<Self> {
+        let mut client = Self::connect(authority, read_buffer_bytes).await?;
+        client.say_hello(hello).await?;
+        client.hear_hello().await?;
+        Ok(client)
+    }
+
+    /// Sends a hello. Its answer is still to be read.
+    pub(crate) async fn say_hello(&mut self, hello: Hello) -> anyhow::Result<()> {
+        self.write(&ClientMessage::Hello(hello)).await
+    }
+
+    /// Reads the answer to a hello.
+    pub(crate) async fn hear_hello(&mut self) -> anyhow::Result<()> {
+        match self.read_message().await? {
+            ServerMessage::Hello(_) => Ok(()),
+            other => bail!("the relay refused a session: {other:?}"),
+        }
+    }
+
+    /// Sends a request to subscribe. Its answer is still to be read.
+    pub(crate) async fn ask_for(&mut self, selectors: Vec<Selector>) -> anyhow::Result<()> {
+        self.last_id += 1;
+        let subscriptions = selectors.into_iter().map(NewSubscription::from).collect();
+        let id = self.last_id;
+        self.write(&ClientMessage::Subscribe { id, subscriptions })
+            .await
+    }
+
+    /// Subscribes. Fails unless all is granted.
+    pub(crate) async fn subscribe(
+        &mut self,
+        selectors: Vec<Selector>,
+    ) -> anyhow::Result<Subscribed> {
+        self.ask_for(selectors).await?;
+        Self::subscribed(&self.answer().await?)
+    }
+
+    /// Reads the answer to a request to subscribe. Fails unless all is granted.
+    pub(crate) fn subscribed(answer: &str) -> anyhow::Result<Subscribed> {
+        match serde_json::from_str(answer)? {
+            ServerMessage::Subscribed(subscribed) => {
+                ensure!(
+                    subscribed.refused.is_empty(),
+                    "a subscription was not granted"
+                );
+                Ok(subscribed)
+            }
+            other => bail!("the relay refused to subscribe: {other:?}"),
+        }
+    }
+
+    /// The last values of all that is selected, as far as there are any. Only for a client without subscriptions.
+    pub(crate) async fn last_values(
+        &mut self,
+        of: Vec<Selector>,
+    ) -> anyhow::Result<Vec<DeviceSnapshot>> {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.write(&ClientMessage::LastValues { id, of }).await?;
+        match self.read_message().await? {
+            ServerMessage::LastValues(answer) if answer.refused.is_empty() => Ok(answer.values),
+            other => bail!("the relay refused last values: {other:?}"),
+        }
+    }
+
+    /// The next frame, which must come soon.
+    pub(crate) async fn answer(&mut self) -> anyhow::Result<Utf8Bytes> {
+        timeout(ANSWER_LIMIT, self.next())
+            .await
+            .context("the relay did not answer in time")?
+    }
+
+    /// The next frame that is not a ping, which the WebSocket answers by itself. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Utf8Bytes> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(frame))) => return Ok(frame),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(other)) => bail!("the relay sent {other:?}"),
+                Some(Err(error)) => return Err(error).context("a connection was lost"),
+                None => bail!("the relay closed a connection"),
+            }
+        }
+    }
+
+    async fn read_message(&mut self) -> anyhow::Result<ServerMessage> {
+        Ok(serde_json::from_str(&self.answer().await?)?)
+    }
+
+    async fn write(&mut self, message: &ClientMessage) -> anyhow::Result<()> {
+        let text = serde_json::to_string(message)?;
+        self.socket
+            .send(Message::text(text))
+            .await
+            .context("a connection was lost")
+    }
+}
