@@ -17,7 +17,6 @@ use axum::routing::{delete, get, patch, post, put};
 
 use self::auth::Reader;
 use self::error::Error;
-use self::session_rate::SessionRate;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::domain::grant::Grant;
@@ -25,6 +24,7 @@ use crate::domain::id::{DeviceId, SessionId};
 use crate::grant_token::GrantTokens;
 use crate::ingest::Status;
 use crate::relay::Relay;
+use crate::session_rate::SessionRate;
 use crate::telemetry::{LogFilter, Metrics};
 
 mod auth;
@@ -38,7 +38,6 @@ mod last_values;
 mod log_level;
 mod path;
 mod requests;
-mod session_rate;
 mod sessions;
 mod subscriptions;
 
@@ -83,6 +82,11 @@ impl State {
             clock,
             session_rate,
         }
+    }
+
+    /// How fast sessions may be created, for those who do so in other ways.
+    pub fn session_rate(&self) -> Arc<SessionRate> {
+        self.session_rate.clone()
     }
 
     fn hub_api_enabled(&self) -> bool {

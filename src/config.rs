@@ -43,7 +43,7 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Where the durable store of a later release will keep its files. Not used yet.
     pub data_dir: Option<PathBuf>,
-    /// Whether the protocol of ux4iot 2.x is spoken as well. Always false in this release.
+    /// Whether the protocol of ux4iot 2.x is spoken as well.
     pub legacy_v2: bool,
     /// Number of shards that share the devices.
     pub shards: NonZeroUsize,

@@ -9,9 +9,10 @@
 //! - Tokens whose key is known are verified without waiting for anybody. An unknown key lets the key set be fetched
 //!   again, at most so often; only those wait that need it.
 //!
-//! Parts: [`jws`] takes tokens apart, [`key_set`] reads public keys, [`claims`] has the rules; these are pure. [`keys`]
+//! Parts: `jws` takes tokens apart, `key_set` reads public keys, `claims` has the rules; these are pure. `keys`
 //! keeps the key set fresh.
 
+mod bearer;
 mod claims;
 mod error;
 mod jws;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
+pub use self::bearer::bearer_token;
 use self::claims::Rules;
 pub use self::error::{AcceptedAlgorithms, Claim, TokenError};
 pub use self::jws::Algorithm;

@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod push;
 pub mod relay;
+pub mod session_rate;
 pub mod telemetry;
 mod trust;
 

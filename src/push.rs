@@ -9,8 +9,13 @@
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
 mod frame;
+mod goodbye;
+mod payload_body;
 mod socket_io;
+mod sse;
 mod websocket;
+#[cfg(test)]
+mod websocket_conformance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +25,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
 use crate::relay::Relay;
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::PushMetrics;
 
 /// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
 /// connection is held for as long as its client likes.
 pub fn router(push: Push) -> Router {
     socket_io::router(push.clone()).merge(websocket::router(push))
+}
+
+/// The route of server-sent events, for whoever has a session, a grant token or an admin key. The server must not limit
+/// how long an answer may take.
+pub fn events_router(push: Push, admin_keys: AdminKeys) -> Router {
+    sse::router(push, admin_keys)
 }
 
 /// How connections are kept.
@@ -58,6 +70,8 @@ pub struct Settings {
     pub resume_window: Duration,
     /// Subscriptions of one session; clients are told.
     pub subscriptions_max: usize,
+    /// Whether clients of ux4iot 2.x are served as well.
+    pub legacy_v2: bool,
 }
 
 impl Settings {
@@ -78,6 +92,7 @@ impl Settings {
             handshakes_max: (config.limits.connections_max / 2).max(1),
             resume_window: config.push.resume_window,
             subscriptions_max: config.limits.subscriptions_per_session_max,
+            legacy_v2: config.legacy_v2,
         }
     }
 }
@@ -97,6 +112,7 @@ pub struct Push(Arc<Shared>);
 struct Shared {
     relay: Relay,
     grant_tokens: GrantTokens,
+    session_rate: Arc<SessionRate>,
     settings: Settings,
     metrics: Arc<PushMetrics>,
     /// The connections that long-polling clients come back to.
@@ -123,6 +139,7 @@ impl Push {
     pub fn new(
         relay: Relay,
         grant_tokens: GrantTokens,
+        session_rate: Arc<SessionRate>,
         settings: Settings,
         metrics: Arc<PushMetrics>,
     ) -> Self {
@@ -131,6 +148,7 @@ impl Push {
         Self(Arc::new(Shared {
             relay,
             grant_tokens,
+            session_rate,
             settings,
             metrics,
             polling: socket_io::Registry::default(),

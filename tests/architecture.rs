@@ -76,6 +76,67 @@ fn the_compatibility_list_names_every_check_and_nothing_else() {
     assert_eq!(listed, proved);
 }
 
+/// The tests that stand in for the public suites are named after their cases, and the list has them all.
+#[test]
+fn the_compatibility_list_names_every_case_of_the_public_suites() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("docs/compatibility.md")).expect("the list is there");
+    for (heading, file, cases) in [
+        ("Engine.IO", "engine_io_suite.rs", 24),
+        ("Socket.IO", "socket_io_suite.rs", 32),
+    ] {
+        let path = root.join("src/push/socket_io/tests").join(file);
+        let tests = fs::read_to_string(path).expect("a source file can be read");
+        let tests: BTreeSet<_> = tests
+            .split("#[tokio::test]\nasync fn ")
+            .skip(1)
+            .filter_map(|test| test.split('(').next().map(str::to_owned))
+            .collect();
+        let listed: BTreeSet<_> = section(&list, heading)
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| heading "))
+            .map(test_name)
+            .collect();
+        assert_eq!(listed, tests, "{heading}");
+        assert_eq!(listed.len(), cases, "{heading}");
+    }
+}
+
+#[test]
+fn the_compatibility_list_names_every_case_of_websocket_conformance() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("docs/compatibility.md")).expect("the list is there");
+    let cases = fs::read_to_string(root.join("src/push/websocket_conformance.rs"))
+        .expect("a source file can be read");
+    let cases: BTreeSet<_> = cases
+        .split_once("{ $subject;\n")
+        .and_then(|(_, cases)| cases.split_once('}'))
+        .map(|(cases, _)| cases.split_whitespace().collect())
+        .expect("the cases are listed in a macro");
+    let listed: BTreeSet<_> = section(&list, "WebSocket")
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .collect();
+    assert_eq!(listed, cases);
+}
+
+/// What stands under a heading of the third level.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, section) = document
+        .split_once(&format!("\n### {heading}\n"))
+        .expect("the section is there");
+    section.split("\n##").next().unwrap_or_default()
+}
+
+/// The words of a row as the name of a test.
+fn test_name(row: &str) -> String {
+    let words = row
+        .split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_").to_lowercase()
+}
+
 #[test]
 fn every_link_between_documents_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -2,34 +2,53 @@
 
 use std::{fmt, str::FromStr};
 
-use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use crate::{Endpoint, EndpointError};
 
 /// Where the relay is and the key that administers it: `Endpoint=https://host[:port];SharedAccessKey=<key>`.
 ///
-/// Parts are separated by `;` and may come in any order; the first `=` of a part ends its name, so keys may contain
-/// `=`. Parts without `=` and unknown names are ignored. Names are case-sensitive.
+/// Read as the published clients of ux4iot read it: parts are separated by `;` and may come in any order; the first
+/// `=` of a part ends its name, so keys may contain `=`; parts without `=` and unknown names are ignored; names are
+/// case-sensitive; of a name that comes twice the last counts.
+///
+/// ```
+/// use admin_client::{ConnectionString, ConnectionStringError};
+///
+/// let connection: ConnectionString = "Endpoint=https://relay.example;SharedAccessKey=a2V5Cg==".parse()?;
+/// assert_eq!(connection.endpoint.as_str(), "https://relay.example/");
+/// assert!(!format!("{connection:?}").contains("a2V5"));
+///
+/// let refused = "HostName=relay.example;Key=a2V5Cg==".parse::<ConnectionString>();
+/// assert_eq!(refused, Err(ConnectionStringError::Missing("Endpoint")));
+/// # Ok::<(), ConnectionStringError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionString {
-    /// Origin of the relay; a path is not part of it.
-    pub endpoint: Url,
+    /// Origin of the relay.
+    pub endpoint: Endpoint,
     /// The primary or the secondary key.
     pub shared_access_key: SharedAccessKey,
 }
 
 /// A shared access key. `Debug` prints none of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SharedAccessKey(String);
+pub struct SharedAccessKey(HeaderValue);
 
 impl SharedAccessKey {
-    /// The key itself, for the header that carries it.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// A key as the relay is configured with it: visible ASCII characters, at least one.
+    pub fn new(key: &str) -> Result<Self, InvalidSharedAccessKey> {
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidSharedAccessKey);
+        }
+        let mut header = HeaderValue::from_str(key).map_err(|_| InvalidSharedAccessKey)?;
+        header.set_sensitive(true);
+        Ok(Self(header))
     }
-}
 
-impl From<String> for SharedAccessKey {
-    fn from(key: String) -> Self {
-        Self(key)
+    /// The value of the header that carries the key, marked as sensitive.
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
     }
 }
 
@@ -38,6 +57,11 @@ impl fmt::Debug for SharedAccessKey {
         f.write_str("SharedAccessKey(masked)")
     }
 }
+
+/// A key is empty, or holds characters that no HTTP header carries unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a shared access key consists of visible ASCII characters, at least one")]
+pub struct InvalidSharedAccessKey;
 
 /// Why a connection string was refused. No variant repeats the string, which holds a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +72,11 @@ pub enum ConnectionStringError {
     )]
     Missing(&'static str),
     /// The endpoint is no HTTP origin.
-    #[error(
-        "the Endpoint of the connection string must be an origin such as https://host or http://host:8080"
-    )]
-    Endpoint,
+    #[error("the Endpoint of the connection string is refused: {0}")]
+    Endpoint(#[from] EndpointError),
+    /// The key cannot be sent.
+    #[error("the SharedAccessKey of the connection string is refused: {0}")]
+    SharedAccessKey(#[from] InvalidSharedAccessKey),
 }
 
 impl FromStr for ConnectionString {
@@ -61,48 +86,49 @@ impl FromStr for ConnectionString {
         let part = |wanted: &'static str| {
             text.split(';')
                 .filter_map(|part| part.split_once('='))
-                .find_map(|(name, value)| (name == wanted && !value.is_empty()).then_some(value))
+                .rfind(|(name, _)| *name == wanted)
+                .map(|(_, value)| value)
+                .filter(|value| !value.is_empty())
                 .ok_or(ConnectionStringError::Missing(wanted))
         };
-        let endpoint = Url::parse(part("Endpoint")?)
-            .ok()
-            .filter(is_origin)
-            .ok_or(ConnectionStringError::Endpoint)?;
-        let shared_access_key = SharedAccessKey(part("SharedAccessKey")?.to_owned());
         Ok(Self {
-            endpoint,
-            shared_access_key,
+            endpoint: part("Endpoint")?.parse()?,
+            shared_access_key: SharedAccessKey::new(part("SharedAccessKey")?)?,
         })
     }
-}
-
-fn is_origin(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "https")
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(parsed: &ConnectionString) -> &str {
+        parsed.shared_access_key.0.to_str().unwrap()
+    }
+
     #[test]
     fn order_padding_and_foreign_parts_do_not_matter() {
         let parsed: ConnectionString =
-            "SharedAccessKey=a=b==;noise;X=y;Endpoint=https://relay.example:8443/"
+            "SharedAccessKey=a=b==;noise;X=y;Endpoint=https://relay.example:8443/;"
                 .parse()
                 .unwrap();
         assert_eq!(parsed.endpoint.as_str(), "https://relay.example:8443/");
-        assert_eq!(parsed.shared_access_key.expose(), "a=b==");
+        assert_eq!(key(&parsed), "a=b==");
+    }
+
+    #[test]
+    fn of_a_name_that_comes_twice_the_last_counts() {
+        let parsed: ConnectionString =
+            "Endpoint=x;SharedAccessKey=old;Endpoint=https://relay.example;SharedAccessKey=new"
+                .parse()
+                .unwrap();
+        assert_eq!(key(&parsed), "new");
     }
 
     #[test]
     fn both_parts_are_required() {
         for (text, missing) in [
+            ("", "Endpoint"),
             ("SharedAccessKey=k", "Endpoint"),
             ("Endpoint=https://relay.example", "SharedAccessKey"),
             (
@@ -125,16 +151,24 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_no_origin_is_refused() {
-        for endpoint in [
-            "relay.example",
-            "ftp://relay.example",
-            "https://relay.example/path",
-        ] {
+        let refused = "Endpoint=https://relay.example/path;SharedAccessKey=k".parse();
+        let refused: Result<ConnectionString, _> = refused;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "the Endpoint of the connection string is refused: it must not have a path"
+        );
+    }
+
+    #[test]
+    fn a_key_that_no_header_carries_is_refused_without_being_shown() {
+        for key in ["hidden\n", "hidden key", "hiddén"] {
+            let text = format!("Endpoint=https://relay.example;SharedAccessKey={key}");
+            let refused = text.parse::<ConnectionString>().unwrap_err();
             assert_eq!(
-                format!("Endpoint={endpoint};SharedAccessKey=k").parse::<ConnectionString>(),
-                Err(ConnectionStringError::Endpoint),
-                "{endpoint}"
+                refused,
+                ConnectionStringError::SharedAccessKey(InvalidSharedAccessKey)
             );
+            assert!(!format!("{refused:?} {refused}").contains("hid"));
         }
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use admin_client::AdminClient;
+use admin_client::{AdminClient, SessionClient};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use relay_protocol::native::{Hello, Selector};
-use relay_protocol::{DeviceId, Grant, GrantRequest, SessionId, Subscription, SubscriptionRequest};
+use relay_protocol::{DeviceId, Grant, GrantRequest, SessionId, Subscription};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
@@ -144,10 +144,11 @@ async fn seat(
     read_buffer_bytes: usize,
 ) -> anyhow::Result<(Follower, Client)> {
     let admin = &servers.admin;
-    let session = admin.create_session().await?;
-    grant(admin, &session, &wish).await?;
-    let client = SocketIoClient::connect(&servers.authority, &session, read_buffer_bytes).await?;
-    subscribe(admin, &session, &wish).await?;
+    let session = admin.relay().create_session().await?;
+    grant(admin, session.id(), &wish).await?;
+    let client =
+        SocketIoClient::connect(&servers.authority, session.id(), read_buffer_bytes).await?;
+    subscribe(&session, &wish).await?;
     Ok((Follower::new(&wish.devices), Client::SocketIo(client)))
 }
 
@@ -187,28 +188,30 @@ async fn grant(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow:
     Ok(())
 }
 
-async fn subscribe(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow::Result<()> {
+async fn subscribe(session: &SessionClient, wish: &Wish) -> anyhow::Result<()> {
     let keys: Vec<Option<String>> = if wish.by_key {
         KEYS.iter().map(|key| Some((*key).to_owned())).collect()
     } else {
         vec![None]
     };
-    let requests: Vec<_> = wish
+    let wanted: Vec<_> = wish
         .devices
         .iter()
         .flat_map(|&device| {
-            keys.iter().map(move |key| SubscriptionRequest {
-                session_id: None,
-                device_id: DeviceId::from(device_id(device)),
-                subscription: Subscription::Telemetry {
+            keys.iter().map(move |key| {
+                let subscription = Subscription::Telemetry {
                     telemetry_key: key.clone(),
-                },
+                };
+                (DeviceId::from(device_id(device)), subscription)
             })
         })
         .collect();
-    let wanted = requests.len();
-    let applied = admin.subscribe_all(session, requests).await?;
-    anyhow::ensure!(applied.len() == wanted, "a subscription was not granted");
+    let wanted_count = wanted.len();
+    let applied = session.subscribe_all(wanted).await?;
+    anyhow::ensure!(
+        applied.len() == wanted_count,
+        "a subscription was not granted"
+    );
     Ok(())
 }
 

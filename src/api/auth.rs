@@ -5,13 +5,13 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::State;
 use super::error::Error;
 use crate::config::AdminKeys;
 use crate::domain::id::SessionId;
+use crate::grant_token::bearer_token;
 
 const SHARED_ACCESS_KEY: &str = "shared-access-key";
 const SESSION_ID: &str = "sessionid";
@@ -96,24 +96,14 @@ impl<S: Sync> FromRequestParts<S> for SessionHeader {
     }
 }
 
-/// The header `Authorization` with a grant token (RFC 6750 §2.1). Credentials of other schemes are ignored: they are
-/// for somebody on the way.
+/// The grant token that a request carries, not verified yet.
 pub(super) struct BearerToken(pub(super) Option<String>);
 
 impl<S: Sync> FromRequestParts<S> for BearerToken {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let credentials = parts.headers.get(AUTHORIZATION);
-        let token = credentials.and_then(|credentials| {
-            // What is no text is no token either, which verifying it will say.
-            let credentials = String::from_utf8_lossy(credentials.as_bytes());
-            let (scheme, token) = credentials.split_once(' ').unwrap_or((&credentials, ""));
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then(|| token.trim_matches(' ').to_owned())
-        });
-        Ok(Self(token))
+        Ok(Self(bearer_token(&parts.headers)))
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) struct RequestBody(Bytes);
 pub(super) struct Malformed;
 
 impl RequestBody {
+    /// Whether there is no body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.trim_ascii().is_empty()
+    }
+
     /// The body as text.
     pub(super) fn text(&self) -> Result<&str, Malformed> {
         std::str::from_utf8(&self.0).map_err(|_| Malformed)

@@ -1,4 +1,7 @@
 //! Grants: the security backend says what a session may see and do.
+//!
+//! A request that tells its type as `grantType`, and not as `type`, is one of ux4iot 2.x. It is understood when that
+//! protocol is switched on, and then makes the session one of a 2.x client.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
+use crate::domain::session::Dialect;
 
 /// Longest name of a direct method in bytes.
 const METHOD_NAME_BYTES_MAX: usize = 1024;
@@ -28,24 +32,33 @@ pub(super) async fn add(
         session,
         device,
         grant,
-    } = read(&body)?;
+        dialect,
+    } = read(&body, state.config.legacy_v2)?;
     check_available(&state, session, &grant)?;
-    state.relay.grant(session, device, grant).await?;
+    match dialect {
+        Dialect::V3 => state.relay.grant(session, device, grant).await?,
+        Dialect::V2 => state.relay.grant_v2(session, device, grant).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /grants`. Revoking what is not granted changes nothing. When this answers, nothing that only the revoked
-/// grant allowed is sent any more.
+/// grant allowed is sent any more. Without a body it is the 2.x call to revoke everything, which ends every session.
 pub(super) async fn remove(
     _: Admin,
     extract::State(state): extract::State<State>,
     body: RequestBody,
 ) -> Result<StatusCode, Error> {
+    if state.config.legacy_v2 && body.is_empty() {
+        state.relay.delete_all_sessions().await;
+        return Ok(StatusCode::NO_CONTENT);
+    }
     let GrantRequest {
         session,
         device,
         grant,
-    } = read(&body)?;
+        dialect: _,
+    } = read(&body, state.config.legacy_v2)?;
     check_available(&state, session, &grant)?;
     state.relay.revoke(session, device, grant).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -56,6 +69,7 @@ struct GrantRequest {
     session: SessionId,
     device: DeviceId,
     grant: Grant,
+    dialect: Dialect,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +80,10 @@ struct Members<'a> {
     #[serde(borrow)]
     device_id: Cow<'a, str>,
     #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
+    kind: Option<&'a RawValue>,
+    /// What 2.x has instead of `type`.
+    #[serde(borrow)]
+    grant_type: Option<&'a RawValue>,
     #[serde(borrow)]
     telemetry_key: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -74,23 +91,36 @@ struct Members<'a> {
 }
 
 /// A malformed body is answered before an unknown session.
-fn read(body: &RequestBody) -> Result<GrantRequest, Error> {
-    let (session, device, grant) = parse(body).map_err(|Malformed| Error::UnknownGrantType)?;
+fn read(body: &RequestBody, legacy_v2: bool) -> Result<GrantRequest, Error> {
+    let (session, device, grant, dialect) =
+        parse(body, legacy_v2).map_err(|Malformed| Error::UnknownGrantType)?;
     let session = SessionId::parse(&session).ok_or(Error::NoSuchSession)?;
     Ok(GrantRequest {
         session,
         device,
         grant,
+        dialect,
     })
 }
 
-fn parse(body: &RequestBody) -> Result<(Cow<'_, str>, DeviceId, Grant), Malformed> {
+fn parse(
+    body: &RequestBody,
+    legacy_v2: bool,
+) -> Result<(Cow<'_, str>, DeviceId, Grant, Dialect), Malformed> {
     let members: Members<'_> = body::object(body.text()?)?;
     if members.session_id.is_empty() {
         return Err(Malformed);
     }
     let device = DeviceId::new(&members.device_id).ok_or(Malformed)?;
-    let grant = match &*members.kind {
+    let (kind, dialect) = match body::optional_string(members.kind)? {
+        Some(kind) => (kind, Dialect::V3),
+        None if legacy_v2 => {
+            let kind = body::optional_string(members.grant_type)?.ok_or(Malformed)?;
+            (current_type(&kind)?.to_owned(), Dialect::V2)
+        }
+        None => return Err(Malformed),
+    };
+    let grant = match &*kind {
         "telemetry" => Grant::Telemetry(telemetry_key(members.telemetry_key)?),
         "deviceTwin" => Grant::DeviceTwin,
         "connectionState" => Grant::ConnectionState,
@@ -99,7 +129,21 @@ fn parse(body: &RequestBody) -> Result<(Cow<'_, str>, DeviceId, Grant), Malforme
         "directMethod" => Grant::DirectMethod(method_name(members.direct_method_name)?),
         _ => return Err(Malformed),
     };
-    Ok((members.session_id, device, grant))
+    Ok((members.session_id, device, grant, dialect))
+}
+
+/// What today's protocol calls a grant of 2.x.
+fn current_type(grant_type: &str) -> Result<&'static str, Malformed> {
+    match grant_type {
+        "subscribeToTelemetry" => Ok("telemetry"),
+        "subscribeToDeviceTwin" => Ok("deviceTwin"),
+        "subscribeToConnectionState" => Ok("connectionState"),
+        // The singular is what 0.1.x sends.
+        "subscribeToD2CMessages" | "subscribeToD2CMessage" => Ok("d2cMessages"),
+        "modifyDesiredProperties" => Ok("desiredProperties"),
+        "invokeDirectMethod" => Ok("directMethod"),
+        _ => Err(Malformed),
+    }
 }
 
 /// `null` and absent mean every key.

@@ -82,26 +82,30 @@ impl RelayServer {
         } = self;
         let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
         let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
-        let push = Push::new(
-            relay.clone(),
-            grant_tokens.clone(),
-            push::Settings::from_config(&config),
-            metrics.push.clone(),
-        );
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
 
+        let push_metrics = metrics.push.clone();
         let state = api::State::new(
             relay.clone(),
-            grant_tokens,
+            grant_tokens.clone(),
             config.clone(),
             metrics,
             log_filter,
             status,
             clock,
         );
+        let push = Push::new(
+            relay.clone(),
+            grant_tokens,
+            state.session_rate(),
+            push::Settings::from_config(&config),
+            push_metrics,
+        );
         let api = api::router(state.clone(), Router::new());
-        let router = api::router(state, push::router(push.clone()).merge(beside(api)));
+        let events = push::events_router(push.clone(), config.admin_keys.clone());
+        let beside = push::router(push.clone()).merge(events).merge(beside(api));
+        let router = api::router(state, beside);
         let (server_stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
         let (stop, ended) = (server_stop.clone(), server_ended.clone().drop_guard());
         lifecycle.spawn("http server", async move {

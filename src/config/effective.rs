@@ -213,14 +213,6 @@ impl Effective {
                 });
             }
         }
-        let legacy = self.get("legacy_v2");
-        if legacy.text.expose() == "true" {
-            errors.push(Error::NotAvailableYet {
-                option: legacy.name(),
-                value: "true".to_owned(),
-                origin: legacy.origin.clone(),
-            });
-        }
     }
 }
 

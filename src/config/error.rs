@@ -146,16 +146,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A value that a later release will take.
-    #[error("`{option}` cannot be `{value}` ({origin}): this is not available yet")]
-    NotAvailableYet {
-        /// The option.
-        option: &'static str,
-        /// The value.
-        value: String,
-        /// Where it came from.
-        origin: Origin,
-    },
 }
 
 /// Everything that is wrong with a configuration; never empty.

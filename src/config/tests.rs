@@ -341,10 +341,6 @@ fn bad_values_name_option_value_origin_and_what_is_allowed() {
             ("HUBRELAY_EVENT_HUB_TRANSPORT", "mqtt"),
             "`event_hub_transport` cannot be `mqtt` (environment variable HUBRELAY_EVENT_HUB_TRANSPORT); allowed: `amqp`, `websocket`",
         ),
-        (
-            ("HUBRELAY_LEGACY_V2", "true"),
-            "`legacy_v2` cannot be `true` (environment variable HUBRELAY_LEGACY_V2): this is not available yet",
-        ),
     ];
     for (variable, expected) in cases {
         assert_eq!(error(&environment(&[variable])), expected);

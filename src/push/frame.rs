@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use relay_protocol::native::{Refused, ServerHello, ServerMessage};
 
-use crate::domain::id::DeviceId;
+use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::outbox::Skipped;
 use crate::domain::snapshot::DeviceSnapshot;
 use crate::domain::time::Stamp;
@@ -92,6 +92,52 @@ pub(super) fn hello(hello: ServerHello, snapshot: Option<&[DeviceSnapshot]>) -> 
         return text.end();
     }
     text.0.into()
+}
+
+/// What a stream of server-sent events begins with. `recovered` tells what became of a wish to resume; when it did,
+/// there is no snapshot.
+pub(super) fn stream_start(start: &StreamStart<'_>) -> Bytes {
+    let StreamStart {
+        session,
+        epoch,
+        sequence,
+        time_unix_ms,
+        recovered,
+        snapshot,
+        refused,
+    } = start;
+    let mut text = Text::with_capacity(192 + snapshot.map_or(0, snapshot_bytes));
+    text.put(format_args!(
+        r#"{{"type":"snapshot","sessionId":"{session}","epoch":{epoch},"sequence":{sequence},"time":{time_unix_ms}"#
+    ));
+    if let Some(recovered) = recovered {
+        text.put(format_args!(r#","recovered":{recovered}"#));
+    }
+    if let Some(snapshot) = snapshot {
+        text.put(format_args!(r#","snapshot":"#));
+        text.snapshot(snapshot);
+    }
+    text.refused(refused);
+    text.end()
+}
+
+/// The beginning of a stream of server-sent events.
+#[derive(Debug)]
+pub(super) struct StreamStart<'a> {
+    /// The session.
+    pub(super) session: SessionId,
+    /// The stream of updates that follows.
+    pub(super) epoch: u64,
+    /// The number of the last update before it.
+    pub(super) sequence: u64,
+    /// The clock here.
+    pub(super) time_unix_ms: i64,
+    /// Whether the stream goes on where it was; `None` when nobody asked for that.
+    pub(super) recovered: Option<bool>,
+    /// What is known of what was asked for; `None` when the stream goes on where it was.
+    pub(super) snapshot: Option<&'a [DeviceSnapshot]>,
+    /// What was asked for in vain.
+    pub(super) refused: &'a [Refused],
 }
 
 /// A message without device values.
@@ -363,6 +409,41 @@ mod tests {
         assert!(text.contains(r#""refused":[{"index":0,"#), "{text}");
         checked(&last_values(2, &snapshot(), &[], 5));
         checked(&subscribed(2, 42, &[], &[], 5));
+    }
+
+    #[test]
+    fn a_stream_starts_with_a_snapshot_or_goes_on() {
+        let session = SessionId::issue(1_714_557_600_000, [7; 10]);
+        let snapshot = snapshot();
+        let start = StreamStart {
+            session,
+            epoch: 3,
+            sequence: 4,
+            time_unix_ms: 5,
+            recovered: None,
+            snapshot: Some(&snapshot),
+            refused: &refused(),
+        };
+        let text = String::from_utf8(stream_start(&start).to_vec()).unwrap();
+        let subscribed = String::from_utf8(subscribed(2, 4, &snapshot, &refused(), 5).to_vec());
+        let (_, shared) = subscribed
+            .as_ref()
+            .unwrap()
+            .split_once(r#","snapshot""#)
+            .unwrap();
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"type":"snapshot","sessionId":"{session}","epoch":3,"sequence":4,"time":5,"snapshot"{shared}"#
+            )
+        );
+        let on = StreamStart {
+            recovered: Some(true),
+            snapshot: None,
+            refused: &[],
+            ..start
+        };
+        assert!(stream_start(&on).ends_with(br#""time":5,"recovered":true}"#));
     }
 
     #[test]

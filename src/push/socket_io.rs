@@ -10,11 +10,13 @@
 //!     │ new connection                │ later request of a long-polling client
 //!     ▼                               ▼
 //!   driver, one task each ◄──────── registry
+//!     ├─ application: the relay, or an echo in tests
 //!     ├─ connection: decides          (engine_io, packet: codecs)
 //!     ├─ transport: WebSocket or long-polling
 //!     └─ relay: admission, updates    (data_event: their form on the wire)
 //! ```
 
+mod application;
 mod close_reason;
 mod connection;
 mod data_event;

@@ -292,15 +292,15 @@ impl SharedOutbox {
 
     /// As [`settle`](Self::settle), when what is being written is a snapshot: it may hold what no subscription covers.
     pub(super) async fn settle_snapshot(&self, write_wait: Duration) {
-        let state = self.state.lock();
-        let is_under_way = state
-            .reader
-            .as_ref()
-            .is_some_and(|reader| reader.writing_snapshot);
-        drop(state);
-        if is_under_way {
+        if self.is_writing_snapshot() {
             self.settle(write_wait).await;
         }
+    }
+
+    fn is_writing_snapshot(&self) -> bool {
+        let state = self.state.lock();
+        let reader = state.reader.as_ref();
+        reader.is_some_and(|reader| reader.writing_snapshot)
     }
 
     async fn write_ended(&self) {

@@ -311,6 +311,20 @@ impl Connection {
         self.relay.to_the_end(change).await
     }
 
+    /// Those of some wishes that the session is not subscribed to, each with its place in the list.
+    pub async fn unsubscribed(
+        &self,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<(usize, Wanted)>, NoSuchSession> {
+        let session = self.relay.lock(&self.entry).await?;
+        let is_there = |wanted: &Wanted| {
+            let known = session.subscriptions_of(&wanted.device);
+            known.is_some_and(|known| known.contains(&wanted.subscription))
+        };
+        let all = wanted.into_iter().enumerate();
+        Ok(all.filter(|(_, wanted)| !is_there(wanted)).collect())
+    }
+
     /// What is known of what the session may see, without subscribing to it.
     pub async fn snapshot(
         &self,

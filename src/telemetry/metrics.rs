@@ -180,6 +180,8 @@ label! {
         SocketIoPolling = "socket_io_polling",
         /// The native protocol over WebSocket.
         NativeWebSocket = "native_websocket",
+        /// Server-sent events.
+        ServerSentEvents = "server_sent_events",
     }
 }
 

@@ -12,23 +12,29 @@ use serde_json::{Value, json};
 pub(crate) mod cbs;
 pub(crate) mod devhub;
 pub(crate) mod device_event;
+pub(crate) mod example;
 pub(crate) mod injector;
+pub(crate) mod native;
 pub(crate) mod node_script;
 pub(crate) mod packet;
 pub(crate) mod polling;
 pub(crate) mod process;
+pub(crate) mod react_client;
 pub(crate) mod relay;
 pub(crate) mod rest;
+pub(crate) mod security_backend;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod tcp_proxy;
 
 pub(crate) use devhub::Devhub;
 pub(crate) use device_event::DeviceEvent;
+pub(crate) use example::Example;
 pub(crate) use injector::Injector;
 pub(crate) use process::Hubrelay;
 pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
 pub(crate) use rest::{Answer, Rest};
+pub(crate) use security_backend::{Language, SecurityBackend};
 pub(crate) use session::{
     Session, connection_state, d2c_messages, desired_properties, device_twin, direct_method,
     every_key, telemetry,
@@ -71,6 +77,20 @@ impl Testbed {
             rest,
             injector,
         }
+    }
+
+    /// Starts the relay, which has ended, with default options at the address that it had.
+    pub(crate) async fn start_relay_again(&mut self) {
+        self.start_relay_again_with(&[]).await;
+    }
+
+    /// Starts the relay, which has ended, with `options` at the address that it had.
+    pub(crate) async fn start_relay_again_with(&mut self, options: &[(&str, &str)]) {
+        let listen = self.rest.authority().to_owned();
+        let mut options = options.to_vec();
+        options.push(("HUBRELAY_LISTEN", &listen));
+        self.relay = Relay::start(&self.devhub.event_hub_connection_string, &options).await;
+        self.rest.ready().await;
     }
 
     /// A new session.

@@ -198,10 +198,7 @@ async fn check_69_events_that_cannot_be_used_disturb_nothing() {
         .await;
     assert_eq!(socket.next_data().await.telemetry(), json!({"t": 1}));
     testbed.rest.get("/status").await.says(200, "OK");
-    testbed
-        .rest
-        .get("/lastValue/d1/t")
-        .key(PRIMARY_KEY)
-        .await
-        .is(200);
+    let admin = testbed.rest.admin(PRIMARY_KEY);
+    let last = admin.last_value(&"d1".into(), "t").await;
+    assert_eq!(last.expect("a value").data["t"].as_str(), "1");
 }

@@ -96,7 +96,7 @@ async fn check_33_a_key_never_seen_has_no_last_value() {
 async fn check_34_a_device_never_seen_has_no_values_and_is_no_error() {
     let testbed = Testbed::start().await;
     let session = testbed.session().await;
-    session.grant(&every_key("never-seen")).await.is(204);
+    session.granted(&every_key("never-seen")).await;
     let answer = session.get("/lastValue/never-seen").await.is(200);
     assert_eq!(
         answer.json(),
@@ -147,7 +147,7 @@ async fn deleting_last_values_as_a_session_needs_a_grant_of_every_key() {
     let mut testbed = Testbed::start().await;
     testbed.process("d1", json!({"t": 1})).await;
     let session = testbed.session().await;
-    session.grant(&telemetry("d1", "t")).await.is(204);
+    session.granted(&telemetry("d1", "t")).await;
     testbed
         .rest
         .delete("/lastValue/d1")
@@ -157,7 +157,7 @@ async fn deleting_last_values_as_a_session_needs_a_grant_of_every_key() {
     testbed.rest.delete("/lastValue/d1").await.is(401);
     session.get("/lastValue/d1/t").await.is(200);
 
-    session.grant(&every_key("d1")).await.is(204);
+    session.granted(&every_key("d1")).await;
     testbed
         .rest
         .delete("/lastValue/d1")
@@ -192,8 +192,8 @@ async fn a_session_reads_only_the_keys_it_was_granted() {
     let mut testbed = Testbed::start().await;
     testbed.process("d1", json!({"a": 1, "b": 2, "c": 3})).await;
     let session = testbed.session().await;
-    session.grant(&telemetry("d1", "a")).await.is(204);
-    session.grant(&telemetry("d1", "c")).await.is(204);
+    session.granted(&telemetry("d1", "a")).await;
+    session.granted(&telemetry("d1", "c")).await;
 
     let all = session.get("/lastValue/d1").await.is(200).json();
     let keys: Vec<&String> = all["data"].as_object().expect("an object").keys().collect();
@@ -214,7 +214,7 @@ async fn ids_and_keys_with_unusual_characters_are_found_in_paths() {
     let escaped = "plant%207:a+b%25c";
     testbed
         .rest
-        .last_value_becomes(escaped, "last", &json!(1))
+        .last_value_becomes(device_id, "last", &json!(1))
         .await;
 
     let path = format!("/lastValue/{escaped}/zone/1%20%C3%A4");

@@ -28,7 +28,7 @@ async fn no_frame_of_a_revoked_grant_follows_the_answer_over_websocket() {
     for _ in 0..ROUNDS {
         session.follow(&telemetry("d1", "n")).await;
         telemetry_arrives(&mut socket).await;
-        session.revoke(&telemetry("d1", "n")).await.is(204);
+        session.revoked(&telemetry("d1", "n")).await;
         no_telemetry_after(&mut socket, flood.accepted()).await;
     }
     flood.stop().await;
@@ -40,10 +40,10 @@ async fn no_frame_of_every_key_follows_its_revocation() {
     let (session, mut socket) = testbed.following([d2c_messages("d1")]).await;
     let flood = testbed.injector.flood("d1", "n");
     for _ in 0..ROUNDS {
-        session.grant(&telemetry("d1", "n")).await.is(204);
+        session.granted(&telemetry("d1", "n")).await;
         session.follow(&every_key("d1")).await;
         telemetry_arrives(&mut socket).await;
-        session.revoke(&every_key("d1")).await.is(204);
+        session.revoked(&every_key("d1")).await;
         no_telemetry_after(&mut socket, flood.accepted()).await;
     }
     flood.stop().await;
@@ -53,20 +53,17 @@ async fn no_frame_of_every_key_follows_its_revocation() {
 async fn no_frame_of_an_ended_subscription_follows_the_answer() {
     let testbed = Testbed::start().await;
     let (session, mut socket) = testbed.following([d2c_messages("d1")]).await;
-    session.grant(&every_key("d1")).await.is(204);
+    session.granted(&every_key("d1")).await;
     let flood = testbed.injector.flood("d1", "n");
     for _ in 0..ROUNDS {
-        session.subscribe(&telemetry("d1", "n")).await.is(204);
+        session.subscribed(&telemetry("d1", "n")).await;
         telemetry_arrives(&mut socket).await;
-        session.unsubscribe(&telemetry("d1", "n")).await.is(204);
+        session.unsubscribed(&telemetry("d1", "n")).await;
         no_telemetry_after(&mut socket, flood.accepted()).await;
 
-        session.subscribe_all(&[telemetry("d1", "n")]).await.is(200);
+        session.all_subscribed(&[telemetry("d1", "n")]).await;
         telemetry_arrives(&mut socket).await;
-        session
-            .unsubscribe_all(&[telemetry("d1", "n")])
-            .await
-            .is(200);
+        session.all_unsubscribed(&[telemetry("d1", "n")]).await;
         no_telemetry_after(&mut socket, flood.accepted()).await;
     }
     flood.stop().await;
@@ -82,7 +79,7 @@ async fn no_frame_of_a_revoked_grant_follows_the_answer_over_polling() {
     for _ in 0..ROUNDS {
         session.follow(&telemetry("d1", "n")).await;
         while !is_telemetry(&polling.next_data().await) {}
-        session.revoke(&telemetry("d1", "n")).await.is(204);
+        session.revoked(&telemetry("d1", "n")).await;
         let accepted = flood.accepted();
         loop {
             let event = polling.next_data().await;
@@ -105,7 +102,7 @@ async fn no_frame_follows_the_deletion_of_a_session() {
         let mut socket = session.connect().await;
         session.follow(&telemetry("d1", "n")).await;
         telemetry_arrives(&mut socket).await;
-        session.delete().await.is(204);
+        session.deleted().await;
         let accepted = flood.accepted();
         loop {
             match socket.next_packet().await {
@@ -128,20 +125,17 @@ async fn what_waits_for_a_poll_is_withdrawn_with_the_right_to_it() {
         let session = testbed.session().await;
         let mut polling = Polling::connect(&testbed.rest, &session.id).await;
         session.follow(&d2c_messages("d2")).await;
-        session.grant(&every_key("d1")).await.is(204);
+        session.granted(&every_key("d1")).await;
         session.follow(&n).await;
         // Nobody polls, so these wait in the outbox.
         testbed.process("d1", json!({"n": 1, "way": way})).await;
         testbed.process("d1", json!({"n": 2, "now": way})).await;
 
         match way {
-            "revoke" => session.revoke(&every_key("d1")).await.is(204),
-            "unsubscribe" => session.unsubscribe(&n).await.is(204),
-            _ => session
-                .unsubscribe_all(std::slice::from_ref(&n))
-                .await
-                .is(200),
-        };
+            "revoke" => session.revoked(&every_key("d1")).await,
+            "unsubscribe" => session.unsubscribed(&n).await,
+            _ => session.all_unsubscribed(std::slice::from_ref(&n)).await,
+        }
         testbed
             .inject(DeviceEvent::telemetry("d2", &json!(way)))
             .await;
@@ -156,7 +150,7 @@ async fn what_waits_for_a_poll_is_withdrawn_with_the_session() {
     let mut polling = Polling::connect(&testbed.rest, &session.id).await;
     session.follow(&telemetry("d1", "n")).await;
     testbed.process("d1", json!({"n": 1})).await;
-    session.delete().await.is(204);
+    session.deleted().await;
     let next = polling.next_packet().await;
     assert!(matches!(next, Packet::Disconnect { .. }), "{next:?}");
 }
@@ -184,7 +178,7 @@ async fn a_client_that_does_not_read_holds_no_revocation_up_and_gets_nothing_of_
         .last_value_becomes("d1", "n", &json!(last))
         .await;
     let asked = Instant::now();
-    session.revoke(&every_key("d1")).await.is(204);
+    session.revoked(&every_key("d1")).await;
     assert!(
         asked.elapsed() < PATIENCE,
         "answered after {:?}",

@@ -189,7 +189,7 @@ async fn any_namespace_is_the_root_and_is_echoed() {
         }
         other => panic!("expected data, got {other:?}"),
     }
-    session.delete().await.is(204);
+    session.deleted().await;
     let expected = Packet::Disconnect {
         namespace: "/a/b".to_owned(),
     };

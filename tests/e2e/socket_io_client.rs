@@ -65,7 +65,7 @@ async fn receives_and_is_disconnected(transports: &str) {
         );
     }
 
-    session.delete().await.is(204);
+    session.deleted().await;
     assert_eq!(
         client.next_event("disconnect").await["reason"],
         "io server disconnect"
@@ -78,7 +78,7 @@ async fn the_official_client_sees_why_a_retired_session_is_refused() {
     let testbed = Testbed::start().await;
     for transports in ["websocket", "polling"] {
         let session = testbed.session().await;
-        session.delete().await.is(204);
+        session.deleted().await;
         let arguments = [testbed.rest.url.as_str(), &session.id, transports];
         let mut client = NodeScript::start("socketio_client.mjs", &arguments);
         let refused = client.next_event("connect_error").await;
@@ -119,7 +119,7 @@ async fn the_official_client_joins_the_namespace_of_its_url() {
         client.next_event("data").await["data"]["telemetry"],
         json!({"t": 1})
     );
-    session.delete().await.is(204);
+    session.deleted().await;
     assert_eq!(
         client.next_event("disconnect").await["reason"],
         "io server disconnect"

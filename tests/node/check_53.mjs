@@ -1,4 +1,5 @@
-// Opens a page with one telemetry hook in a real browser and reports what the hook does, one JSON line for each event.
+// Opens a page with one telemetry hook in a real browser and reports what the hook does, one JSON line for each event;
+// see react_client.mjs.
 //
 //   node check_53.mjs '{"url":…,"key":…,"deviceId":…,"telemetryKey":…}'
 //
@@ -17,6 +18,7 @@ const [options] = process.argv.slice(2);
 
 const files = {
   "/": [fileURLToPath(new URL("check_53.html", import.meta.url)), "text/html"],
+  "/react_client.mjs": [fileURLToPath(new URL("react_client.mjs", import.meta.url)), "text/javascript"],
   "/socket.io.js": [fileURLToPath(import.meta.resolve("socket.io-client/dist/socket.io.js")), "text/javascript"],
 };
 const server = createServer(async (request, response) => {

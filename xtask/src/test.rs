@@ -31,7 +31,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // The end-to-end tests start these as programs of their own.
     cargo::run(
         "building the programs the tests start",
-        ["build", "--workspace", "--exclude", "xtask", "--bins"],
+        [
+            "build",
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--bins",
+            "--examples",
+        ],
     )?;
     if options.nextest.is_empty() {
         cargo::run(

@@ -149,7 +149,8 @@ async fn set_up(
             ..Hello::default()
         },
         Way::Rest => {
-            let session_id = servers.admin.create_session().await?;
+            let session = servers.admin.relay().create_session().await?;
+            let session_id = session.id().clone();
             for DeviceGrant { device_id, grant } in grants(place) {
                 let request = GrantRequest {
                     session_id: session_id.clone(),

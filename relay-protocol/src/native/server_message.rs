@@ -175,6 +175,22 @@ pub struct Skipped {
     pub dropped: u64,
 }
 
+impl ServerMessage {
+    /// Every `type` that a message of the relay may have.
+    pub const TYPES: &[&str] = &[
+        "hello",
+        "authorized",
+        "subscribed",
+        "unsubscribed",
+        "lastValues",
+        "pong",
+        "updates",
+        "ended",
+        "error",
+        "goodbye",
+    ];
+}
+
 impl Skipped {
     /// Whether nothing was skipped.
     pub fn is_none(&self) -> bool {

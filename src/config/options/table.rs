@@ -294,7 +294,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         section: Section::Server,
         kind: Kind::Boolean(|config, on| config.legacy_v2 = on),
         default: Preset::Is("false"),
-        meaning: "reserved: the protocol of ux4iot 2.x; not available yet, so only `false` is accepted",
+        meaning: "whether clients of ux4iot 2.x are served beside those of today",
     },
     OptionSpec {
         name: "shards",

@@ -93,6 +93,12 @@ impl Connection {
         &self.namespace
     }
 
+    /// Whether no namespace is connected or being asked for.
+    #[cfg(test)]
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
     /// When [`on_time`](Self::on_time) has something to do, unless a packet comes first.
     pub(super) fn deadline(&self) -> Instant {
         let heartbeat = match self.heartbeat {

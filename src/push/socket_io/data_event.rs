@@ -1,6 +1,7 @@
 //! The one event that clients get: `data` with one update as its argument.
 //!
-//! Values and keys are written as they came in, byte for byte; nothing is parsed or formatted again.
+//! Values and keys are written as they came in, byte for byte; nothing is parsed or formatted again. Clients of ux4iot
+//! 2.x get the same event in the form that they know.
 
 use std::fmt::Write as _;
 
@@ -13,45 +14,71 @@ pub(super) fn data_event(update: &Update) -> Bytes {
     update.encoded(Encoding::SocketIo, encode_data_event)
 }
 
-/// Writes `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`.
+/// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
+/// object `{"connected":…}`. Written anew for each of these clients.
+pub(super) fn data_events_v2(update: &Update) -> Vec<Bytes> {
+    match &update.body {
+        UpdateBody::Telemetry(telemetry) => telemetry
+            .iter()
+            .map(|(_, key_literal, value)| {
+                encode(update, |text| push_telemetry(text, [(key_literal, value)]))
+            })
+            .collect(),
+        UpdateBody::ConnectionState(connected) => {
+            vec![encode(update, |text| {
+                write!(text, "\"connectionState\":{{\"connected\":{connected}}}").expect(WRITABLE);
+            })]
+        }
+        UpdateBody::DeviceTwin(_) | UpdateBody::Message(_) => vec![data_event(update)],
+    }
+}
+
+const WRITABLE: &str = "writing to a text cannot fail";
+
 fn encode_data_event(update: &Update) -> Bytes {
+    encode(update, |text| match &update.body {
+        UpdateBody::Telemetry(telemetry) => {
+            let members = telemetry.iter().map(|(_, literal, value)| (literal, value));
+            push_telemetry(text, members);
+        }
+        UpdateBody::ConnectionState(connected) => {
+            write!(text, "\"connectionState\":{connected}").expect(WRITABLE);
+        }
+        UpdateBody::DeviceTwin(twin) => {
+            text.push_str("\"deviceTwin\":");
+            text.push_str(twin.as_str());
+        }
+        UpdateBody::Message(body) => {
+            text.push_str("\"message\":");
+            text.push_str(body.as_str());
+        }
+    })
+}
+
+/// Writes `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`.
+fn encode(update: &Update, push_kind: impl FnOnce(&mut String)) -> Bytes {
     let mut text = String::with_capacity(update.bytes());
     text.push_str("42[\"data\",{\"deviceId\":");
     text.push_str(
         &serde_json::to_string(update.device_id.as_str()).expect("a text can be written as JSON"),
     );
-    match &update.body {
-        UpdateBody::Telemetry(telemetry) => {
-            text.push_str(",\"telemetry\":{");
-            for (place, (_, key_literal, value)) in telemetry.iter().enumerate() {
-                if place > 0 {
-                    text.push(',');
-                }
-                text.push_str(key_literal);
-                text.push(':');
-                text.push_str(value);
-            }
-            text.push('}');
-        }
-        UpdateBody::ConnectionState(connected) => {
-            text.push_str(if *connected {
-                ",\"connectionState\":true"
-            } else {
-                ",\"connectionState\":false"
-            });
-        }
-        UpdateBody::DeviceTwin(twin) => {
-            text.push_str(",\"deviceTwin\":");
-            text.push_str(twin.as_str());
-        }
-        UpdateBody::Message(body) => {
-            text.push_str(",\"message\":");
-            text.push_str(body.as_str());
-        }
-    }
-    write!(text, ",\"timestamp\":\"{}\"}}]", update.stamp.timestamp)
-        .expect("writing to a text cannot fail");
+    text.push(',');
+    push_kind(&mut text);
+    write!(text, ",\"timestamp\":\"{}\"}}]", update.stamp.timestamp).expect(WRITABLE);
     text.into()
+}
+
+fn push_telemetry<'a>(text: &mut String, members: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    text.push_str("\"telemetry\":{");
+    for (place, (key_literal, value)) in members.into_iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(key_literal);
+        text.push(':');
+        text.push_str(value);
+    }
+    text.push('}');
 }
 
 #[cfg(test)]
@@ -79,8 +106,15 @@ mod tests {
         String::from_utf8(data_event(&update(device_id, body)).to_vec()).unwrap()
     }
 
-    #[test]
-    fn telemetry_keeps_its_text() {
+    fn written_v2(body: UpdateBody) -> Vec<String> {
+        data_events_v2(&update("d1", body))
+            .into_iter()
+            .map(|event| String::from_utf8(event.to_vec()).unwrap())
+            .collect()
+    }
+
+    /// Three members, written in three ways.
+    fn members() -> UpdateBody {
         let body: Arc<str> = r#"{ "t" : 1.50 , "big":9007199254740993,"\u0061":"x" }"#.into();
         let member = |key: (u32, u32), value: (u32, u32), unescaped_key: Option<&str>| Member {
             key: Span {
@@ -98,8 +132,13 @@ mod tests {
             member((15, 20), (21, 37), None),
             member((38, 46), (47, 50), Some("a")),
         ];
+        UpdateBody::Telemetry(Telemetry::new(body, members))
+    }
+
+    #[test]
+    fn telemetry_keeps_its_text() {
         assert_eq!(
-            written("d1", UpdateBody::Telemetry(Telemetry::new(body, members))),
+            written("d1", members()),
             r#"42["data",{"deviceId":"d1","telemetry":{"t":1.50,"big":9007199254740993,"\u0061":"x"},"timestamp":"2024-05-01T10:00:00.000Z"}]"#
         );
     }
@@ -128,6 +167,34 @@ mod tests {
                     "42[\"data\",{{\"deviceId\":\"d1\",{member},\"timestamp\":\"2024-05-01T10:00:00.000Z\"}}]"
                 )
             );
+        }
+    }
+
+    #[test]
+    fn a_2_x_client_gets_every_key_by_itself() {
+        assert_eq!(
+            written_v2(members()),
+            [
+                r#"42["data",{"deviceId":"d1","telemetry":{"t":1.50},"timestamp":"2024-05-01T10:00:00.000Z"}]"#,
+                r#"42["data",{"deviceId":"d1","telemetry":{"big":9007199254740993},"timestamp":"2024-05-01T10:00:00.000Z"}]"#,
+                r#"42["data",{"deviceId":"d1","telemetry":{"\u0061":"x"},"timestamp":"2024-05-01T10:00:00.000Z"}]"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_2_x_client_gets_the_connection_state_as_an_object_and_the_rest_as_everybody() {
+        for connected in [true, false] {
+            assert_eq!(
+                written_v2(UpdateBody::ConnectionState(connected)),
+                [format!(
+                    r#"42["data",{{"deviceId":"d1","connectionState":{{"connected":{connected}}},"timestamp":"2024-05-01T10:00:00.000Z"}}]"#
+                )]
+            );
+        }
+        let json = || RawJson::from_valid("{\"v\":1}");
+        for body in [UpdateBody::DeviceTwin(json()), UpdateBody::Message(json())] {
+            assert_eq!(written_v2(body.clone()), [written("d1", body)]);
         }
     }
 

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::application::Application;
 use super::close_reason::{CloseReason, Farewell};
 use super::connection::{Connection, Step};
-use super::data_event::data_event;
+use super::data_event::{data_event, data_events_v2};
+use super::engine_io::Packet;
 use super::packet;
 use super::registry::ConnectionId;
 use super::transport::{Event, Transport};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
+use crate::domain::session::Dialect;
 use crate::push::{Place, Push};
 use crate::relay::{self, Admission, Batch, FirstTransport, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
@@ -26,10 +29,11 @@ const QUEUED_PACKETS_MAX: usize = 32;
 
 /// One connection and all it owns.
 #[derive(Debug)]
-pub(super) struct Driver {
+pub(super) struct Driver<A> {
     push: Push,
     transport: Transport,
     connection: Connection,
+    application: A,
     first_transport: FirstTransport,
     /// The session that the handshake named, if that can be one.
     session_id: Option<SessionId>,
@@ -54,7 +58,14 @@ enum Wake {
     Time,
 }
 
-impl Driver {
+/// What a client wants of its session.
+#[derive(Clone, Copy)]
+enum SessionChange {
+    Begin,
+    End,
+}
+
+impl<A: Application> Driver<A> {
     /// A connection whose handshake is done.
     pub(super) fn new(
         push: Push,
@@ -69,6 +80,7 @@ impl Driver {
             push,
             transport,
             connection,
+            application: A::default(),
             first_transport,
             session_id,
             session: None,
@@ -145,8 +157,13 @@ impl Driver {
                 Wake::Transport(Event::Progress) => self.count_upgrade(),
                 Wake::Transport(Event::Closed(reason)) => return reason,
                 Wake::Transport(Event::Packet(packet)) => {
-                    let step = self.connection.on_packet(&packet, Instant::now());
-                    if let Err(reason) = self.take_step(step).await {
+                    let changed = match self.on_packet(&packet) {
+                        Ok(None) => Ok(()),
+                        // Boxed: what happens once must not make every idle connection larger.
+                        Ok(Some(change)) => Box::pin(self.change_session(change)).await,
+                        Err(reason) => Err(reason),
+                    };
+                    if let Err(reason) = changed {
                         return reason;
                     }
                     if cut.is_some() != self.session.is_some() {
@@ -198,20 +215,30 @@ impl Driver {
         }
     }
 
-    async fn take_step(&mut self, step: Step) -> Result<(), CloseReason> {
-        match step {
-            Step::Nothing => Ok(()),
-            Step::Send(_) if self.transport.queued() >= self.queued_max => {
-                Err(CloseReason::ProtocolViolation)
+    /// Does what a packet leads to, up to what takes waiting.
+    fn on_packet(&mut self, packet: &Packet) -> Result<Option<SessionChange>, CloseReason> {
+        let mut change = None;
+        let now = Instant::now();
+        let application = &mut self.application;
+        for step in application.on_packet(&mut self.connection, packet, now) {
+            match step {
+                Step::Nothing => {}
+                Step::Send(_) if self.transport.queued() >= self.queued_max => {
+                    return Err(CloseReason::ProtocolViolation);
+                }
+                Step::Send(packet) => self.transport.queue(packet),
+                Step::AskForSession => change = Some(SessionChange::Begin),
+                Step::LeaveSession => change = Some(SessionChange::End),
+                Step::Close(reason) => return Err(reason),
             }
-            Step::Send(packet) => {
-                self.transport.queue(packet);
-                Ok(())
-            }
-            // Boxed here and below: what happens once must not make every idle connection larger.
-            Step::AskForSession => Box::pin(self.ask_for_session()).await,
-            Step::LeaveSession => Box::pin(self.leave_session()).await,
-            Step::Close(reason) => Err(reason),
+        }
+        Ok(change)
+    }
+
+    async fn change_session(&mut self, change: SessionChange) -> Result<(), CloseReason> {
+        match change {
+            SessionChange::Begin => self.ask_for_session().await,
+            SessionChange::End => self.leave_session().await,
         }
     }
 
@@ -235,6 +262,13 @@ impl Driver {
                 }
                 Ok(())
             }
+            // A refusal silences a client of 2.x for ever, and a connect makes some ask for their grants with the id that
+            // is over, and forget those that fail. All of them make a new session after a disconnect.
+            Admission::Retired | Admission::Unknown if self.may_be_v2() => {
+                self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
+                self.transport.queue(self.connection.disconnect());
+                Err(CloseReason::UnknownSession)
+            }
             Admission::Retired => {
                 self.push.0.metrics.refused.inc(ConnectionRefusal::Session);
                 self.transport.queue(self.connection.refuse(Instant::now()));
@@ -248,6 +282,11 @@ impl Driver {
                 Err(CloseReason::UnknownSession)
             }
         }
+    }
+
+    /// Whether this may be a client of ux4iot 2.x: they are known by the transport that they begin with.
+    fn may_be_v2(&self) -> bool {
+        self.push.0.settings.legacy_v2 && self.first_transport == FirstTransport::Polling
     }
 
     /// Tells the client that its session is ended.
@@ -333,13 +372,20 @@ impl Driver {
 
     fn send(&mut self, batch: Batch) {
         let metrics = &self.push.0.metrics;
-        let mut bytes = 0;
-        for update in &batch.updates {
-            let event = packet::event_in(self.connection.namespace(), data_event(update));
+        let (mut frames, mut bytes) = (0, 0);
+        let mut queue = |event| {
+            let event = packet::event_in(self.connection.namespace(), event);
+            frames += 1;
             bytes += event.len() as u64;
             self.transport.queue(event);
+        };
+        for update in &batch.updates {
+            match batch.dialect {
+                Dialect::V3 => queue(data_event(update)),
+                Dialect::V2 => data_events_v2(update).into_iter().for_each(&mut queue),
+            }
         }
-        metrics.frames.inc_by(batch.updates.len() as u64);
+        metrics.frames.inc_by(frames);
         metrics.bytes.inc_by(bytes);
         metrics.writes.inc();
         self.batch = Some(batch);

@@ -49,6 +49,8 @@ pub(super) enum Refusal {
     BadRequest,
     /// Another protocol version than 4.
     UnsupportedVersion,
+    /// Another version of the WebSocket protocol than 13. The answer names that one, as RFC 6455 §4.4 demands.
+    UnsupportedWebSocketVersion,
     /// A body beyond the limit that the handshake announced.
     PayloadTooLarge,
     /// All connections that are allowed exist, or the relay is shutting down.
@@ -61,6 +63,9 @@ struct ErrorBody {
     code: u8,
     message: &'static str,
 }
+
+/// The one version of the WebSocket protocol that was not a draft.
+const WEBSOCKET_VERSION: &str = "13";
 
 /// How long a client that was refused for want of room should stay away.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -108,7 +113,9 @@ impl IntoResponse for Refusal {
             Self::UnknownTransport => (StatusCode::BAD_REQUEST, 0, "Transport unknown"),
             Self::UnknownConnection => (StatusCode::BAD_REQUEST, 1, "Session ID unknown"),
             Self::BadHandshakeMethod => (StatusCode::BAD_REQUEST, 2, "Bad handshake method"),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, 3, "Bad request"),
+            Self::BadRequest | Self::UnsupportedWebSocketVersion => {
+                (StatusCode::BAD_REQUEST, 3, "Bad request")
+            }
             Self::UnsupportedVersion => {
                 (StatusCode::BAD_REQUEST, 5, "Unsupported protocol version")
             }
@@ -118,11 +125,16 @@ impl IntoResponse for Refusal {
             }
         };
         let mut response = (status, Json(ErrorBody { code, message })).into_response();
-        if self == Self::TooManyConnections {
-            let retry_after = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, retry_after);
+        let header = match self {
+            Self::TooManyConnections => Some((header::RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            Self::UnsupportedWebSocketVersion => {
+                Some((header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION))
+            }
+            _ => None,
+        };
+        if let Some((name, value)) = header {
+            let value = header::HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -1,8 +1,9 @@
 //! The Socket.IO 5 packet codec: what travels inside Engine.IO message packets.
 //!
-//! Reading is pure and total. Writing gives whole Engine.IO text packets, the leading `4` included, so that transports
+//! Reading is pure and total, and what was read can be written again. Writing gives whole Engine.IO text packets, the leading `4` included, so that transports
 //! only pass bytes on. Source: the Socket.IO protocol document, version 5.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -51,15 +52,19 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// One packet from a client. Of its data only the form was checked: the relay uses nothing that clients emit.
+/// One packet, from either side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(super) struct Packet<'a> {
     /// What it is.
     pub(super) kind: Kind,
     /// The namespace it is for.
     pub(super) namespace: Namespace,
     /// How many binary packets follow it.
     pub(super) attachments: u8,
+    /// The number that an event and its acknowledgement share, if the event asks for one.
+    pub(super) id: Option<u64>,
+    /// JSON, in the shape that the kind demands; empty where there is none.
+    pub(super) data: Cow<'a, str>,
 }
 
 /// The kinds of packets.
@@ -73,7 +78,7 @@ pub(super) enum Kind {
     Event,
     /// The acknowledgement of an event, possibly with attachments.
     Ack,
-    /// The refusal of a namespace; only servers send it.
+    /// The refusal of a namespace. Only servers send it.
     ConnectError,
 }
 
@@ -82,10 +87,10 @@ pub(super) enum Kind {
 #[error("malformed socket.io packet")]
 pub(super) struct Malformed;
 
-impl Packet {
+impl<'a> Packet<'a> {
     /// Reads the text of an Engine.IO message packet: `<type>[<attachments>-][<namespace>,][<acknowledgement
     /// id>][<JSON>]`.
-    pub(super) fn decode(text: &str) -> Result<Self, Malformed> {
+    pub(super) fn decode(text: &'a str) -> Result<Self, Malformed> {
         let mut characters = text.chars();
         let kind = characters.next().ok_or(Malformed)?;
         let rest = characters.as_str();
@@ -105,15 +110,48 @@ impl Packet {
             (0, rest)
         };
         let (namespace, rest) = split_namespace(rest)?;
-        let (has_id, data) = split_id(rest)?;
-        if is_valid_data(kind, has_id, data) {
+        let (id, data) = split_id(rest)?;
+        if is_valid_data(kind, id.is_some(), data) {
             Ok(Self {
                 kind,
                 namespace,
                 attachments,
+                id,
+                data: Cow::Borrowed(data),
             })
         } else {
             Err(Malformed)
+        }
+    }
+
+    /// The whole Engine.IO text packet.
+    pub(super) fn encode(&self) -> Bytes {
+        let kind = match (self.kind, self.attachments) {
+            (Kind::Connect, _) => '0',
+            (Kind::Disconnect, _) => '1',
+            (Kind::Event, 0) => '2',
+            (Kind::Ack, 0) => '3',
+            (Kind::ConnectError, _) => '4',
+            (Kind::Event, _) => '5',
+            (Kind::Ack, _) => '6',
+        };
+        let attachments = Written((self.attachments > 0).then_some(self.attachments), "-");
+        let Self {
+            namespace, data, ..
+        } = self;
+        let id = Written(self.id, "");
+        format!("4{kind}{attachments}{namespace}{id}{data}").into()
+    }
+}
+
+/// A number and what follows it, or nothing.
+struct Written<T>(Option<T>, &'static str);
+
+impl<T: fmt::Display> fmt::Display for Written<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(number) => write!(formatter, "{number}{}", self.1),
+            None => Ok(()),
         }
     }
 }
@@ -142,15 +180,13 @@ fn split_namespace(text: &str) -> Result<(Namespace, &str), Malformed> {
 }
 
 /// Reads the digits of an acknowledgement id.
-fn split_id(text: &str) -> Result<(bool, &str), Malformed> {
+fn split_id(text: &str) -> Result<(Option<u64>, &str), Malformed> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (id, rest) = text.split_at(digits);
     if id.is_empty() {
-        return Ok((false, rest));
+        return Ok((None, rest));
     }
-    id.parse::<u64>()
-        .map(|_| (true, rest))
-        .map_err(|_| Malformed)
+    id.parse().map(|id| (Some(id), rest)).map_err(|_| Malformed)
 }
 
 fn is_valid_data(kind: Kind, has_id: bool, data: &str) -> bool {
@@ -160,8 +196,7 @@ fn is_valid_data(kind: Kind, has_id: bool, data: &str) -> bool {
         Kind::Event => elements(data)
             .is_some_and(|elements| elements.first().is_some_and(|name| is_event_name(name))),
         Kind::Ack => has_id && elements(data).is_some(),
-        // Whatever it says, no client may send it.
-        Kind::ConnectError => true,
+        Kind::ConnectError => !has_id && serde_json::from_str::<&RawValue>(data).is_ok(),
     }
 }
 
@@ -181,7 +216,11 @@ fn is_event_name(json: &RawValue) -> bool {
 
 /// Accepts a namespace; `socket_id` is the name of the new socket, url-safe.
 pub(super) fn accept(namespace: &Namespace, socket_id: &str) -> Bytes {
-    format!("40{namespace}{{\"sid\":\"{socket_id}\"}}").into()
+    written(
+        Kind::Connect,
+        namespace,
+        format!("{{\"sid\":\"{socket_id}\"}}"),
+    )
 }
 
 /// Refuses a namespace because of the session; the message is part of the contract with ux4iot's clients.
@@ -195,12 +234,27 @@ pub(super) fn refuse_namespace(namespace: &Namespace) -> Bytes {
 }
 
 fn connect_error(namespace: &Namespace, message: &str) -> Bytes {
-    format!("44{namespace}{{\"message\":\"{message}\"}}").into()
+    written(
+        Kind::ConnectError,
+        namespace,
+        format!("{{\"message\":\"{message}\"}}"),
+    )
 }
 
 /// Tells the client that the server disconnects it.
 pub(super) fn disconnect(namespace: &Namespace) -> Bytes {
-    format!("41{namespace}").into()
+    written(Kind::Disconnect, namespace, String::new())
+}
+
+fn written(kind: Kind, namespace: &Namespace, data: String) -> Bytes {
+    Packet {
+        kind,
+        namespace: namespace.clone(),
+        attachments: 0,
+        id: None,
+        data: data.into(),
+    }
+    .encode()
 }
 
 /// Puts an event that was written for the root namespace into another one.
@@ -223,49 +277,86 @@ mod tests {
         Namespace::parse(name).unwrap()
     }
 
-    fn packet(kind: Kind, name: &str, attachments: u8) -> Packet {
+    fn packet(kind: Kind, name: &str, id: Option<u64>, data: &'static str) -> Packet<'static> {
         Packet {
             kind,
             namespace: namespace(name),
+            attachments: 0,
+            id,
+            data: data.into(),
+        }
+    }
+
+    fn with_attachments(attachments: u8, packet: Packet<'static>) -> Packet<'static> {
+        Packet {
             attachments,
+            ..packet
         }
     }
 
     #[test]
-    fn packets_of_the_protocol_document_are_read() {
+    fn packets_of_the_protocol_document_are_read_and_written() {
+        use Kind::{Ack, Connect, ConnectError, Disconnect, Event};
+        const PLACE: &str = "[{\"_placeholder\":true,\"num\":0}]";
         for (text, expected) in [
-            ("0", packet(Kind::Connect, "/", 0)),
-            ("0{\"token\":\"123\"}", packet(Kind::Connect, "/", 0)),
-            ("0/admin", packet(Kind::Connect, "/admin", 0)),
-            ("0/admin,", packet(Kind::Connect, "/admin", 0)),
+            ("0", packet(Connect, "/", None, "")),
             (
-                "0/a/b,{\"token\":\"1,2\"}",
-                packet(Kind::Connect, "/a/b", 0),
+                "0{\"token\":\"123\"}",
+                packet(Connect, "/", None, "{\"token\":\"123\"}"),
             ),
+            ("0/admin,", packet(Connect, "/admin", None, "")),
             (
-                "0/admin?token=1234&uid=abcd,",
-                packet(Kind::Connect, "/admin", 0),
+                "0/a/b,{\"t\":\"1,2\"}",
+                packet(Connect, "/a/b", None, "{\"t\":\"1,2\"}"),
             ),
-            ("1", packet(Kind::Disconnect, "/", 0)),
-            ("1/admin,", packet(Kind::Disconnect, "/admin", 0)),
-            ("2[\"foo\"]", packet(Kind::Event, "/", 0)),
+            ("1", packet(Disconnect, "/", None, "")),
+            ("1/admin,", packet(Disconnect, "/admin", None, "")),
+            ("2[\"foo\"]", packet(Event, "/", None, "[\"foo\"]")),
             (
                 "2/admin,12[\"foo\",{\"a\":[1]}]",
-                packet(Kind::Event, "/admin", 0),
+                packet(Event, "/admin", Some(12), "[\"foo\",{\"a\":[1]}]"),
             ),
-            ("3/admin,13[\"bar\"]", packet(Kind::Ack, "/admin", 0)),
-            ("313[]", packet(Kind::Ack, "/", 0)),
-            ("4{\"message\":\"no\"}", packet(Kind::ConnectError, "/", 0)),
+            (
+                "3/admin,13[\"bar\"]",
+                packet(Ack, "/admin", Some(13), "[\"bar\"]"),
+            ),
+            ("313[]", packet(Ack, "/", Some(13), "[]")),
+            (
+                "4{\"message\":\"no\"}",
+                packet(ConnectError, "/", None, "{\"message\":\"no\"}"),
+            ),
             (
                 "51-[\"baz\",{\"_placeholder\":true,\"num\":0}]",
-                packet(Kind::Event, "/", 1),
+                with_attachments(
+                    1,
+                    packet(
+                        Event,
+                        "/",
+                        None,
+                        "[\"baz\",{\"_placeholder\":true,\"num\":0}]",
+                    ),
+                ),
             ),
             (
                 "61-/admin,15[{\"_placeholder\":true,\"num\":0}]",
-                packet(Kind::Ack, "/admin", 1),
+                with_attachments(1, packet(Ack, "/admin", Some(15), PLACE)),
             ),
         ] {
+            assert_eq!(expected.encode(), format!("4{text}"));
             assert_eq!(Packet::decode(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_the_same_is_read_as_the_same() {
+        for (text, same) in [
+            ("0/admin", "0/admin,"),
+            ("0/,", "0"),
+            ("0/admin?token=1234&uid=abcd,", "0/admin,"),
+            ("50-[\"a\"]", "2[\"a\"]"),
+            ("2007[\"a\"]", "27[\"a\"]"),
+        ] {
+            assert_eq!(Packet::decode(text), Packet::decode(same), "{text}");
         }
     }
 
@@ -297,6 +388,10 @@ mod tests {
             "5999-[\"a\"]",
             "517-[\"a\"]",
             "0/a\u{7}b,",
+            "4",
+            "4/,/a",
+            "47{}",
+            "4{\"message\"",
         ] {
             assert_eq!(Packet::decode(text), Err(Malformed), "{text}");
         }
@@ -349,11 +444,30 @@ mod tests {
         }
 
         #[test]
-        fn a_namespace_comes_back_as_it_was_written(name in "/[a-z/]{0,40}", id in prop::option::of(0..u64::MAX)) {
-            let id = id.map(|id| id.to_string()).unwrap_or_default();
-            let read = Packet::decode(&format!("2{name},{id}[\"event\"]")).unwrap();
-            let prefix = if name == "/" { String::new() } else { format!("{name},") };
-            prop_assert_eq!(read.namespace.to_string(), prefix);
+        fn what_was_read_is_written_so_that_it_reads_the_same(
+            text in "[0-6]([0-9]{1,2}-)?(/[a-z/?]{0,6},)?[0-9]{0,3}(\\[(\"e\"|1)?(,\\{\\})?\\]|\\{\\})?"
+        ) {
+            if let Ok(packet) = Packet::decode(&text) {
+                let written = packet.encode();
+                let written = std::str::from_utf8(&written).unwrap().strip_prefix('4').unwrap();
+                prop_assert_eq!(Packet::decode(written), Ok(packet), "{}", written);
+            }
+        }
+
+        #[test]
+        fn whatever_is_written_reads_back(
+            is_ack in any::<bool>(),
+            name in "/[a-zé/]{0,40}",
+            attachments in 0..=ATTACHMENTS_MAX,
+            id in any::<u64>(),
+            text in any::<String>(),
+        ) {
+            let data = serde_json::to_string(&[text]).unwrap().into();
+            let kind = if is_ack { Kind::Ack } else { Kind::Event };
+            let packet = Packet { kind, namespace: namespace(&name), attachments, id: Some(id), data };
+            let written = packet.encode();
+            let written = std::str::from_utf8(&written).unwrap().strip_prefix('4').unwrap();
+            prop_assert_eq!(Packet::decode(written), Ok(packet));
         }
     }
 }

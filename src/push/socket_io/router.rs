@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::application::{Application, Relayed};
 use super::driver::Driver;
 use super::engine_io::decode_payload;
 use super::handshake::{Query, Refusal, Request};
@@ -30,14 +31,19 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// The routes of Socket.IO. The server must support upgrades, and must not limit how long a request may take: a poll is
 /// held for as long as there is nothing to say.
 pub(in crate::push) fn router(push: Push) -> Router {
+    routes::<Relayed>("/socket.io", push)
+}
+
+/// The routes of an application at a path, which clients write with or without a slash at its end.
+pub(super) fn routes<A: Application>(path: &str, push: Push) -> Router {
     Router::new()
-        .route("/socket.io", any(serve))
-        .route("/socket.io/", any(serve))
+        .route(path, any(serve::<A>))
+        .route(&format!("{path}/"), any(serve::<A>))
         .with_state(push)
 }
 
-async fn serve(State(push): State<Push>, request: extract::Request) -> Response {
-    match push.serve(request).await {
+async fn serve<A: Application>(State(push): State<Push>, request: extract::Request) -> Response {
+    match push.serve::<A>(request).await {
         Ok(response) => response,
         Err(refusal) => {
             push.count_refusal(refusal);
@@ -58,7 +64,7 @@ struct Open<'a> {
 }
 
 impl Push {
-    async fn serve(&self, request: extract::Request) -> Result<Response, Refusal> {
+    async fn serve<A: Application>(&self, request: extract::Request) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
         let Ok(extract::Query(mut query)) = extract::Query::<Query>::try_from_uri(&parts.uri)
         else {
@@ -68,8 +74,10 @@ impl Push {
         // Read here, so that a connection without a session does not keep what a client made up.
         let session_id = query.session_id.as_deref().and_then(SessionId::parse);
         match (query.request(&parts.method, upgrade.is_some())?, upgrade) {
-            (Request::OpenPolling, _) => self.open_polling(session_id),
-            (Request::OpenWebSocket, Some(upgrade)) => self.open_websocket(session_id, upgrade),
+            (Request::OpenPolling, _) => self.open_polling::<A>(session_id),
+            (Request::OpenWebSocket, Some(upgrade)) => {
+                self.open_websocket::<A>(session_id, upgrade)
+            }
             (Request::Poll(sid), _) => self.poll(&sid).await,
             (Request::Post(sid), _) => self.post(&sid, body).await,
             (Request::Upgrade(sid), Some(upgrade)) => self.upgrade(&sid, upgrade),
@@ -77,7 +85,7 @@ impl Push {
         }
     }
 
-    fn open_websocket(
+    fn open_websocket<A: Application>(
         &self,
         session_id: Option<SessionId>,
         upgrade: WebSocketUpgrade,
@@ -92,12 +100,15 @@ impl Push {
             let _token = token;
             let mut transport = Transport::WebSocket(WebSocket::new(socket));
             transport.queue(open);
-            push.drive(transport, FirstTransport::Websocket, session_id, place)
+            push.drive::<A>(transport, FirstTransport::Websocket, session_id, place)
                 .await;
         }))
     }
 
-    fn open_polling(&self, session_id: Option<SessionId>) -> Result<Response, Refusal> {
+    fn open_polling<A: Application>(
+        &self,
+        session_id: Option<SessionId>,
+    ) -> Result<Response, Refusal> {
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let id = ConnectionId::random();
         let open = self.open_packet(&id, &["websocket"]);
@@ -107,20 +118,20 @@ impl Push {
         let transport = Transport::Polling(Box::new(polling));
         let push = self.clone();
         self.0.tasks.spawn(async move {
-            push.drive(transport, FirstTransport::Polling, session_id, place)
+            push.drive::<A>(transport, FirstTransport::Polling, session_id, place)
                 .await;
         });
         Ok(text(open))
     }
 
-    async fn drive(
+    async fn drive<A: Application>(
         self,
         transport: Transport,
         first: FirstTransport,
         session_id: Option<SessionId>,
         place: Place,
     ) {
-        Driver::new(self, transport, first, session_id, place)
+        Driver::<A>::new(self, transport, first, session_id, place)
             .run()
             .await;
     }
@@ -211,7 +222,10 @@ impl Push {
                 ConnectionRefusal::BadHandshake
             }
             // Ordinary ends of long-polling, and requests that open nothing.
-            Refusal::UnknownConnection | Refusal::BadRequest | Refusal::PayloadTooLarge => return,
+            Refusal::UnknownConnection
+            | Refusal::BadRequest
+            | Refusal::UnsupportedWebSocketVersion
+            | Refusal::PayloadTooLarge => return,
         };
         self.0.metrics.refused.inc(reason);
     }
@@ -225,9 +239,12 @@ async fn websocket_upgrade(
         return Ok(None);
     }
     let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
-    upgrade
-        .map(Some)
-        .map_err(|_: WebSocketUpgradeRejection| Refusal::BadRequest)
+    upgrade.map(Some).map_err(|rejection| match rejection {
+        WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_) => {
+            Refusal::UnsupportedWebSocketVersion
+        }
+        _ => Refusal::BadRequest,
+    })
 }
 
 fn text(body: impl Into<Body>) -> Response {

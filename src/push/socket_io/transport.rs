@@ -7,7 +7,6 @@
 //!
 //! Only [`websocket`] knows which WebSocket library is used.
 
-pub(super) mod payload_body;
 pub(super) mod polling;
 pub(super) mod websocket;
 

@@ -1,5 +1,8 @@
 //! What the relay has to say to a hello or a request.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use bytes::Bytes;
 use relay_protocol::SessionId as WireSessionId;
 use relay_protocol::native::{
@@ -47,7 +50,11 @@ pub(super) struct RefusedHello {
 }
 
 /// Carries out a hello.
-pub(super) async fn open(push: &Push, hello: Hello) -> Result<OpenedSession, RefusedHello> {
+pub(super) async fn open(
+    push: &Push,
+    address: IpAddr,
+    hello: Hello,
+) -> Result<OpenedSession, RefusedHello> {
     let Shared {
         relay, settings, ..
     } = &*push.0;
@@ -69,7 +76,7 @@ pub(super) async fn open(push: &Push, hello: Hello) -> Result<OpenedSession, Ref
         Some(Err(error)) if authorization.is_none() || error.code != ErrorCode::NoSuchSession => {
             return Err(refused(error));
         }
-        None | Some(Err(_)) => (new_session(relay, authorization).await?, true),
+        None | Some(Err(_)) => (new_session(push, address, authorization).await?, true),
     };
     let asked_for = if is_new { None } else { resume };
     let opened = relay
@@ -168,7 +175,7 @@ pub(super) async fn carry(
 }
 
 /// What tells a client of subscriptions that ended, by reason.
-pub(super) fn ended(ended: Vec<EndedSubscription>) -> Vec<Ended> {
+pub(in crate::push) fn ended(ended: Vec<EndedSubscription>) -> Vec<Ended> {
     let mut messages = Vec::<Ended>::new();
     for EndedSubscription {
         device,
@@ -265,15 +272,20 @@ async fn known_session(
 }
 
 async fn new_session(
-    relay: &Relay,
+    push: &Push,
+    address: IpAddr,
     authorization: Option<Authorization>,
 ) -> Result<SessionId, RefusedHello> {
-    let id = relay
-        .create_session()
-        .map_err(|TooManySessions| RefusedHello {
-            error: error(ErrorCode::TooManySessions, "the relay is full"),
-            later: true,
-        })?;
+    let relay = &push.0.relay;
+    let full = |message: &str| RefusedHello {
+        error: error(ErrorCode::TooManySessions, message),
+        later: true,
+    };
+    if push.0.session_rate.take(address, Instant::now()).is_err() {
+        return Err(full("sessions are created too fast"));
+    }
+    let created = relay.create_session();
+    let id = created.map_err(|TooManySessions| full("there are too many sessions"))?;
     if let Some(authorization) = authorization
         && let Err(error) = authorize(relay, id, authorization).await
     {

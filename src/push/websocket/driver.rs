@@ -3,6 +3,7 @@
 //! What is being written holds up the relay's revocations until it is written, so that nothing follows them. Nothing is
 //! asked of the relay while anything is being written, since requests are read only then.
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ const COUNTED_AS: TransportKind = TransportKind::NativeWebSocket;
 pub(super) struct Driver {
     push: Push,
     socket: Socket,
+    /// Of the client, for the rate of sessions.
+    address: IpAddr,
     conversation: Conversation,
     session: Option<relay::Connection>,
     /// The number of the last update that was sent.
@@ -61,11 +64,12 @@ enum Wake {
 
 impl Driver {
     /// A connection whose handshake is done.
-    pub(super) fn new(push: Push, socket: Socket, place: Place) -> Self {
+    pub(super) fn new(push: Push, socket: Socket, address: IpAddr, place: Place) -> Self {
         let timing = push.0.settings.conversation_timing();
         Self {
             push,
             socket,
+            address,
             conversation: Conversation::new(timing, Instant::now()),
             session: None,
             sequence: 0,
@@ -210,7 +214,7 @@ impl Driver {
     }
 
     async fn open(&mut self, hello: Hello) -> Result<(), CloseReason> {
-        match answer::open(&self.push, hello).await {
+        match answer::open(&self.push, self.address, hello).await {
             Ok(opened) => {
                 self.session = Some(opened.connection);
                 self.sequence = opened.sequence;
@@ -285,8 +289,8 @@ impl Driver {
         let Some(deadline) = self.write_deadline else {
             return Ok(());
         };
-        let cut = self.session.as_ref().map(relay::Connection::cut);
-        let mut cut = pin!(cut.map(|cut| cut.cancelled_owned()));
+        let session = self.session.as_ref();
+        let mut cut = pin!(session.map(|session| session.cut().cancelled_owned()));
         let stop = self.push.0.stop.clone();
         tokio::select! {
             () = cancelled(cut.as_mut().as_pin_mut()) => return Err(CloseReason::Cut),

@@ -1,5 +1,7 @@
 //! The HTTP side: `GET /ws` and its handshake.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
@@ -13,11 +15,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::driver::Driver;
 use super::socket::Socket;
+use crate::http::ClientAddress;
 use crate::push::Push;
 use crate::telemetry::metrics::ConnectionRefusal;
 
 /// How long a client that was refused for want of room should stay away.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// Stands for the clients of a server that does not say where they are.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The route of the native protocol. The server must support upgrades.
 pub(in crate::push) fn router(push: Push) -> Router {
@@ -27,7 +33,7 @@ pub(in crate::push) fn router(push: Push) -> Router {
 /// Why a handshake is refused.
 enum Refusal {
     /// It is no WebSocket handshake (RFC 6455 §4.2.1); the answer says what is wrong.
-    BadHandshake(Response),
+    BadHandshake(StatusCode, String),
     /// Subprotocols were offered, and none is known.
     UnknownSubprotocol,
     /// All connections that are allowed exist, or the relay is shutting down.
@@ -52,21 +58,23 @@ impl Push {
             on_upgrade,
             parts.headers.get(header::SEC_WEBSOCKET_KEY),
         ) else {
-            let answer = checked.err().map(IntoResponse::into_response);
-            return Err(Refusal::BadHandshake(
-                answer.unwrap_or_else(|| StatusCode::BAD_REQUEST.into_response()),
-            ));
+            return Err(match checked {
+                Err(wrong) => Refusal::BadHandshake(wrong.status(), wrong.body_text()),
+                Ok(_) => Refusal::BadHandshake(StatusCode::BAD_REQUEST, String::new()),
+            });
         };
         let subprotocol = subprotocol(&parts.headers)?;
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let accept = derive_accept_key(key.as_bytes());
+        let client = parts.extensions.get::<ClientAddress>();
+        let address = client.map_or(UNKNOWN_ADDRESS, |client| client.0.ip());
         let push = self.clone();
         self.0.tasks.spawn(async move {
             let message_bytes_max = push.0.settings.payload_bytes_max;
             // A client that hangs up before the answer is no connection.
             if let Ok(upgraded) = on_upgrade.await {
                 let socket = Socket::new(upgraded, message_bytes_max).await;
-                Driver::new(push, socket, place).run().await;
+                Driver::new(push, socket, address, place).run().await;
             }
         });
         Ok(switching_protocols(&accept, subprotocol))
@@ -108,7 +116,7 @@ fn switching_protocols(accept: &str, subprotocol: Option<&'static str>) -> Respo
 impl Refusal {
     fn reason(&self) -> ConnectionRefusal {
         match self {
-            Self::BadHandshake(_) => ConnectionRefusal::BadHandshake,
+            Self::BadHandshake(..) => ConnectionRefusal::BadHandshake,
             Self::UnknownSubprotocol => ConnectionRefusal::ProtocolVersion,
             Self::TooManyConnections => ConnectionRefusal::ConnectionsFull,
         }
@@ -118,7 +126,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::BadHandshake(answer) => answer,
+            Self::BadHandshake(status, text) => (status, text).into_response(),
             Self::UnknownSubprotocol => (
                 StatusCode::BAD_REQUEST,
                 format!("the subprotocol of this relay is {SUBPROTOCOL}"),

@@ -1,6 +1,7 @@
 //! The native protocol over real sockets, with a real relay behind it.
 
 mod bad_input;
+mod conformance;
 mod conversation;
 mod endings;
 mod handshake;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
@@ -40,6 +40,15 @@ impl NodeScript {
             child,
             lines: BufReader::new(stdout).lines(),
         }
+    }
+
+    /// Gives it a line of JSON.
+    pub(crate) async fn send(&mut self, value: &Value) {
+        let stdin = self.stdin.as_mut().expect("the script is not finished");
+        stdin
+            .write_all(format!("{value}\n").as_bytes())
+            .await
+            .expect("the script reads");
     }
 
     /// The next line it prints.

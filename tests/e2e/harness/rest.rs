@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
 };
 
+use admin_client::{AdminClient, ConnectionString, Error, RetryPolicy, Settings};
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -62,25 +63,41 @@ impl Rest {
         self.call(Method::DELETE, path)
     }
 
+    /// The typed client of whoever holds `key`. It makes each call once: a test must see what failed.
+    pub(crate) fn admin(&self, key: &str) -> AdminClient {
+        let connection = format!("Endpoint={};SharedAccessKey={key}", self.url);
+        let connection: ConnectionString = connection.parse().expect("the documented form");
+        let settings = Settings::default()
+            .request_timeout(PATIENCE)
+            .retry(RetryPolicy::NEVER)
+            .http_client(self.http.clone());
+        AdminClient::with_settings(&connection, settings).expect("a client can be set up")
+    }
+
     /// Waits until the relay consumes device messages.
     pub(crate) async fn ready(&self) {
+        let admin = self.admin(PRIMARY_KEY);
         self.eventually("the relay becomes ready", || async {
-            let answer = self.get("/status").await;
-            assert!(
-                matches!(answer.status, 200 | 503),
-                "unexpected {answer:?} while starting"
-            );
-            (answer.status == 200).then_some(())
+            match admin.relay().status().await {
+                Ok(()) => Some(()),
+                Err(Error::Status { status: 503, .. }) => None,
+                Err(error) => panic!("unexpected while starting: {error}"),
+            }
         })
         .await;
     }
 
     /// Waits until the last value of a telemetry key is `value`.
     pub(crate) async fn last_value_becomes(&self, device_id: &str, key: &str, value: &Value) {
-        let path = format!("/lastValue/{device_id}/{key}");
-        self.eventually(&format!("{path} becomes {value}"), || async {
-            let answer = self.get(&path).key(PRIMARY_KEY).await;
-            (answer.status == 200 && answer.json()["data"][key] == *value).then_some(())
+        let admin = self.admin(PRIMARY_KEY);
+        let id = device_id.into();
+        let expectation = format!("the last value of {key} of {device_id} becomes {value}");
+        self.eventually(&expectation, || async {
+            match admin.last_value(&id, key).await {
+                Ok(last) => (last.data[key].to_value() == *value).then_some(()),
+                Err(Error::Status { status: 404, .. }) => None,
+                Err(error) => panic!("unexpected for a last value: {error}"),
+            }
         })
         .await;
     }
@@ -114,6 +131,11 @@ impl Call {
     /// With the header `sessionId`.
     pub(crate) fn session(self, session_id: &str) -> Self {
         self.header("sessionId", session_id)
+    }
+
+    /// With a token in the header `Authorization`.
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
     }
 
     pub(crate) fn header(self, name: &str, value: &str) -> Self {

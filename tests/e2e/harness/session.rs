@@ -1,5 +1,12 @@
 //! A session as its owner sees it: the browser's calls and the security backend's grants.
+//!
+//! Each call exists twice. A participle (`granted`, `subscribed`) makes it with `admin-client` and requires that it
+//! succeeds: the way to where a test begins. The plain verb makes it by hand and hands back what came over the wire, for
+//! tests whose subject is that answer, or whose request no typed client would send.
 
+use admin_client::{AdminClient, SessionClient};
+use relay_protocol::{DeviceId, Subscription, SubscriptionRequest};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Answer, PRIMARY_KEY, Rest, Socket};
@@ -47,15 +54,77 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn create(rest: &Rest) -> Self {
-        let answer = rest.post("/session").await.is(200);
-        let id = answer.json()["sessionId"]
-            .as_str()
-            .expect("sessionId is a string")
-            .to_owned();
+        let admin = rest.admin(PRIMARY_KEY);
+        let created = admin.relay().create_session().await;
+        Self::with_client(rest, &created.expect("a session can be created"))
+    }
+
+    /// The session of `client`.
+    pub(crate) fn with_client(rest: &Rest, client: &SessionClient) -> Self {
         Self {
             rest: rest.clone(),
-            id,
+            id: client.id().as_str().to_owned(),
         }
+    }
+
+    /// Acts for it.
+    pub(crate) fn client(&self) -> SessionClient {
+        let id = self.id.as_str().into();
+        let client = self.admin().relay().session(id);
+        client.expect("the relay issues ids that headers carry")
+    }
+
+    /// Decides about it.
+    pub(crate) fn admin(&self) -> AdminClient {
+        self.rest.admin(PRIMARY_KEY)
+    }
+
+    pub(crate) async fn granted(&self, what: &Value) {
+        let granted = self.admin().grant(&read(self.request(what))).await;
+        granted.unwrap_or_else(|error| panic!("{what} is not granted: {error}"));
+    }
+
+    pub(crate) async fn revoked(&self, what: &Value) {
+        let revoked = self.admin().revoke(&read(self.request(what))).await;
+        revoked.unwrap_or_else(|error| panic!("{what} is not revoked: {error}"));
+    }
+
+    pub(crate) async fn subscribed(&self, what: &Value) {
+        let (device_id, subscription) = wanted(what);
+        let subscribed = self.client().subscribe(&device_id, &subscription).await;
+        subscribed.unwrap_or_else(|error| panic!("{what} is not subscribed: {error}"));
+    }
+
+    pub(crate) async fn unsubscribed(&self, what: &Value) {
+        let (device_id, subscription) = wanted(what);
+        let unsubscribed = self.client().unsubscribe(&device_id, &subscription).await;
+        unsubscribed.unwrap_or_else(|error| panic!("{what} is not unsubscribed: {error}"));
+    }
+
+    /// In bulk; all must be granted.
+    pub(crate) async fn all_subscribed(&self, all: &[Value]) {
+        let all: Vec<_> = all.iter().map(wanted).collect();
+        let applied = self.client().subscribe_all(all.clone()).await;
+        assert_eq!(applied.expect("they can be subscribed"), all);
+    }
+
+    /// In bulk; all must be granted.
+    pub(crate) async fn all_unsubscribed(&self, all: &[Value]) {
+        let all: Vec<_> = all.iter().map(wanted).collect();
+        let removed = self.client().unsubscribe_all(all.clone()).await;
+        assert_eq!(removed.expect("they can be unsubscribed"), all);
+    }
+
+    /// Granted and subscribed.
+    pub(crate) async fn follow(&self, what: &Value) {
+        self.granted(what).await;
+        self.subscribed(what).await;
+    }
+
+    /// Deleted, as an administrator does it.
+    pub(crate) async fn deleted(&self) {
+        let deleted = self.admin().delete_session(self.client().id()).await;
+        deleted.expect("the session can be deleted");
     }
 
     /// `what` with this session's id in it, as the calls of a client carry it.
@@ -102,12 +171,6 @@ impl Session {
         wanted.iter().map(|what| self.request(what)).collect()
     }
 
-    /// Grants and subscribes; both must succeed.
-    pub(crate) async fn follow(&self, what: &Value) {
-        self.grant(what).await.is(204);
-        self.subscribe(what).await.is(204);
-    }
-
     /// `GET` of a path with this session's header.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.rest.get(path).session(&self.id).await
@@ -123,4 +186,14 @@ impl Session {
     pub(crate) async fn connect(&self) -> Socket {
         Socket::connect(&self.rest, &self.id).await
     }
+}
+
+/// A request in the words of `admin-client`.
+fn read<T: DeserializeOwned>(request: Value) -> T {
+    serde_json::from_value(request).expect("the request has a documented shape")
+}
+
+fn wanted(what: &Value) -> (DeviceId, Subscription) {
+    let request: SubscriptionRequest = read(what.clone());
+    (request.device_id, request.subscription)
 }

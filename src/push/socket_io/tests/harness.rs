@@ -25,6 +25,7 @@ use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
 use crate::relay::{self, Relay, SubscriptionRequest};
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than anything here takes on a busy machine; whoever waits that long has failed.
@@ -54,6 +55,10 @@ pub(super) fn device() -> DeviceId {
 }
 
 impl Server {
+    #[expect(
+        clippy::unused_async,
+        reason = "its socket needs the runtime that awaits it"
+    )]
     pub(super) async fn start(settings: Settings) -> Self {
         let relay_settings = relay::Settings {
             outbox_limits: OutboxLimits {
@@ -76,7 +81,9 @@ impl Server {
         let clock = SystemClock::shared();
         let config = Config::default();
         let tokens = GrantTokens::start(&config, clock, &metrics, &Lifecycle::new());
-        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
+        let rate = Arc::new(SessionRate::new(1, 1_000));
+        let push_metrics = Arc::clone(&metrics.push);
+        let push = Push::new(relay.clone(), tokens, rate, settings, push_metrics);
         let listener = TcpSocket::new_v4().unwrap();
         // So small that one large update is enough to find a client that does not read.
         listener.set_send_buffer_size(64 * 1024).unwrap();
@@ -265,7 +272,7 @@ impl Client {
 pub(super) struct PollingClient {
     pub(super) url: String,
     pub(super) sid: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
 }
 
 impl PollingClient {
@@ -323,6 +330,14 @@ pub(super) fn quick() -> Settings {
         connect_timeout: Duration::from_millis(300),
         refused_timeout: Duration::from_millis(100),
         close_timeout: Duration::from_millis(500),
+        ..Settings::default()
+    }
+}
+
+/// Pings short enough to wait for, with time to answer them on a busy machine.
+pub(super) fn often_pinging() -> Settings {
+    Settings {
+        ping_interval: Duration::from_millis(100),
         ..Settings::default()
     }
 }

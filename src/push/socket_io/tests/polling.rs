@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::harness::{PATIENCE, Server, number, quick};
+use super::harness::{PATIENCE, Server, number, often_pinging, quick};
 use crate::push::Settings;
 
 #[tokio::test]
@@ -67,7 +68,7 @@ async fn payloads_longer_than_any_buffer_arrive_whole() {
 
 #[tokio::test]
 async fn heartbeats_go_by_poll_and_post() {
-    let server = Server::start(quick()).await;
+    let server = Server::start(often_pinging()).await;
     let client = server
         .connected_polling(server.relay.create_session().unwrap())
         .await;
@@ -185,6 +186,23 @@ async fn a_second_post_closes_the_connection() {
     drop(body);
     let slow = timeout(PATIENCE, slow).await.unwrap().unwrap();
     assert!(slow.is_err() || slow.is_ok_and(|response| response.status() == 400));
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let server = Server::start(Settings {
+        ping_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    })
+    .await;
+    let client = server.polling(server.relay.create_session().unwrap()).await;
+    let start = futures_util::stream::once(async { Ok::<_, std::io::Error>("4") });
+    let endless = start.chain(futures_util::stream::pending());
+    let post = server.http.post(&client.url);
+    let refused = post.body(reqwest::Body::wrap_stream(endless)).send().await;
+    assert_eq!(refused.unwrap().status(), 400);
+    assert_eq!(client.poll().await.0, 400);
+    server.all_gone().await;
 }
 
 #[tokio::test]

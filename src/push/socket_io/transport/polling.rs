@@ -26,8 +26,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep};
 
-use super::payload_body::{Delivery, InFlight, PayloadBody, payload_body};
 use super::websocket::WebSocket;
+use crate::push::payload_body::{Delivery, InFlight, PayloadBody, payload_body};
 use crate::push::socket_io::close_reason::CloseReason;
 use crate::push::socket_io::engine_io::{self, Packet};
 use crate::push::socket_io::registry::Entry;

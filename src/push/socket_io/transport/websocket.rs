@@ -6,13 +6,18 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket as Socket, WebSocketUpgrade};
-use bytes::Bytes;
+use axum::extract::ws::{
+    CloseCode, CloseFrame, Message, Utf8Bytes, WebSocket as Socket, WebSocketUpgrade, close_code,
+};
+use bytes::{Buf as _, Bytes};
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::Event;
 use crate::push::socket_io::close_reason::CloseReason;
-use crate::push::socket_io::engine_io::Packet;
+#[cfg(test)]
+use crate::push::socket_io::close_reason::Farewell;
+use crate::push::socket_io::engine_io::{BINARY_MARK, Packet};
 use crate::push::socket_io::registry::Entry;
 
 /// Clients send next to nothing, and there are many of them.
@@ -43,6 +48,8 @@ pub(in crate::push) struct WebSocket {
     queue: VecDeque<Bytes>,
     /// Whether the socket holds bytes that it has not passed on.
     is_flushing: bool,
+    /// What the client is told when it has broken the WebSocket protocol.
+    close_code: Option<CloseCode>,
     /// Keeps a connection known that began with long-polling, so that a second WebSocket for it can be told from
     /// nonsense.
     pub(super) entry: Option<Entry>,
@@ -55,6 +62,7 @@ impl WebSocket {
             socket,
             queue: VecDeque::new(),
             is_flushing: false,
+            close_code: None,
             entry: None,
         }
     }
@@ -82,19 +90,33 @@ impl WebSocket {
             }
         }
         loop {
-            let event = match ready!(self.socket.poll_next_unpin(cx)) {
-                Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
+            let event = match ready!(self.poll_message(cx)) {
+                Ok(Message::Text(text)) => match Packet::decode(&text) {
                     Ok(packet) => Event::Packet(packet),
                     Err(_) => Event::Closed(CloseReason::ProtocolViolation),
                 },
-                Some(Ok(Message::Binary(binary))) => Event::Packet(Packet::Binary(binary)),
+                Ok(Message::Binary(binary)) => Event::Packet(Packet::Binary(binary)),
                 // The library answers both by itself.
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Close(_))) | None => Event::Closed(CloseReason::TransportClosed),
-                Some(Err(_)) => Event::Closed(CloseReason::TransportFailed),
+                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                Ok(Message::Close(_)) => Event::Closed(CloseReason::TransportClosed),
+                Err(reason) => Event::Closed(reason),
             };
             return Poll::Ready(event);
         }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, CloseReason>> {
+        Poll::Ready(match ready!(self.socket.poll_next_unpin(cx)) {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => {
+                self.close_code = violation(error);
+                Err(match self.close_code {
+                    Some(_) => CloseReason::ProtocolViolation,
+                    None => CloseReason::TransportFailed,
+                })
+            }
+            None => Err(CloseReason::TransportClosed),
+        })
     }
 
     /// Writes the whole queue, then flushes.
@@ -104,8 +126,7 @@ impl WebSocket {
             ready!(socket.as_mut().poll_ready(cx))?;
             if let Some(packet) = self.queue.pop_front() {
                 self.is_flushing = true;
-                let text = Utf8Bytes::try_from(packet).expect("packets are written as text");
-                socket.as_mut().start_send(Message::Text(text))?;
+                socket.as_mut().start_send(message(packet))?;
             }
         }
         ready!(socket.as_mut().poll_flush(cx))?;
@@ -119,8 +140,58 @@ impl WebSocket {
     /// Sends a close frame and waits for the client's own. A socket that is closed while bytes from the client are
     /// unread is reset, and a reset may overtake what was written last.
     pub(super) async fn close(&mut self) {
-        if self.socket.close().await.is_ok() {
+        let closed = match self.close_code {
+            Some(code) => {
+                let reason = Utf8Bytes::default();
+                let close = Message::Close(Some(CloseFrame { code, reason }));
+                self.socket.send(close).await
+            }
+            None => self.socket.close().await,
+        };
+        if closed.is_ok() {
             while let Some(Ok(_)) = self.socket.next().await {}
         }
     }
+
+    /// Sends every message back as it came, which is what suites of the protocol ask for.
+    #[cfg(test)]
+    pub(in crate::push) async fn echo(mut self) {
+        let reason = loop {
+            match std::future::poll_fn(|cx| self.poll_message(cx)).await {
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
+                    if self.socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(Message::Close(_)) => break CloseReason::TransportClosed,
+                Err(reason) => break reason,
+            }
+        };
+        if reason.farewell() != Farewell::Drop {
+            self.close().await;
+        }
+    }
+}
+
+/// The close code for what broke the WebSocket protocol or its bounds (RFC 6455 §7.4.1); `None` when the socket itself
+/// failed.
+fn violation(error: axum::Error) -> Option<CloseCode> {
+    match *error.into_inner().downcast().ok()? {
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(_) => Some(close_code::PROTOCOL),
+        tungstenite::Error::Utf8(_) => Some(close_code::INVALID),
+        tungstenite::Error::Capacity(_) => Some(close_code::SIZE),
+        _ => None,
+    }
+}
+
+/// The frame of an encoded packet.
+fn message(mut packet: Bytes) -> Message {
+    if packet.first() == Some(&BINARY_MARK) {
+        packet.advance(1);
+        return Message::Binary(packet);
+    }
+    let text = Utf8Bytes::try_from(packet).expect("text packets are written as text");
+    Message::Text(text)
 }

@@ -75,6 +75,31 @@ async fn a_full_relay_says_that_the_same_hello_may_do_later() {
 }
 
 #[tokio::test]
+async fn sessions_are_not_created_faster_than_over_rest() {
+    let server = Server::start().await;
+    let rate = &server.push.0.session_rate;
+    let exhausting = async {
+        loop {
+            let now = std::time::Instant::now();
+            while rate.take([0, 0, 0, 0].into(), now).is_ok() {}
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut client = server.client().await;
+    let refused = async {
+        client.send(&ClientMessage::Hello(Hello::default())).await;
+        (client.error().await, client.end().await)
+    };
+    let (error, end) = tokio::select! {
+        biased;
+        () = exhausting => unreachable!("it goes on for ever"),
+        refused = refused => refused,
+    };
+    assert_eq!(error.code, ErrorCode::TooManySessions);
+    assert!(end.goodbye.unwrap().reconnect);
+}
+
+#[tokio::test]
 async fn the_answer_to_a_subscribe_carries_what_is_known() {
     let server = Server::start().await;
     let (mut client, _) = server

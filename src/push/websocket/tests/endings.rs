@@ -156,8 +156,7 @@ async fn a_client_that_reads_slowly_is_not_stuck() {
     let (mut client, _) = server.following().await;
     let stuffing = format!("\"{}\"", "x".repeat(24 << 20));
     server.send_telemetry("d1", &[("n", &stuffing)]).await;
-    let mut socket = client.socket.get_mut();
-    let tokio_tungstenite::MaybeTlsStream::Plain(stream) = &mut socket else {
+    let tokio_tungstenite::MaybeTlsStream::Plain(stream) = client.socket.get_mut() else {
         panic!("it is a plain socket");
     };
     let start = std::time::Instant::now();

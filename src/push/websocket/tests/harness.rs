@@ -30,6 +30,7 @@ use crate::lifecycle::Lifecycle;
 use crate::push::{Push, Settings, router};
 use crate::relay::tests::SETTINGS;
 use crate::relay::{self, Relay};
+use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than anything here takes on a busy machine; whoever waits that long has failed.
@@ -103,7 +104,9 @@ impl Server {
         config.grant_tokens.secret = secret.map(|secret| Secret::new(secret.to_owned()));
         let tokens = GrantTokens::start(&config, clock.clone(), &metrics, &lifecycle);
         let relay = Relay::start(relay_settings, clock, &metrics, &lifecycle);
-        let push = Push::new(relay.clone(), tokens, settings, Arc::clone(&metrics.push));
+        let rate = Arc::new(SessionRate::new(1, 1_000));
+        let push_metrics = Arc::clone(&metrics.push);
+        let push = Push::new(relay.clone(), tokens, rate, settings, push_metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());

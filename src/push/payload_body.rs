@@ -1,4 +1,4 @@
-//! The body of an answer to a poll, which knows when its bytes have really left.
+//! The body of an answer, or a part of one, which knows when its bytes have really left.
 //!
 //! Handing a body to the HTTP server says nothing about the socket. Here the payload's memory tells: the server keeps
 //! each chunk until the last byte of it was taken by the socket (it writes vectored, from the memory it was given) and
@@ -106,7 +106,7 @@ impl Drop for InFlight {
 
 /// The body as the HTTP server sees it.
 #[derive(Debug)]
-pub(in crate::push) struct PayloadBody {
+pub(super) struct PayloadBody {
     rest: Bytes,
     progress: Arc<Progress>,
 }
@@ -148,7 +148,7 @@ impl Drop for Chunk {
 
 /// Makes the HTTP server give the connection up.
 #[derive(Debug)]
-pub(in crate::push) struct Aborted;
+pub(super) struct Aborted;
 
 impl fmt::Display for Aborted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,5 @@
-//! How fast one client address may create sessions, which anybody may do: a token bucket for each address.
+//! How fast one client address may create sessions, which anybody may do: a token bucket for each address, whichever way
+//! the sessions are asked for.
 //!
 //! Memory is bounded: an address whose bucket is full again is forgotten, and while there are more addresses than
 //! can be told apart, those that came last share one bucket.
@@ -16,20 +17,21 @@ const ADDRESSES_MAX: usize = 16_384;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The buckets of all addresses.
-pub(super) struct SessionRate {
+#[derive(Debug)]
+pub struct SessionRate {
     per_s: f64,
     burst: f64,
     buckets: Mutex<Buckets>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Buckets {
     by_address: HashMap<IpAddr, Bucket>,
     shared: Option<Bucket>,
     swept_at: Option<Instant>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Bucket {
     tokens: f64,
     filled_at: Instant,
@@ -37,14 +39,14 @@ struct Bucket {
 
 /// The bucket is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub struct Refused {
     /// Whole seconds until it holds a token again; at least one.
-    pub(super) retry_after_s: u64,
+    pub retry_after_s: u64,
 }
 
 impl SessionRate {
     /// Buckets that hold `burst` tokens and get `per_s` each second; both at least one.
-    pub(super) fn new(per_s: u32, burst: u32) -> Self {
+    pub fn new(per_s: u32, burst: u32) -> Self {
         Self {
             per_s: f64::from(per_s.max(1)),
             burst: f64::from(burst.max(1)),
@@ -53,7 +55,7 @@ impl SessionRate {
     }
 
     /// Takes one token from the bucket of `address`.
-    pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Refused> {
+    pub fn take(&self, address: IpAddr, now: Instant) -> Result<(), Refused> {
         let address = network(address);
         let mut buckets = self.buckets.lock();
         let full = Bucket {
