@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     TooManyGrants,
     /// The session would have too many subscriptions.
     TooManySubscriptions,
+    /// One address creates sessions too fast.
+    TooManySessionRequests,
     /// There are too many sessions.
     TooManySessions,
     /// There are too many connections, or the relay is shutting down.
@@ -58,6 +60,7 @@ impl Refusal {
             | Self::NotGranted
             | Self::TooManyGrants
             | Self::TooManySubscriptions
+            | Self::TooManySessionRequests
             | Self::TooManySessions => ConnectionRefusal::Session,
             Self::TooManyConnections => ConnectionRefusal::ConnectionsFull,
         }
@@ -73,7 +76,9 @@ impl Refusal {
             Self::CredentialMissing | Self::KeyWrong | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchSession => StatusCode::NOT_FOUND,
             Self::NotGranted => StatusCode::FORBIDDEN,
-            Self::TooManyGrants | Self::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyGrants | Self::TooManySubscriptions | Self::TooManySessionRequests => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
         }
     }
 
@@ -95,6 +100,7 @@ impl Refusal {
             Self::NotGranted => "subscription request not granted".into(),
             Self::TooManyGrants => "Too many grants in this session".into(),
             Self::TooManySubscriptions => "Too many subscriptions in this session".into(),
+            Self::TooManySessionRequests => "Too many sessions created, try again later".into(),
             Self::TooManySessions => "Too many sessions".into(),
             Self::TooManyConnections => "Too many connections".into(),
         }
@@ -105,7 +111,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.text()).into_response();
         let headers = response.headers_mut();
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if self == Self::TooManySessionRequests || self.status() == StatusCode::SERVICE_UNAVAILABLE
+        {
             headers.insert(RETRY_AFTER, RETRY_AFTER_S);
         }
         if self == Self::Method {

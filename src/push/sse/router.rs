@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +24,7 @@ use crate::domain::id::SessionId;
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::Subscription;
 use crate::grant_token::bearer_token;
+use crate::http::ClientAddress;
 use crate::push::{Push, frame};
 use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
 
@@ -100,7 +102,7 @@ impl Events {
             session,
             is_new,
             resume,
-        } = self.admit(&query, &credential, last_event)?;
+        } = self.admit(head, &query, &credential, last_event)?;
         let begun = match self.grant(session, credential, &query.wanted).await {
             Ok(()) => {
                 self.begin(session, resume, asked_to_resume, query.wanted)
@@ -151,6 +153,7 @@ impl Events {
     /// Finds or makes the session: the one that is named, the one that the client comes back to, or a new one.
     fn admit(
         &self,
+        head: &Parts,
         query: &Query,
         credential: &Credential,
         last_event: Option<EventId>,
@@ -173,18 +176,24 @@ impl Events {
             return Err(Refusal::CredentialMissing);
         }
         // Who knows the id of a session may use it, here as everywhere.
-        match last_event.filter(|event| relay.has_session(event.session)) {
-            Some(event) => Ok(Admitted {
+        if let Some(event) = last_event.filter(|event| relay.has_session(event.session)) {
+            return Ok(Admitted {
                 session: event.session,
                 is_new: false,
                 resume: Some(event.resume),
-            }),
-            None => Ok(Admitted {
-                session: relay.create_session()?,
-                is_new: true,
-                resume: None,
-            }),
+            });
         }
+        let rate = &self.push.0.session_rate;
+        if let Some(ClientAddress(address)) = head.extensions.get()
+            && rate.take(address.ip(), Instant::now()).is_err()
+        {
+            return Err(Refusal::TooManySessionRequests);
+        }
+        Ok(Admitted {
+            session: relay.create_session()?,
+            is_new: true,
+            resume: None,
+        })
     }
 
     async fn grant(
