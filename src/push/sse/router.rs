@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use bytes::Bytes;
-use relay_protocol::native::{ErrorCode, Refused};
+use relay_protocol::native::Refused;
 
 use super::driver::{Beginning, Driver};
 use super::query::{EventId, Query};
@@ -23,7 +24,8 @@ use crate::domain::id::SessionId;
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::Subscription;
 use crate::grant_token::bearer_token;
-use crate::push::{Push, frame};
+use crate::push::refused::why_refused;
+use crate::push::{Push, client_address, frame};
 use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -100,7 +102,7 @@ impl Events {
             session,
             is_new,
             resume,
-        } = self.admit(&query, &credential, last_event)?;
+        } = self.admit(head, &query, &credential, last_event)?;
         let begun = match self.grant(session, credential, &query.wanted).await {
             Ok(()) => {
                 self.begin(session, resume, asked_to_resume, query.wanted)
@@ -151,6 +153,7 @@ impl Events {
     /// Finds or makes the session: the one that is named, the one that the client comes back to, or a new one.
     fn admit(
         &self,
+        head: &Parts,
         query: &Query,
         credential: &Credential,
         last_event: Option<EventId>,
@@ -179,11 +182,15 @@ impl Events {
                 is_new: false,
                 resume: Some(event.resume),
             }),
-            None => Ok(Admitted {
-                session: relay.create_session()?,
-                is_new: true,
-                resume: None,
-            }),
+            None => {
+                let address = client_address(&head.extensions);
+                self.push.0.session_rate.take(address, Instant::now())?;
+                Ok(Admitted {
+                    session: relay.create_session()?,
+                    is_new: true,
+                    resume: None,
+                })
+            }
         }
     }
 
@@ -283,17 +290,7 @@ fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]
     let places = wanted.iter().zip(outcomes);
     places
         .filter_map(|((index, wanted), outcome)| {
-            let (code, message) = match outcome.err()? {
-                SubscribeRefusal::NotGranted => (ErrorCode::NotGranted, "no grant covers it"),
-                SubscribeRefusal::TooMany => (
-                    ErrorCode::TooManySubscriptions,
-                    "the session would have too many subscriptions",
-                ),
-                SubscribeRefusal::TooManyDeliveries => (
-                    ErrorCode::TooManyDeliveries,
-                    "the device's telemetry would be delivered in too many different ways",
-                ),
-            };
+            let (code, message) = why_refused(outcome.err()?);
             let key = match &wanted.subscription {
                 Subscription::Telemetry(Some(key)) => Some(key.as_str().to_owned()),
                 _ => None,

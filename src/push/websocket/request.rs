@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::domain::id::{DEVICE_ID_BYTES_MAX, DeviceId, TELEMETRY_KEY_BYTES_MAX, TelemetryKey};
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::{Delivery, KeyPattern, Subscription};
+use crate::push::refused::why_refused;
 use crate::relay::Wanted;
 
 /// Most keys, patterns, and selectors with neither, that one message may name.
@@ -150,7 +151,7 @@ impl Selectors {
                 let Some(Err(refusal)) = outcomes.next() else {
                     return;
                 };
-                let (code, message) = why(*refusal);
+                let (code, message) = why_refused(*refusal);
                 let known = refused[first..]
                     .iter()
                     .position(|refused: &Refused| refused.code == code);
@@ -184,24 +185,6 @@ impl Selectors {
             }
         }
         refused
-    }
-}
-
-fn why(refusal: SubscribeRefusal) -> (ErrorCode, &'static str) {
-    match refusal {
-        SubscribeRefusal::NotGranted => (ErrorCode::NotGranted, "no grant covers it"),
-        SubscribeRefusal::TooMany => (
-            ErrorCode::TooManySubscriptions,
-            "the session would have too many subscriptions",
-        ),
-        SubscribeRefusal::TooManyDeliveries => (
-            ErrorCode::TooManyDeliveries,
-            "the device's telemetry would be delivered in too many different ways",
-        ),
-        SubscribeRefusal::TooManyPatterns => (
-            ErrorCode::TooManyPatterns,
-            "there would be too many patterns for the device",
-        ),
     }
 }
 
