@@ -168,6 +168,11 @@ impl<R: Clone> Shard<R> {
         if let Some(known) = known {
             known.set_subscriptions(session, recipient, subscriptions, &mut self.timers, now);
             self.forget_if_empty(device);
+            let devices = &self.devices;
+            self.timers.tidy(|due_ms, device, timer| {
+                let device = devices.get(device);
+                device.is_some_and(|device| device.expects(due_ms, timer))
+            });
         }
     }
 

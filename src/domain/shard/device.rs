@@ -201,6 +201,20 @@ impl<R: Clone> Device<R> {
         }
     }
 
+    /// Whether a timer that is due then still has something to do.
+    pub(super) fn expects(&self, due_ms: u64, timer: Timer) -> bool {
+        match timer {
+            Timer::ConnectionState => self.connection_state_timer,
+            Timer::ThrottlingWindow(session, delivery) => {
+                self.windows.get(&session).is_some_and(|windows| {
+                    windows
+                        .iter()
+                        .any(|(of, window)| *of == delivery && window.ends_at_ms() == due_ms)
+                })
+            }
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
             && self.connection_state.is_empty()
@@ -262,7 +276,8 @@ impl<R: Clone> Device<R> {
         now: Now,
     ) {
         if selection.is_empty() {
-            self.windows.remove(&session);
+            let windows = self.windows.remove(&session);
+            timers.abandon(windows.map_or(0, |windows| windows.len()));
             return;
         }
         let Some(windows) = self.windows.get_mut(&session) else {
@@ -282,6 +297,9 @@ impl<R: Clone> Device<R> {
                 moved.extend(there.map(|there| (way, there, stamp.clone())));
             }
         }
+        let before = windows.len();
+        windows.retain(|(of, _)| selection.ways().any(|way| way == *of));
+        timers.abandon(before - windows.len());
         for (to, telemetry, stamp) in moved {
             let place = windows.iter().position(|(of, _)| *of == to);
             let place = place.unwrap_or_else(|| {
@@ -291,6 +309,9 @@ impl<R: Clone> Device<R> {
                 windows.len() - 1
             });
             windows[place].1.merge(&telemetry, &stamp);
+        }
+        if windows.is_empty() {
+            self.windows.remove(&session);
         }
     }
 

@@ -250,6 +250,29 @@ fn a_throttled_value_that_is_no_longer_wanted_is_discarded() {
 }
 
 #[test]
+fn windows_of_subscriptions_that_came_and_went_leave_nothing_behind() {
+    let mut rig = Rig::new(SETTINGS);
+    for round in 0..5000 {
+        let mut wanted = DeviceSubscriptions::default();
+        let delivery = Delivery {
+            min_interval_ms: Delivery::MIN_INTERVAL_MS_MAX - round,
+            changes_only: false,
+        };
+        wanted.insert(key("t"), delivery);
+        rig.want("a", &wanted);
+        rig.send(&[("t", "1")]);
+        assert_eq!(rig.given().len(), 1);
+        if round % 2 == 0 {
+            rig.subscribe("a", &[]);
+        }
+    }
+    let timers = rig.shard.timers.len();
+    assert!(timers < 2000, "{timers}");
+    rig.advance(u64::from(Delivery::MIN_INTERVAL_MS_MAX));
+    assert_eq!(rig.shard.timers.len(), 0);
+}
+
+#[test]
 fn throttling_leaves_last_values_and_other_kinds_alone() {
     let mut rig = Rig::new(ShardSettings {
         throttling_interval_ms: Some(1000),

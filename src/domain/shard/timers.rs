@@ -15,15 +15,42 @@ pub(super) enum Timer {
     ThrottlingWindow(SessionId, Delivery),
 }
 
-/// Timers by due time. They are never cancelled: whoever is called looks whether there is still something to do.
+/// Timers that nobody waits for any more, below which it is not worth while to look for them.
+const ABANDONED_MIN: usize = 1024;
+
+/// Timers by due time. They are not taken out one by one: whoever is called looks whether there is still something to
+/// do, and when most of them may be abandoned, all that are go at once.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     by_due_ms: BinaryHeap<Reverse<(u64, DeviceId, Timer)>>,
+    /// How many were abandoned since it was last looked, at most.
+    abandoned: usize,
 }
 
 impl Timers {
     pub(super) fn add(&mut self, due_ms: u64, device: DeviceId, timer: Timer) {
         self.by_due_ms.push(Reverse((due_ms, device, timer)));
+    }
+
+    /// Notes that nobody waits for some of the timers any more.
+    pub(super) fn abandon(&mut self, timers: usize) {
+        self.abandoned += timers;
+    }
+
+    /// Drops what nobody waits for, when that may be most of it.
+    pub(super) fn tidy(&mut self, is_awaited: impl Fn(u64, &DeviceId, Timer) -> bool) {
+        if self.abandoned < ABANDONED_MIN.max(self.by_due_ms.len() / 2) {
+            return;
+        }
+        self.abandoned = 0;
+        self.by_due_ms
+            .retain(|Reverse((due_ms, device, timer))| is_awaited(*due_ms, device, *timer));
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_due_ms.len()
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
