@@ -25,7 +25,6 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::answer::ended as ended_messages;
 use self::conversation::Timing;
 pub(super) use self::router::router;
 use super::Settings;

@@ -17,6 +17,7 @@ use super::conversation::{Conversation, Step};
 use super::request::Request;
 use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
+use crate::push::ended::ended_messages;
 use crate::push::{Place, Push, frame};
 use crate::relay::{self, Batch, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, NativeError, TransportKind};
@@ -152,7 +153,7 @@ impl Driver {
                 }
                 Wake::Relay(Next::Updates(batch)) => self.send_updates(batch),
                 Wake::Relay(Next::Ended(ended)) => {
-                    for ended in answer::ended(ended) {
+                    for ended in ended_messages(ended) {
                         self.send_message(&ServerMessage::Ended(ended));
                     }
                 }
