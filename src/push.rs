@@ -8,6 +8,7 @@
 //!   flush. A batch counts as written when its last byte was given to the socket, and not before.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
+mod ended;
 mod frame;
 mod goodbye;
 mod payload_body;

@@ -15,12 +15,9 @@ use super::State;
 use super::auth::Admin;
 use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
-use crate::domain::grant::Grant;
+use crate::domain::grant::{Grant, METHOD_NAME_BYTES_MAX};
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::session::Dialect;
-
-/// Longest name of a direct method in bytes.
-const METHOD_NAME_BYTES_MAX: usize = 1024;
 
 /// `PUT /grants`. Granting what is granted already changes nothing.
 pub(super) async fn add(

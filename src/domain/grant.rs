@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::id::TelemetryKey;
 use super::subscription::{DeviceSubscriptions, Selection, Subscription};
 
+/// Longest name of a direct method in bytes.
+pub const METHOD_NAME_BYTES_MAX: usize = 1024;
+
 /// One thing that a session may see of a device, or do with it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {

@@ -47,6 +47,11 @@ pub struct Delivery {
     pub changes_only: bool,
 }
 
+impl Delivery {
+    /// Longest interval that can be asked for: a day.
+    pub const MIN_INTERVAL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
+}
+
 /// What adding a subscription did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {

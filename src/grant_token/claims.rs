@@ -17,19 +17,14 @@ use super::error::{Claim, TokenError};
 use super::jws::object;
 use crate::clock::whole_ms;
 use crate::config::GrantTokenConfig;
-use crate::domain::grant::Grant;
+use crate::domain::grant::{Grant, METHOD_NAME_BYTES_MAX};
 use crate::domain::id::{DeviceId, TelemetryKey};
 use crate::domain::session::SessionConstraints;
+use crate::domain::subscription::Delivery;
 use crate::relay::{Authorization, TimedGrant};
-
-/// Longest name of a direct method in bytes.
-const METHOD_NAME_BYTES_MAX: usize = 1024;
 
 /// The last second of the year 9999; later ones are a mistake, such as milliseconds.
 const UNIX_S_MAX: f64 = 253_402_300_799.0;
-
-/// Longest minimum interval: a day.
-const MIN_INTERVAL_MS_MAX: u32 = 86_400_000;
 
 const EXP: Claim = Claim::Registered("exp");
 const NBF: Claim = Claim::Registered("nbf");
@@ -241,7 +236,7 @@ fn read_session(
         .min_interval_ms
         .map(|value| {
             let number: Option<u32> = serde_json::from_str(value.get()).ok();
-            let number = number.filter(|ms| *ms <= MIN_INTERVAL_MS_MAX);
+            let number = number.filter(|ms| *ms <= Delivery::MIN_INTERVAL_MS_MAX);
             number.ok_or(wrong(
                 Claim::Session("minIntervalMs"),
                 "is not a whole number from 0 to 86400000",

@@ -1,7 +1,7 @@
 //! The Socket.IO 5 packet codec: what travels inside Engine.IO message packets.
 //!
-//! Reading is pure and total, and what was read can be written again. Writing gives whole Engine.IO text packets, the leading `4` included, so that transports
-//! only pass bytes on. Source: the Socket.IO protocol document, version 5.
+//! Reading is pure and total, and what was read can be written again. Writing gives whole Engine.IO text packets, the
+//! leading `4` included, so that transports only pass bytes on. Source: the Socket.IO protocol document, version 5.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -15,9 +15,6 @@ use crate::relay::{Resume, Wanted};
 /// Most subscriptions that one request may ask for.
 const WANTED_MAX: usize = 10_000;
 
-/// Longest interval between two updates that can be asked for: a day.
-const MIN_INTERVAL_MS_MAX: u32 = 86_400_000;
-
 /// What a request asks for.
 #[derive(Debug, Default)]
 pub(super) struct Query {
@@ -45,7 +42,8 @@ pub(super) enum QueryError {
     )]
     Telemetry,
     #[error(
-        "The query member `minIntervalMs` is not a whole number from 0 to {MIN_INTERVAL_MS_MAX}"
+        "The query member `minIntervalMs` is not a whole number from 0 to {}",
+        Delivery::MIN_INTERVAL_MS_MAX
     )]
     MinInterval,
     #[error("The query member `changesOnly` is neither true nor false")]
@@ -68,7 +66,10 @@ impl Query {
                 "token" => set(&mut query.token, "token", value.into())?,
                 "lastEventId" => set(&mut query.last_event_id, "lastEventId", value.into())?,
                 "minIntervalMs" => {
-                    let ms = value.parse().ok().filter(|ms| *ms <= MIN_INTERVAL_MS_MAX);
+                    let ms = value
+                        .parse()
+                        .ok()
+                        .filter(|ms| *ms <= Delivery::MIN_INTERVAL_MS_MAX);
                     let ms = ms.ok_or(QueryError::MinInterval)?;
                     set(&mut min_interval_ms, "minIntervalMs", ms)?;
                 }

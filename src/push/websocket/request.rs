@@ -21,9 +21,6 @@ use crate::relay::Wanted;
 /// Most keys, patterns, and selectors with neither, that one message may name.
 pub(super) const KEYS_PER_MESSAGE_MAX: usize = 10_000;
 
-/// Longest interval between two updates that can be asked for: a day.
-const MIN_INTERVAL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
-
 /// Longest text of an error, in bytes.
 const MESSAGE_BYTES_MAX: usize = 300;
 
@@ -274,7 +271,7 @@ impl Places {
             ("only telemetry has an interval", "minIntervalMs")
         } else if subscription.changes_only && !is_telemetry {
             ("only telemetry can be had as changes", "changesOnly")
-        } else if min_interval_ms > MIN_INTERVAL_MS_MAX {
+        } else if min_interval_ms > Delivery::MIN_INTERVAL_MS_MAX.into() {
             ("an interval is a day at most", "minIntervalMs")
         } else {
             return Ok(Delivery {
