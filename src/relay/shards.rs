@@ -170,13 +170,13 @@ impl Shards {
 
     /// What is known of some devices, as far as is asked for. The answers come in no order.
     pub(super) async fn snapshot(&self, of: &Wishes) -> Vec<DeviceSnapshot> {
-        let snapshots = self.ask_each(of, |shard, device, of| shard.snapshot(device, of));
+        let snapshots = self.ask_each(of, Shard::snapshot);
         snapshots.await.into_iter().flatten().collect()
     }
 
     /// About how many bytes the snapshot of what is asked for takes.
     pub(super) async fn snapshot_bytes(&self, of: &Wishes) -> usize {
-        let bytes = self.ask_each(of, |shard, device, of| shard.snapshot_bytes(device, of));
+        let bytes = self.ask_each(of, Shard::snapshot_bytes);
         bytes.await.into_iter().sum()
     }
 

@@ -175,22 +175,20 @@ impl Events {
             return Err(Refusal::CredentialMissing);
         }
         // Who knows the id of a session may use it, here as everywhere.
-        match last_event.filter(|event| relay.has_session(event.session)) {
-            Some(event) => Ok(Admitted {
+        if let Some(event) = last_event.filter(|event| relay.has_session(event.session)) {
+            return Ok(Admitted {
                 session: event.session,
                 is_new: false,
                 resume: Some(event.resume),
-            }),
-            None => {
-                let address = client_address(&head.extensions);
-                self.push.0.session_rate.take(address, Instant::now())?;
-                Ok(Admitted {
-                    session: relay.create_session()?,
-                    is_new: true,
-                    resume: None,
-                })
-            }
+            });
         }
+        let address = client_address(&head.extensions);
+        self.push.0.session_rate.take(address, Instant::now())?;
+        Ok(Admitted {
+            session: relay.create_session()?,
+            is_new: true,
+            resume: None,
+        })
     }
 
     async fn grant(
