@@ -321,6 +321,18 @@ impl Session {
         constrained.min(limits.subscriptions_max)
     }
 
+    /// Whether the session may have a subscription, or has it already.
+    pub fn has_room_for(
+        &self,
+        device: &DeviceId,
+        subscription: &Subscription,
+        limits: &SessionLimits,
+    ) -> bool {
+        let known = self.subscriptions_of(device);
+        self.subscription_count < self.subscriptions_max(limits)
+            || known.is_some_and(|known| known.contains(subscription))
+    }
+
     /// Adds a subscription, or changes how it is delivered.
     pub fn subscribe(
         &mut self,
@@ -334,12 +346,10 @@ impl Session {
         }
         let constrained_ms = self.constraints.min_interval_ms.unwrap_or_default();
         delivery.min_interval_ms = delivery.min_interval_ms.max(constrained_ms);
-        let full = self.subscription_count >= self.subscriptions_max(limits);
-        let subscriptions = self.subscriptions.entry(device.clone()).or_default();
-        if full && !subscriptions.contains(&subscription) {
-            self.forget_if_empty(device);
+        if !self.has_room_for(device, &subscription, limits) {
             return Err(SubscribeRefusal::TooMany);
         }
+        let subscriptions = self.subscriptions.entry(device.clone()).or_default();
         let is_telemetry = matches!(
             subscription,
             Subscription::Telemetry(_) | Subscription::TelemetryPattern(_)
