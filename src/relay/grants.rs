@@ -35,7 +35,7 @@ pub struct TimedGrant {
 }
 
 impl Relay {
-    /// Adds a grant; adding it again changes nothing.
+    /// Adds a grant for good, also where a token gave it for a time; adding it again changes nothing.
     pub async fn grant(
         &self,
         id: SessionId,
