@@ -103,6 +103,8 @@ pub enum SubscribeRefusal {
     TooMany,
     /// The session gets keys of the device in as many different ways as it may.
     TooManyDeliveries,
+    /// The session has as many patterns for the device as it may have.
+    TooManyPatterns,
 }
 
 /// The session has as many grants as it may have.
@@ -347,6 +349,11 @@ impl Session {
         if is_telemetry && !subscriptions.telemetry.has_room_for(delivery) {
             self.forget_if_empty(device);
             return Err(SubscribeRefusal::TooManyDeliveries);
+        }
+        if let Subscription::TelemetryPattern(pattern) = &subscription
+            && !subscriptions.telemetry.has_room_for_pattern(pattern)
+        {
+            return Err(SubscribeRefusal::TooManyPatterns);
         }
         let added = subscriptions.insert(subscription, delivery);
         self.subscription_count += usize::from(added == Added::New);

@@ -86,6 +86,8 @@ codes! {
         TooManySubscriptions = "tooManySubscriptions",
         /// The telemetry of the device would be delivered in more different ways than it may be.
         TooManyDeliveries = "tooManyDeliveries",
+        /// The session would have more patterns for the device than it may have.
+        TooManyPatterns = "tooManyPatterns",
         /// The session would have more grants than it may have.
         TooManyGrants = "tooManyGrants",
         /// The relay has as many sessions as it may have.

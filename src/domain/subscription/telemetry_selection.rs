@@ -17,6 +17,9 @@ const PATTERN_BYTES_MAX: usize = 256;
 /// Most different ways of delivery in one selection. Each is cut from every message of the device by itself.
 const WAYS_MAX: usize = 8;
 
+/// Most patterns in one selection. Every key of every message of the device is compared with each of them.
+const PATTERNS_MAX: usize = 32;
+
 /// Most wildcards in one pattern.
 const WILDCARDS_MAX: usize = 8;
 
@@ -71,6 +74,11 @@ impl TelemetrySelection {
     /// Whether anything can be delivered in this way: there may be up to eight different ones.
     pub fn has_room_for(&self, delivery: Delivery) -> bool {
         self.ways.len() < WAYS_MAX || self.ways.iter().any(|(way, _)| *way == delivery)
+    }
+
+    /// Whether a pattern is there or can be added: there may be up to 32.
+    pub fn has_room_for_pattern(&self, pattern: &KeyPattern) -> bool {
+        self.patterns.len() < PATTERNS_MAX || self.patterns.contains_key(pattern)
     }
 
     /// Adds one key, or every key with `None`.
@@ -301,5 +309,18 @@ mod tests {
             assert!(selection.remove(Some(&format!("t{number}"))));
         }
         assert!(selection.is_empty());
+    }
+    #[test]
+    fn patterns_are_bounded() {
+        let mut selection = TelemetrySelection::default();
+        for number in 0..32 {
+            let pattern = pattern(&format!("t{number}*"));
+            assert!(selection.has_room_for_pattern(&pattern));
+            selection.insert_pattern(pattern, AT_ONCE);
+        }
+        assert!(!selection.has_room_for_pattern(&pattern("u*")));
+        assert!(selection.has_room_for_pattern(&pattern("t7*")));
+        assert!(selection.remove_pattern(&pattern("t7*")));
+        assert!(selection.has_room_for_pattern(&pattern("u*")));
     }
 }

@@ -289,6 +289,10 @@ fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]
                     ErrorCode::TooManySubscriptions,
                     "the session would have too many subscriptions",
                 ),
+                SubscribeRefusal::TooManyPatterns => (
+                    ErrorCode::TooManyPatterns,
+                    "the session would have too many patterns for the device",
+                ),
                 SubscribeRefusal::TooManyDeliveries => (
                     ErrorCode::TooManyDeliveries,
                     "the device's telemetry would be delivered in too many different ways",

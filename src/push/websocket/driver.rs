@@ -359,6 +359,7 @@ fn counted_as(code: &ErrorCode) -> NativeError {
         ErrorCode::TooManyKeys
         | ErrorCode::TooManySubscriptions
         | ErrorCode::TooManyDeliveries
+        | ErrorCode::TooManyPatterns
         | ErrorCode::TooManyGrants
         | ErrorCode::TooManySessions => NativeError::Limit,
         ErrorCode::NotGranted => NativeError::NotGranted,

@@ -194,6 +194,10 @@ fn why(refusal: SubscribeRefusal) -> (ErrorCode, &'static str) {
             ErrorCode::TooManySubscriptions,
             "the session would have too many subscriptions",
         ),
+        SubscribeRefusal::TooManyPatterns => (
+            ErrorCode::TooManyPatterns,
+            "the session would have too many patterns for the device",
+        ),
         SubscribeRefusal::TooManyDeliveries => (
             ErrorCode::TooManyDeliveries,
             "the device's telemetry would be delivered in too many different ways",
