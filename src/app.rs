@@ -58,6 +58,7 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let url = server.url();
     let admin_key = server.config().admin_keys.primary().expose().to_owned();
     let admin_connection_string = format!("Endpoint={url};SharedAccessKey={admin_key}");
+    let follow_key = admin_key.clone();
     let backend_key =
         HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
     let devices = stand_in.device_ids().to_vec();
@@ -72,12 +73,21 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
         };
         print_line(&serde_json::to_string(&ready)?)?;
     } else {
+        let follow = stand_in
+            .device_ids()
+            .first()
+            .map_or_else(String::new, |device| {
+                format!(
+                    "Follow a device from another terminal:\n  \
+                 curl -N -H 'Shared-Access-Key: {follow_key}' '{url}/events?telemetry={device}'\n\n"
+                )
+            });
         print_line(&format!(
             "The live page is at {url}/\n\n\
              Admin connection string: {admin_connection_string}\n\
              Event Hub connection string: {}\n\
              CA certificate of its TLS listeners: {}\n\n\
-             Press Ctrl-C to stop.",
+             {follow}Press Ctrl-C to stop.",
             stand_in.event_hub_connection_string(),
             stand_in_ready.ca_certificate.display(),
         ))?;

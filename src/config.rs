@@ -158,6 +158,8 @@ pub struct PushConfig {
     pub outbox_bytes_max: usize,
     /// How long a native session that lost its connection can be resumed.
     pub resume_window: Duration,
+    /// Most bytes, about, of the last values in one snapshot.
+    pub snapshot_bytes_max: usize,
     /// Most frames of a native connection that are remembered after they were sent.
     pub replay_frames_max: usize,
     /// Most bytes of a native connection that are remembered after they were sent.

@@ -17,16 +17,19 @@ mod websocket;
 #[cfg(test)]
 mod websocket_conformance;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Extensions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
+use crate::http::ClientAddress;
 use crate::relay::Relay;
 use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::PushMetrics;
@@ -41,6 +44,15 @@ pub fn router(push: Push) -> Router {
 /// how long an answer may take.
 pub fn events_router(push: Push, admin_keys: AdminKeys) -> Router {
     sse::router(push, admin_keys)
+}
+
+/// Stands for the clients of a server that does not say where they are.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Where a request comes from.
+fn client_address(extensions: &Extensions) -> IpAddr {
+    let client = extensions.get::<ClientAddress>();
+    client.map_or(UNKNOWN_ADDRESS, |client| client.0.ip())
 }
 
 /// How connections are kept.

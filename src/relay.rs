@@ -73,6 +73,8 @@ pub struct Settings {
     pub write_wait: Duration,
     /// How long a native session outlives its connection with its subscriptions.
     pub resume_window_ms: u64,
+    /// Most bytes, about, of the last values in one snapshot; a larger one is refused.
+    pub snapshot_bytes_max: usize,
 }
 
 /// The session does not exist, or no longer.
@@ -103,6 +105,20 @@ pub enum SubscribeError {
     /// The session would have more subscriptions than it may have.
     #[error("too many subscriptions in one session")]
     TooMany,
+}
+
+/// Why a native client gets no snapshot, and no subscriptions that come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The session does not exist, or no longer.
+    #[error(transparent)]
+    NoSuchSession(#[from] NoSuchSession),
+    /// The session would have more subscriptions than it may have.
+    #[error("too many subscriptions in one session")]
+    TooManySubscriptions,
+    /// The snapshot would be too large.
+    #[error("snapshot would be too large")]
+    TooLarge,
 }
 
 /// The relay has as many sessions as it may have.
@@ -309,7 +325,8 @@ impl Relay {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => unreachable!("nobody aborts a change: {error}"),
+                // Nobody aborts a change; the runtime is being torn down, and this with it.
+                Err(_) => std::future::pending().await,
             },
         }
     }

@@ -66,6 +66,14 @@ impl Report {
         self.is_sound = lost + wrong == 0;
     }
 
+    /// Adds how many values native clients were told they skipped, and remembers whether these are all that the relay
+    /// says it conflated.
+    pub(crate) fn told_conflated_values(&mut self, tally: &Tally, conflated: u64) {
+        let told = tally.told_conflated_values;
+        self.count("told_conflated_values", told);
+        self.is_sound &= told == conflated;
+    }
+
     /// Whether every delivery was as promised.
     pub(crate) fn is_sound(&self) -> bool {
         self.is_sound
@@ -141,6 +149,19 @@ mod tests {
             let json: Value = serde_json::from_str(&report.json()).unwrap();
             assert_eq!(json["lost_deliveries"], lost);
             assert_eq!(json["scenario"], "test");
+        }
+    }
+
+    #[test]
+    fn clients_are_told_of_every_conflated_value() {
+        let tally = Tally {
+            told_conflated_values: 3,
+            ..Tally::default()
+        };
+        for conflated in [3, 4] {
+            let mut report = Report::new("test");
+            report.told_conflated_values(&tally, conflated);
+            assert_eq!(report.is_sound(), conflated == 3);
         }
     }
 

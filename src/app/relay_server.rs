@@ -189,5 +189,6 @@ fn relay_settings(config: &Config) -> Settings {
         unbound_sessions_max: limits.unbound_sessions_max,
         write_wait: WRITE_WAIT,
         resume_window_ms: whole_ms(config.push.resume_window),
+        snapshot_bytes_max: config.push.snapshot_bytes_max,
     }
 }

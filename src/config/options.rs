@@ -248,6 +248,7 @@ impl Draft {
                 outbox_frames_max: 0,
                 outbox_bytes_max: 0,
                 resume_window: Duration::ZERO,
+                snapshot_bytes_max: 0,
                 replay_frames_max: 0,
                 replay_bytes_max: 0,
             },

@@ -81,6 +81,7 @@ fn defaults_are_those_of_ux4iot_and_of_the_design() {
             outbox_frames_max: 1024,
             outbox_bytes_max: 1_048_576,
             resume_window: Duration::from_mins(1),
+            snapshot_bytes_max: 16_777_216,
             replay_frames_max: 256,
             replay_bytes_max: 262_144,
         }

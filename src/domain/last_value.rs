@@ -153,6 +153,17 @@ impl KeyTable {
         self.entries[slot.place()].last_value()
     }
 
+    /// About how many bytes the last value of a key takes when it is handed out.
+    pub(super) fn value_bytes(&self, key: &str) -> usize {
+        let slot = self.slots.get(key);
+        slot.map_or(0, |slot| self.entries[slot.place()].bytes())
+    }
+
+    /// About how many bytes all last values take when they are handed out.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.iter().map(Entry::bytes).sum()
+    }
+
     /// All last values, in the order in which the keys first appeared.
     pub(super) fn last_values(&self) -> Vec<LastValue> {
         self.entries.iter().filter_map(Entry::last_value).collect()
@@ -215,7 +226,17 @@ impl KeyTable {
     }
 }
 
+/// Bytes that a last value takes beside its key and text.
+const VALUE_BYTES: usize = 128;
+
 impl Entry {
+    fn bytes(&self) -> usize {
+        let value = self.value.as_ref();
+        value.map_or(0, |value| {
+            VALUE_BYTES + self.key.as_str().len() + value.json.len()
+        })
+    }
+
     fn last_value(&self) -> Option<LastValue> {
         let stored = self.value.as_ref()?;
         Some(LastValue {

@@ -193,6 +193,12 @@ impl<R: Clone> Shard<R> {
         Some(self.devices.get(device)?.snapshot(of)).filter(|snapshot| !snapshot.is_empty())
     }
 
+    /// About how many bytes that snapshot takes, patterns counted as every key.
+    pub fn snapshot_bytes(&self, device: &DeviceId, of: &DeviceSubscriptions) -> usize {
+        let known = self.devices.get(device);
+        known.map_or(0, |known| known.snapshot_bytes(of))
+    }
+
     /// When [`expire`](Self::expire) has something to do, on the monotonic clock.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.timers.next_due_ms()

@@ -194,7 +194,14 @@ impl Relay {
         let recovery = match resume {
             None => Recovery::NotAsked,
             Some(_) if attached.recovered => Recovery::Recovered,
-            Some(_) => Recovery::Lost(self.subscribe_anew(&entry, &session).await),
+            Some(_) => {
+                let Ok(snapshot) = self.subscribe_anew(&entry, &session).await else {
+                    // Its client has to begin again, and to ask for less at once.
+                    self.retire(&entry, &mut session, Disconnect::Retired).await;
+                    return Err(NoSuchSession);
+                };
+                Recovery::Lost(snapshot)
+            }
         };
         // Under the turn, so that whatever is revoked from now on waits for the snapshot.
         let hold = match &recovery {

@@ -97,21 +97,24 @@ impl Relay {
         let entry = self.inner.sessions.get(id)?;
         self.to_the_end(move |relay| async move {
             let mut session = relay.lock(&entry).await?;
-            relay.add_grant(&mut session, &device, grant.clone(), None)?;
+            let limits = &relay.inner.settings.session_limits;
+            let subscription = seen_by(&grant);
+            let has_room = |wanted| session.has_room_for(&device, wanted, limits);
+            if !subscription.as_ref().is_none_or(has_room) {
+                let refusal = SessionRefusal::SubscriptionsFull;
+                relay.inner.sessions.refuse(refusal);
+                return Err(GrantError::TooMany);
+            }
+            relay.add_grant(&mut session, &device, grant, None)?;
             session.speak_v2();
             entry.outbox.set_dialect(session.dialect());
-            let Some(subscription) = seen_by(grant) else {
+            let Some(subscription) = subscription else {
                 return Ok(());
             };
-            let limits = &relay.inner.settings.session_limits;
             let delivery = Delivery::default();
             session
                 .subscribe(&device, subscription.clone(), delivery, limits)
-                .map_err(|_| {
-                    let refusal = SessionRefusal::SubscriptionsFull;
-                    relay.inner.sessions.refuse(refusal);
-                    GrantError::TooMany
-                })?;
+                .map_err(|_| GrantError::TooMany)?;
             let mut fresh = DeviceSubscriptions::default();
             fresh.insert(subscription, delivery);
             let fresh = [(device, fresh)].into();
@@ -203,9 +206,9 @@ impl Relay {
 }
 
 /// What a 2.x client sees by a grant alone.
-fn seen_by(grant: Grant) -> Option<Subscription> {
+fn seen_by(grant: &Grant) -> Option<Subscription> {
     match grant {
-        Grant::Telemetry(key) => Some(Subscription::Telemetry(key)),
+        Grant::Telemetry(key) => Some(Subscription::Telemetry(key.clone())),
         Grant::DeviceTwin => Some(Subscription::DeviceTwin),
         Grant::ConnectionState => Some(Subscription::ConnectionState),
         Grant::D2cMessages => Some(Subscription::D2cMessages),

@@ -53,6 +53,9 @@ pub(super) enum Fresh {
     Publish(DeviceSubscriptions),
 }
 
+/// What is asked for of some devices, to be shared by the shards.
+pub(super) type Wishes = Arc<BTreeMap<DeviceId, DeviceSubscriptions>>;
+
 /// The shards, by the devices they own.
 #[derive(Debug)]
 pub(super) struct Shards {
@@ -166,26 +169,39 @@ impl Shards {
     }
 
     /// What is known of some devices, as far as is asked for. The answers come in no order.
-    pub(super) async fn snapshot(
+    pub(super) async fn snapshot(&self, of: &Wishes) -> Vec<DeviceSnapshot> {
+        let snapshots = self.ask_each(of, Shard::snapshot);
+        snapshots.await.into_iter().flatten().collect()
+    }
+
+    /// About how many bytes the snapshot of what is asked for takes.
+    pub(super) async fn snapshot_bytes(&self, of: &Wishes) -> usize {
+        let bytes = self.ask_each(of, Shard::snapshot_bytes);
+        bytes.await.into_iter().sum()
+    }
+
+    /// Asks the shards the same about each device. The answers come in no order.
+    async fn ask_each<A: Send + 'static>(
         &self,
-        of: BTreeMap<DeviceId, DeviceSubscriptions>,
-    ) -> Vec<DeviceSnapshot> {
-        let mut parts: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::new()).collect();
-        for (device, of) in of {
-            parts[self.place(&device)].push((device, of));
+        of: &Wishes,
+        question: impl Fn(&Shard, &DeviceId, &DeviceSubscriptions) -> A + Copy + Send + 'static,
+    ) -> Vec<A> {
+        let mut parts: Vec<Vec<DeviceId>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for device in of.keys() {
+            parts[self.place(device)].push(device.clone());
         }
-        let mut answers = Vec::new();
-        for (shard, part) in self.shards.iter().zip(parts) {
-            if part.is_empty() {
-                continue;
-            }
-            answers.push(shard.ask(move |shard, _| {
-                let snapshots = part
-                    .iter()
-                    .filter_map(|(device, of)| shard.snapshot(device, of));
-                snapshots.collect::<Vec<_>>()
-            }));
-        }
+        let parts = self.shards.iter().zip(parts);
+        let answers = parts
+            .filter(|(_, part)| !part.is_empty())
+            .map(|(shard, part)| {
+                let of = of.clone();
+                shard.ask(move |shard, _| {
+                    let answers = part
+                        .iter()
+                        .map(|device| question(shard, device, &of[device]));
+                    answers.collect::<Vec<_>>()
+                })
+            });
         let answers = futures_util::future::join_all(answers).await;
         answers.into_iter().flatten().flatten().collect()
     }

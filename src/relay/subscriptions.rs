@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::connection::{Connection, Hold};
 use super::sessions::{SessionEntry, SessionTurn};
-use super::shards::{Fresh, SubscriptionChange};
-use super::{NoSuchSession, Relay, SubscribeError};
+use super::shards::{Fresh, SubscriptionChange, Wishes};
+use super::{NoSuchSession, Relay, SnapshotError, SubscribeError};
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::session::{Session, SubscribeRefusal};
 use crate::domain::snapshot::DeviceSnapshot;
@@ -191,10 +191,24 @@ impl Relay {
         &self,
         entry: &Arc<SessionEntry>,
         session: &Session,
-    ) -> Vec<DeviceSnapshot> {
-        let all = all_subscriptions(session);
-        self.tell_shards_of(entry, session, all, Fresh::Answer)
-            .await
+    ) -> Result<Vec<DeviceSnapshot>, SnapshotError> {
+        let all = self.bounded(all_subscriptions(session)).await?;
+        let all = Arc::unwrap_or_clone(all);
+        let snapshot = self.tell_shards_of(entry, session, all, Fresh::Answer);
+        Ok(snapshot.await)
+    }
+
+    /// The wishes, if the snapshot of them is not too large.
+    async fn bounded(
+        &self,
+        of: BTreeMap<DeviceId, DeviceSubscriptions>,
+    ) -> Result<Wishes, SnapshotError> {
+        let of = Arc::new(of);
+        if self.inner.shards.snapshot_bytes(&of).await > self.inner.settings.snapshot_bytes_max {
+            self.inner.sessions.refuse(SessionRefusal::SnapshotTooLarge);
+            return Err(SnapshotError::TooLarge);
+        }
+        Ok(of)
     }
 
     /// Sends what is known of all that a session is subscribed to as updates.
@@ -273,7 +287,7 @@ impl Connection {
     pub async fn subscribe_with_snapshot(
         &self,
         wanted: Vec<Wanted>,
-    ) -> Result<Subscribed, SubscribeError> {
+    ) -> Result<Subscribed, SnapshotError> {
         let (entry, number) = (self.entry.clone(), self.number);
         let change = move |relay: Relay| async move {
             let mut session = relay.lock(&entry).await?;
@@ -281,10 +295,18 @@ impl Connection {
                 .iter()
                 .map(|wanted| (&wanted.device, &wanted.subscription));
             if !relay.has_room(&session, subscriptions) {
-                return Err(SubscribeError::TooMany);
+                return Err(SnapshotError::TooManySubscriptions);
             }
+            let fresh = relay
+                .bounded(granted_part(
+                    &session,
+                    wanted
+                        .iter()
+                        .map(|wanted| (&wanted.device, &wanted.subscription)),
+                ))
+                .await?;
+            let mut fresh = Arc::unwrap_or_clone(fresh);
             let limits = &relay.inner.settings.session_limits;
-            let mut fresh: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
             let mut outcomes = Vec::with_capacity(wanted.len());
             for Wanted {
                 device,
@@ -293,11 +315,12 @@ impl Connection {
             } in wanted
             {
                 let outcome = session.subscribe(&device, subscription.clone(), delivery, limits);
-                outcomes.push(outcome.map(|_| ()));
-                if outcome.is_ok() {
-                    let fresh = fresh.entry(device).or_default();
-                    fresh.insert(subscription, Delivery::default());
+                if outcome.is_err()
+                    && let Some(fresh) = fresh.get_mut(&device)
+                {
+                    fresh.remove(&subscription);
                 }
+                outcomes.push(outcome.map(|_| ()));
             }
             let snapshot = relay
                 .tell_shards_of(&entry, &session, fresh, Fresh::Answer)
@@ -330,20 +353,22 @@ impl Connection {
     pub async fn snapshot(
         &self,
         of: Vec<(DeviceId, Subscription)>,
-    ) -> Result<Subscribed, NoSuchSession> {
+    ) -> Result<Subscribed, SnapshotError> {
         let session = self.relay.lock(&self.entry).await?;
-        let mut asked: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
-        let mut outcomes = Vec::with_capacity(of.len());
-        for (device, subscription) in of {
-            if !session.is_granted(&device, &subscription.needed_grant()) {
-                outcomes.push(Err(SubscribeRefusal::NotGranted));
-                continue;
-            }
-            outcomes.push(Ok(()));
-            let asked = asked.entry(device).or_default();
-            asked.insert(subscription, Delivery::default());
-        }
-        let snapshot = self.relay.inner.shards.snapshot(asked).await;
+        let is_granted = |(device, subscription): &(DeviceId, Subscription)| {
+            session.is_granted(device, &subscription.needed_grant())
+        };
+        let outcome = |of| {
+            is_granted(of)
+                .then_some(())
+                .ok_or(SubscribeRefusal::NotGranted)
+        };
+        let outcomes = of.iter().map(outcome).collect();
+        let of = of
+            .iter()
+            .map(|(device, subscription)| (device, subscription));
+        let asked = self.relay.bounded(granted_part(&session, of)).await?;
+        let snapshot = self.relay.inner.shards.snapshot(&asked).await;
         // Under the turn, so that whatever is revoked from now on waits for the snapshot.
         let hold = self.entry.outbox.hold(self.number).ok_or(NoSuchSession)?;
         Ok(Subscribed {
@@ -352,6 +377,21 @@ impl Connection {
             hold,
         })
     }
+}
+
+/// The part of some wishes that is granted.
+fn granted_part<'a>(
+    session: &Session,
+    wanted: impl Iterator<Item = (&'a DeviceId, &'a Subscription)>,
+) -> BTreeMap<DeviceId, DeviceSubscriptions> {
+    let mut granted: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
+    for (device, subscription) in wanted {
+        if session.is_granted(device, &subscription.needed_grant()) {
+            let granted = granted.entry(device.clone()).or_default();
+            granted.insert(subscription.clone(), Delivery::default());
+        }
+    }
+    granted
 }
 
 fn all_subscriptions(session: &Session) -> BTreeMap<DeviceId, DeviceSubscriptions> {

@@ -36,6 +36,7 @@ pub(crate) const SETTINGS: Settings = Settings {
     unbound_sessions_max: 50,
     write_wait: Duration::from_millis(50),
     resume_window_ms: 60_000,
+    snapshot_bytes_max: 1_000_000,
 };
 
 /// Fails a test instead of letting it hang.

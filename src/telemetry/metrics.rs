@@ -168,6 +168,8 @@ label! {
         GrantsFull = "grants_full",
         /// The session has too many subscriptions.
         SubscriptionsFull = "subscriptions_full",
+        /// The snapshot that was asked for is too large.
+        SnapshotTooLarge = "snapshot_too_large",
     }
 }
 

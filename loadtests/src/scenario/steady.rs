@@ -201,10 +201,13 @@ fn add_throughput(report: &mut Report, before: &Moment, after: &Moment) {
         "generator_cpu_us_per_message",
         generator_s * MICROSECONDS_PER_S / messages,
     );
+    let writes = grown("hubrelay_push_writes_total");
     report.measure(
         "frames_per_write",
-        grown("hubrelay_push_written_frames_total") / grown("hubrelay_push_writes_total"),
+        grown("hubrelay_push_written_frames_total") / writes,
     );
+    // A native frame holds all that was ready.
+    report.measure("deliveries_per_write", deliveries / writes);
 }
 
 fn add_latency(report: &mut Report, mut latencies_us: Vec<u32>) {
@@ -239,7 +242,7 @@ fn add_deliveries(
     report.deliveries(tally, sent * RECIPIENTS, conflated);
     report.count("conflated_values", conflated_values);
     if transport == Transport::Native {
-        report.count("told_conflated_values", tally.told_conflated_values);
+        report.told_conflated_values(tally, conflated_values);
     }
     // The stand-in's log is bounded: what a relay that is far behind had not read when it went is lost to it.
     let read = grown("hubrelay_ingest_messages_total");

@@ -84,6 +84,8 @@ codes! {
         TooManyKeys = "tooManyKeys",
         /// The session would have more subscriptions than it may have.
         TooManySubscriptions = "tooManySubscriptions",
+        /// All that would have to be sent at once is too much; ask for less in one message.
+        SnapshotTooLarge = "snapshotTooLarge",
         /// The telemetry of the device would be delivered in more different ways than it may be.
         TooManyDeliveries = "tooManyDeliveries",
         /// The session would have more patterns for the device than it may have.

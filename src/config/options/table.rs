@@ -392,6 +392,18 @@ pub static OPTIONS: &[OptionSpec] = &[
         meaning: "milliseconds in which a client of the native protocol that lost its connection may resume it; 0 for never",
     },
     OptionSpec {
+        name: "snapshot_bytes_max",
+        ux4iot_name: None,
+        section: Section::Push,
+        kind: Kind::Integer {
+            min: Some(1024),
+            max: 1024 * MIB,
+            set: |config, bytes| config.push.snapshot_bytes_max = count(bytes),
+        },
+        default: Preset::Is("16777216"),
+        meaning: "bytes, about, of the current values in one answer of the native protocol; what would be larger is refused",
+    },
+    OptionSpec {
         name: "replay_frames_max",
         ux4iot_name: None,
         section: Section::Push,

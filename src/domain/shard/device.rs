@@ -136,6 +136,20 @@ impl<R: Clone> Device<R> {
         }
     }
 
+    /// About how many bytes that snapshot takes.
+    pub(super) fn snapshot_bytes(&self, of: &DeviceSubscriptions) -> usize {
+        let telemetry = if of.telemetry.open_deliveries().next().is_some() {
+            self.keys.bytes()
+        } else {
+            let names = of.telemetry.names();
+            names
+                .map(|(key, _)| self.keys.value_bytes(key.as_str()))
+                .sum()
+        };
+        let twin = self.twin.as_ref().filter(|_| of.device_twin);
+        telemetry + twin.map_or(0, |twin| twin.to_json().as_str().len())
+    }
+
     /// Drops what throttling holds back for a session of what `of` covers.
     pub(super) fn forget_pending(&mut self, session: SessionId, of: &DeviceSubscriptions) {
         for (_, window) in self.windows.get_mut(&session).into_iter().flatten() {

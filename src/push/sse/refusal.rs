@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::query::QueryError;
 use crate::grant_token::TokenError;
-use crate::relay::{GrantError, NoSuchSession, SubscribeError, TooManySessions};
+use crate::relay::{GrantError, NoSuchSession, SnapshotError, TooManySessions};
+use crate::session_rate;
 use crate::telemetry::metrics::ConnectionRefusal;
 
 /// How long a client that was refused for want of room should stay away.
@@ -40,8 +41,15 @@ pub(super) enum Refusal {
     TooManyGrants,
     /// The session would have too many subscriptions.
     TooManySubscriptions,
+    /// The current values of all that is asked for are too much for one event.
+    SnapshotTooLarge,
     /// There are too many sessions.
     TooManySessions,
+    /// The client's address creates sessions too fast.
+    TooManySessionRequests {
+        /// When the next one may be created.
+        retry_after_s: u64,
+    },
     /// There are too many connections, or the relay is shutting down.
     TooManyConnections,
 }
@@ -58,7 +66,9 @@ impl Refusal {
             | Self::NotGranted
             | Self::TooManyGrants
             | Self::TooManySubscriptions
-            | Self::TooManySessions => ConnectionRefusal::Session,
+            | Self::SnapshotTooLarge
+            | Self::TooManySessions
+            | Self::TooManySessionRequests { .. } => ConnectionRefusal::Session,
             Self::TooManyConnections => ConnectionRefusal::ConnectionsFull,
         }
     }
@@ -73,7 +83,10 @@ impl Refusal {
             Self::CredentialMissing | Self::KeyWrong | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchSession => StatusCode::NOT_FOUND,
             Self::NotGranted => StatusCode::FORBIDDEN,
-            Self::TooManyGrants | Self::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyGrants
+            | Self::TooManySubscriptions
+            | Self::SnapshotTooLarge
+            | Self::TooManySessionRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -95,7 +108,11 @@ impl Refusal {
             Self::NotGranted => "subscription request not granted".into(),
             Self::TooManyGrants => "Too many grants in this session".into(),
             Self::TooManySubscriptions => "Too many subscriptions in this session".into(),
+            Self::SnapshotTooLarge => {
+                "The current values are too much for one event, ask for fewer devices".into()
+            }
             Self::TooManySessions => "Too many sessions".into(),
+            Self::TooManySessionRequests { .. } => "Too many sessions created, try again later".into(),
             Self::TooManyConnections => "Too many connections".into(),
         }
     }
@@ -107,6 +124,9 @@ impl IntoResponse for Refusal {
         let headers = response.headers_mut();
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if let Self::TooManySessionRequests { retry_after_s } = self {
+            headers.insert(RETRY_AFTER, retry_after_s.into());
         }
         if self == Self::Method {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
@@ -142,6 +162,14 @@ impl From<TooManySessions> for Refusal {
     }
 }
 
+impl From<session_rate::Refused> for Refusal {
+    fn from(refused: session_rate::Refused) -> Self {
+        Self::TooManySessionRequests {
+            retry_after_s: refused.retry_after_s,
+        }
+    }
+}
+
 impl From<GrantError> for Refusal {
     fn from(error: GrantError) -> Self {
         match error {
@@ -151,12 +179,12 @@ impl From<GrantError> for Refusal {
     }
 }
 
-impl From<SubscribeError> for Refusal {
-    fn from(error: SubscribeError) -> Self {
+impl From<SnapshotError> for Refusal {
+    fn from(error: SnapshotError) -> Self {
         match error {
-            SubscribeError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
-            SubscribeError::NotGranted => Self::NotGranted,
-            SubscribeError::TooMany => Self::TooManySubscriptions,
+            SnapshotError::NoSuchSession(NoSuchSession) => Self::NoSuchSession,
+            SnapshotError::TooManySubscriptions => Self::TooManySubscriptions,
+            SnapshotError::TooLarge => Self::SnapshotTooLarge,
         }
     }
 }

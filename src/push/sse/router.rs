@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,7 +24,7 @@ use crate::domain::id::SessionId;
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::Subscription;
 use crate::grant_token::bearer_token;
-use crate::push::{Push, frame};
+use crate::push::{Push, client_address, frame};
 use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -100,7 +101,7 @@ impl Events {
             session,
             is_new,
             resume,
-        } = self.admit(&query, &credential, last_event)?;
+        } = self.admit(head, &query, &credential, last_event)?;
         let begun = match self.grant(session, credential, &query.wanted).await {
             Ok(()) => {
                 self.begin(session, resume, asked_to_resume, query.wanted)
@@ -151,6 +152,7 @@ impl Events {
     /// Finds or makes the session: the one that is named, the one that the client comes back to, or a new one.
     fn admit(
         &self,
+        head: &Parts,
         query: &Query,
         credential: &Credential,
         last_event: Option<EventId>,
@@ -173,18 +175,20 @@ impl Events {
             return Err(Refusal::CredentialMissing);
         }
         // Who knows the id of a session may use it, here as everywhere.
-        match last_event.filter(|event| relay.has_session(event.session)) {
-            Some(event) => Ok(Admitted {
+        if let Some(event) = last_event.filter(|event| relay.has_session(event.session)) {
+            return Ok(Admitted {
                 session: event.session,
                 is_new: false,
                 resume: Some(event.resume),
-            }),
-            None => Ok(Admitted {
-                session: relay.create_session()?,
-                is_new: true,
-                resume: None,
-            }),
+            });
         }
+        let address = client_address(&head.extensions);
+        self.push.0.session_rate.take(address, Instant::now())?;
+        Ok(Admitted {
+            session: relay.create_session()?,
+            is_new: true,
+            resume: None,
+        })
     }
 
     async fn grant(

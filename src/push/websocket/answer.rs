@@ -17,7 +17,7 @@ use crate::domain::subscription::Subscription;
 use crate::push::{Push, Shared, frame};
 use crate::relay::{
     Authorization, Connection, EndReason, EndedSubscription, GrantError, Hold, NoSuchSession,
-    Recovery, Relay, Resume, SubscribeError, TooManySessions,
+    Recovery, Relay, Resume, SnapshotError, TooManySessions,
 };
 
 /// A message to write.
@@ -159,7 +159,7 @@ pub(super) async fn carry(
         }
         RequestBody::LastValues(of, selectors) => {
             let values = connection.snapshot(of).await;
-            let values = values.map_err(|NoSuchSession| error_of(id, no_such_session()))?;
+            let values = values.map_err(|error| error_of(id, subscribe_error(error)))?;
             let refused = selectors.refused(&values.outcomes);
             let text = frame::last_values(id, &values.snapshot, &refused, relay.unix_ms());
             return Ok(Answer {
@@ -310,13 +310,16 @@ async fn authorize(
     })
 }
 
-fn subscribe_error(refusal: SubscribeError) -> ErrorMessage {
+fn subscribe_error(refusal: SnapshotError) -> ErrorMessage {
     match refusal {
-        SubscribeError::NoSuchSession(NoSuchSession) => no_such_session(),
-        SubscribeError::NotGranted => error(ErrorCode::NotGranted, "no grant covers it"),
-        SubscribeError::TooMany => error(
+        SnapshotError::NoSuchSession(NoSuchSession) => no_such_session(),
+        SnapshotError::TooManySubscriptions => error(
             ErrorCode::TooManySubscriptions,
             "the session would have too many subscriptions",
+        ),
+        SnapshotError::TooLarge => error(
+            ErrorCode::SnapshotTooLarge,
+            "the current values are too much for one message; ask for fewer devices at once",
         ),
     }
 }

@@ -358,6 +358,7 @@ fn counted_as(code: &ErrorCode) -> NativeError {
         | ErrorCode::InvalidSelector => NativeError::Invalid,
         ErrorCode::TooManyKeys
         | ErrorCode::TooManySubscriptions
+        | ErrorCode::SnapshotTooLarge
         | ErrorCode::TooManyDeliveries
         | ErrorCode::TooManyPatterns
         | ErrorCode::TooManyGrants

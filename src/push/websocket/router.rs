@@ -1,7 +1,5 @@
 //! The HTTP side: `GET /ws` and its handshake.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
@@ -15,15 +13,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::driver::Driver;
 use super::socket::Socket;
-use crate::http::ClientAddress;
-use crate::push::Push;
+use crate::push::{Push, client_address};
 use crate::telemetry::metrics::ConnectionRefusal;
 
 /// How long a client that was refused for want of room should stay away.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
-
-/// Stands for the clients of a server that does not say where they are.
-const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The route of the native protocol. The server must support upgrades.
 pub(in crate::push) fn router(push: Push) -> Router {
@@ -66,8 +60,7 @@ impl Push {
         let subprotocol = subprotocol(&parts.headers)?;
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let accept = derive_accept_key(key.as_bytes());
-        let client = parts.extensions.get::<ClientAddress>();
-        let address = client.map_or(UNKNOWN_ADDRESS, |client| client.0.ip());
+        let address = client_address(&parts.extensions);
         let push = self.clone();
         self.0.tasks.spawn(async move {
             let message_bytes_max = push.0.settings.payload_bytes_max;

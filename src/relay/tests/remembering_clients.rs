@@ -458,3 +458,30 @@ async fn a_2x_grant_shows_the_last_value_each_time_and_outlives_the_connection()
     let nothing = tokio::time::timeout(Duration::from_millis(50), connection.next(usize::MAX));
     assert!(nothing.await.is_err(), "a grant is the subscription");
 }
+
+#[tokio::test]
+async fn a_snapshot_that_would_be_too_large_is_refused_and_nothing_changes() {
+    let relay = start(Settings {
+        snapshot_bytes_max: 1000,
+        ..SETTINGS
+    });
+    let (id, opened) = native(&relay).await;
+    let long = format!("\"{}\"", "x".repeat(1000));
+    ingest(&relay, &long).await;
+    let one = || vec![wanted("d1", Subscription::Telemetry(key("t")))];
+    let refused = opened.connection.subscribe_with_snapshot(one()).await;
+    assert_eq!(refused.unwrap_err(), SnapshotError::TooLarge);
+    let of = vec![(device("d1"), all_keys())];
+    let refused = opened.connection.snapshot(of).await;
+    assert_eq!(refused.unwrap_err(), SnapshotError::TooLarge);
+    opened.connection.close().await;
+    let resume = Resume {
+        epoch: 9,
+        sequence: 0,
+    };
+    assert_eq!(
+        relay.open(id, Some(resume)).await.unwrap_err(),
+        NoSuchSession,
+        "what is subscribed cannot be shown, so its client begins again"
+    );
+}

@@ -105,15 +105,16 @@ async fn stuck(server: &Server, session: SessionId) -> TcpStream {
     client
 }
 
-/// Sends more than the buffers on the way hold.
+/// Sends one update that is larger than all buffers on the way, and waits until it is being written.
 async fn flood(server: &Server) {
-    for n in 0..24 {
-        // Of keys that differ, or they would be conflated.
-        let large = format!("\"{}\"", "x".repeat(1 << 20));
-        server
-            .send_telemetry(&[(&format!("large-{n}"), &large)])
-            .await;
-    }
+    let large = format!("\"{}\"", "x".repeat(24 << 20));
+    server.send_telemetry(&[("large", &large)]).await;
+    let writing = async {
+        while server.metrics.push.writes.get() == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, writing).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,12 +123,6 @@ async fn a_revocation_cuts_a_client_that_does_not_read() {
     let session = server.session([EVERY_KEY]).await;
     let mut client = stuck(&server, session).await;
     flood(&server).await;
-    let writing = async {
-        while server.metrics.push.writes.get() == 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, writing).await.unwrap();
     server.revoke(session, EVERY_KEY).await;
     server.connections_become(0).await;
     // What was in the buffers is all that comes, and no end in order.

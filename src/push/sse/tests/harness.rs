@@ -63,13 +63,9 @@ impl Server {
         config.grant_tokens.secret = Some(Secret::new(SECRET));
         let grant_tokens = GrantTokens::start(&config, clock, &metrics, &lifecycle);
         let admin_keys = AdminKeys::new(Secret::new(KEY), Secret::new(""));
-        let push = Push::new(
-            relay.clone(),
-            grant_tokens,
-            Arc::new(SessionRate::new(1, 1_000)),
-            settings,
-            Arc::clone(&metrics.push),
-        );
+        let rate = Arc::new(SessionRate::new(1, 1_000));
+        let push_metrics = Arc::clone(&metrics.push);
+        let push = Push::new(relay.clone(), grant_tokens, rate, settings, push_metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = events_router(push.clone(), admin_keys);

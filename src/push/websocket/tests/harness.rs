@@ -70,6 +70,7 @@ pub(super) fn roomy() -> relay::Settings {
         unbound_sessions_max: 1000,
         write_wait: WRITE_WAIT,
         resume_window_ms: 60_000,
+        snapshot_bytes_max: 256 * 1024 * 1024,
         ..SETTINGS
     }
 }
