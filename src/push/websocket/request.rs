@@ -9,7 +9,6 @@ use relay_protocol::native::{
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::domain::id::{DEVICE_ID_BYTES_MAX, DeviceId, TELEMETRY_KEY_BYTES_MAX, TelemetryKey};
@@ -410,9 +409,12 @@ fn wrong_member(text: &str) -> ErrorMessage {
         Ok(_) => (None, String::new()),
         Err(error) => {
             let field = error.path().to_string();
-            let error = error.into_inner();
-            debug_assert_eq!(error.classify(), Category::Data, "{error}");
-            ((field != ".").then_some(field), error.to_string())
+            // Mostly of the wrong type; but what is JSON by its grammar may also be a number beyond all bounds, or a text
+            // with half of a surrogate pair.
+            (
+                (field != ".").then_some(field),
+                error.into_inner().to_string(),
+            )
         }
     };
     ErrorMessage {

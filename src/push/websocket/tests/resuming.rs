@@ -152,10 +152,7 @@ async fn what_was_revoked_meanwhile_is_not_sent_again() {
     let mut client = server.client().await;
     client.hello(resume(session, before.epoch, 0)).await;
     let ended = client.message().await;
-    assert!(
-        matches!(ended, relay_protocol::native::ServerMessage::Ended(_)),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, ServerMessage::Ended(_)), "{ended:?}");
     client.still_answers().await;
 }
 
