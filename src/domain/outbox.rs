@@ -93,6 +93,13 @@ impl Outbox {
         self.replay.as_ref().map_or(0, |replay| replay.sequence())
     }
 
+    /// The number of the first update that it is possible to go back to; 0 when they are not numbered.
+    pub fn remembers_after(&self) -> u64 {
+        self.replay
+            .as_ref()
+            .map_or(0, |replay| replay.remembers_after())
+    }
+
     /// Goes back to the moment when the update with this number had left: those after it are sent again, before
     /// everything else. Returns `false`, and does nothing, when they are not all remembered or the number is none.
     pub fn rewind(&mut self, sequence: u64) -> bool {

@@ -190,6 +190,7 @@ impl Relay {
         }
         self.inner.sessions.count_bound(!was_bound);
         let attached = entry.outbox.attach_native(number, resume).await;
+        entry.outbox.retain_ended(&session);
         let recovery = match resume {
             None => Recovery::NotAsked,
             Some(_) if attached.recovered => Recovery::Recovered,

@@ -70,8 +70,11 @@ impl Relay {
                 let relay = self.clone();
                 // Side by side: a stuck connection of one session must not keep another's grants alive.
                 self.inner.tasks.spawn(async move {
-                    // Taking the turn is what ends it.
-                    let _over = relay.lock(&entry).await;
+                    // Taking the turn is what ends it, unless the wall clock was set back since.
+                    if let Ok(session) = relay.lock(&entry).await {
+                        let next = session.next_expiry_unix_ms();
+                        relay.inner.expiries.arm(&entry, next);
+                    }
                 });
             }
             let sleep_ms = expiries

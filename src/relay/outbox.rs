@@ -4,7 +4,7 @@
 //! A native client's outbox goes on filling until the client comes back or its session is retired. The lock is held for a
 //! push or a take only, never while writing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::domain::disconnect::Disconnect;
 use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
 use crate::domain::outbox::{Outbox, Overflow, Skipped};
-use crate::domain::session::{ConnectionNumber, Dialect};
+use crate::domain::session::{ConnectionNumber, Dialect, Session};
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::update::Update;
 use crate::telemetry::metrics::RelayMetrics;
@@ -49,7 +49,17 @@ struct State {
     /// Tells apart the streams of updates that were each numbered from 1.
     epoch: u64,
     ended: Vec<EndedSubscription>,
+    told: ToldEnds,
     dialect: Dialect,
+}
+
+/// Ends of subscriptions that left lately, each with the number of the last update before it: a client that lost its
+/// connection may not have heard of them.
+#[derive(Debug, Default)]
+struct ToldEnds {
+    ends: VecDeque<(u64, EndedSubscription)>,
+    /// There were more than are remembered.
+    is_incomplete: bool,
 }
 
 /// What a connection gets when it takes an outbox over.
@@ -84,6 +94,7 @@ impl SharedOutbox {
             native: false,
             epoch: 0,
             ended: Vec::new(),
+            told: ToldEnds::default(),
             dialect: Dialect::V3,
         };
         Self {
@@ -130,6 +141,8 @@ impl SharedOutbox {
     pub(super) async fn attach(&self, connection: ConnectionNumber) -> Attached {
         self.take_over(connection, |state| {
             state.outbox.clear();
+            state.ended = Vec::new();
+            state.told = ToldEnds::default();
             state.native = false;
             false
         })
@@ -144,16 +157,24 @@ impl SharedOutbox {
         resume: Option<Resume>,
     ) -> Attached {
         self.take_over(connection, |state| {
-            let recovered = state.native
-                && resume.is_some_and(|resume| {
-                    resume.epoch == state.epoch && state.outbox.rewind(resume.sequence)
-                });
-            if !recovered {
+            let is_known = state.native && !state.told.is_incomplete;
+            let from = resume
+                .filter(|resume| is_known && resume.epoch == state.epoch)
+                .map(|resume| resume.sequence)
+                .filter(|sequence| state.outbox.rewind(*sequence));
+            if resume.is_some() {
+                let missed = state.told.rewind(from.unwrap_or_default());
+                state.ended.splice(..0, missed);
+            } else {
+                state.ended = Vec::new();
+            }
+            if from.is_none() {
                 state.outbox.start_numbering();
+                state.told = ToldEnds::default();
                 state.epoch += 1;
             }
             state.native = true;
-            recovered
+            from.is_some()
         })
         .await
     }
@@ -217,7 +238,9 @@ impl SharedOutbox {
             return;
         }
         let mut state = self.state.lock();
-        if !state.native {
+        // A native client that was away for too long to be sent what it missed wants to hear of it all the same.
+        let may_come_back = state.reader.is_none() && state.epoch > 0;
+        if !state.native && !may_come_back {
             return;
         }
         state.ended.extend(ended);
@@ -234,6 +257,17 @@ impl SharedOutbox {
         }
         drop(state);
         self.ready.notify_waiters();
+    }
+
+    /// Of the ends that wait to be told, drops those of subscriptions that are there again: the client would take them
+    /// for the end of the new ones. None is told twice.
+    pub(super) fn retain_ended(&self, session: &Session) {
+        let mut seen = HashSet::new();
+        self.state.lock().ended.retain(|ended| {
+            let wanted = session.subscriptions_of(&ended.device);
+            !wanted.is_some_and(|wanted| wanted.contains(&ended.subscription))
+                && seen.insert((ended.device.clone(), ended.subscription.clone()))
+        });
     }
 
     /// Drops what is in a snapshot, or older than it.
@@ -256,6 +290,7 @@ impl SharedOutbox {
         state.outbox.clear();
         self.count_skipped(&mut state.outbox);
         state.ended = Vec::new();
+        state.told = ToldEnds::default();
         state.native = false;
     }
 
@@ -342,6 +377,7 @@ impl SharedOutbox {
             outbox,
             reader,
             ended,
+            told,
             dialect,
             ..
         } = &mut *state;
@@ -352,7 +388,9 @@ impl SharedOutbox {
             return Some(Next::Disconnect(Disconnect::Replaced));
         };
         if !ended.is_empty() {
-            return Some(Next::Ended(std::mem::take(ended)));
+            let ended = std::mem::take(ended);
+            told.add(&ended, outbox);
+            return Some(Next::Ended(ended));
         }
         let mut updates = Vec::new();
         outbox.take(bytes_max, &mut updates);
@@ -420,9 +458,6 @@ impl State {
         prepare: impl Fn(&mut Self) -> bool,
     ) -> Attached {
         let recovered = prepare(self);
-        if !recovered {
-            self.ended = Vec::new();
-        }
         let cut = CancellationToken::new();
         self.reader = Some(Reader {
             connection,
@@ -438,5 +473,29 @@ impl State {
             sequence: self.outbox.sequence(),
             recovered,
         }
+    }
+}
+
+impl ToldEnds {
+    fn add(&mut self, ended: &[EndedSubscription], outbox: &Outbox) {
+        // A client cannot come back to before what the outbox remembers.
+        while (self.ends.front()).is_some_and(|(number, _)| *number < outbox.remembers_after()) {
+            self.ends.pop_front();
+        }
+        if self.ends.len() + ended.len() > ENDED_MAX {
+            self.ends = VecDeque::new();
+            self.is_incomplete = true;
+        } else {
+            let number = outbox.sequence();
+            self.ends
+                .extend(ended.iter().map(|end| (number, end.clone())));
+        }
+    }
+
+    /// Takes out what a client may have missed that saw the update with this number and none after it. An end that
+    /// follows that update directly may have reached it.
+    fn rewind(&mut self, sequence: u64) -> Vec<EndedSubscription> {
+        let place = self.ends.partition_point(|(number, _)| *number < sequence);
+        self.ends.drain(place..).map(|(_, end)| end).collect()
     }
 }

@@ -329,6 +329,7 @@ impl Connection {
             let snapshot = relay
                 .tell_shards_of(&entry, &session, fresh, Fresh::Answer)
                 .await;
+            entry.outbox.retain_ended(&session);
             Ok(Subscribed {
                 outcomes,
                 snapshot,

@@ -29,6 +29,10 @@ impl Replay {
         self.sequence
     }
 
+    pub(super) fn remembers_after(&self) -> u64 {
+        self.remembers_after
+    }
+
     /// Numbers an update that leaves, and forgets the oldest ones that are over the bound.
     pub(super) fn left(&mut self, update: &Arc<Update>, limits: &OutboxLimits) {
         self.sequence += 1;

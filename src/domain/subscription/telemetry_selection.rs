@@ -324,4 +324,17 @@ mod tests {
         }
         assert!(selection.is_empty());
     }
+    #[test]
+    fn patterns_are_bounded() {
+        let mut selection = TelemetrySelection::default();
+        for number in 0..32 {
+            let pattern = pattern(&format!("t{number}*"));
+            assert!(selection.has_room_for_pattern(&pattern));
+            selection.insert_pattern(pattern, AT_ONCE);
+        }
+        assert!(!selection.has_room_for_pattern(&pattern("u*")));
+        assert!(selection.has_room_for_pattern(&pattern("t7*")));
+        assert!(selection.remove_pattern(&pattern("t7*")));
+        assert!(selection.has_room_for_pattern(&pattern("u*")));
+    }
 }

@@ -9,7 +9,6 @@ use relay_protocol::native::{
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::domain::id::{DEVICE_ID_BYTES_MAX, DeviceId, TELEMETRY_KEY_BYTES_MAX, TelemetryKey};
@@ -386,23 +385,21 @@ fn explain(text: &str) -> ErrorMessage {
 
 fn wrong_member(text: &str) -> ErrorMessage {
     let mut json = serde_json::Deserializer::from_str(text);
-    let (code, field, message) =
-        match serde_path_to_error::deserialize::<_, ClientMessage>(&mut json) {
-            Ok(_) => (ErrorCode::InvalidMessage, None, String::new()),
-            Err(error) => {
-                let field = error.path().to_string();
-                let error = error.into_inner();
-                let code = match error.classify() {
-                    Category::Data => ErrorCode::InvalidMessage,
-                    // Half a surrogate pair, or a number that nothing holds: seen only by whoever needs the value.
-                    Category::Syntax | Category::Eof | Category::Io => ErrorCode::MalformedJson,
-                };
-                (code, (field != ".").then_some(field), error.to_string())
-            }
-        };
+    let (field, message) = match serde_path_to_error::deserialize::<_, ClientMessage>(&mut json) {
+        Ok(_) => (None, String::new()),
+        Err(error) => {
+            let field = error.path().to_string();
+            // Mostly of the wrong type; but what is JSON by its grammar may also be a number beyond all bounds, or a text
+            // with half of a surrogate pair.
+            (
+                (field != ".").then_some(field),
+                error.into_inner().to_string(),
+            )
+        }
+    };
     ErrorMessage {
         id: None,
-        code,
+        code: ErrorCode::InvalidMessage,
         message: bounded(message),
         field,
     }

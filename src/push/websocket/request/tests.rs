@@ -65,23 +65,22 @@ const WRONG: &[(&str, &str, Option<u64>, Option<&str>)] = &[
         None,
     ),
     (
-        r#"{"type":"hello","token":5}"#,
+        r#"{"type":"ping","id":1e999}"#,
+        "invalidMessage",
+        None,
+        Some("id"),
+    ),
+    (
+        r#"{"type":"hello","token":"\ud800"}"#,
         "invalidMessage",
         None,
         Some("token"),
     ),
-    // What only shows when a value is read.
     (
-        r#"{"type":"hello","token":"\ud800"}"#,
-        "malformedJson",
+        r#"{"type":"hello","token":5}"#,
+        "invalidMessage",
         None,
         Some("token"),
-    ),
-    (
-        r#"{"type":"ping","id":1e999}"#,
-        "malformedJson",
-        None,
-        Some("id"),
     ),
     (
         r#"{"type":"hello","resume":{"epoch":1,"sequence":2}}"#,
@@ -109,6 +108,16 @@ const WRONG_SUBSCRIPTIONS: &[(&str, &str, &str)] = &[
         r#"{"type":"deviceTwin","deviceId":"d"},{"type":"deviceTwin","deviceId":5}"#,
         "invalidMessage",
         "subscriptions[1].deviceId",
+    ),
+    (
+        r#"{"type":"telemetry","deviceId":"d","telemetryKeys":["\ud800"]}"#,
+        "invalidMessage",
+        "subscriptions[0].telemetryKeys[0]",
+    ),
+    (
+        r#"{"type":"telemetry","deviceId":"d","telemetryKeyPatterns":["*\udfff"]}"#,
+        "invalidMessage",
+        "subscriptions[0].telemetryKeyPatterns[0]",
     ),
     (
         r#"{"type":"x","deviceId":"d"}"#,

@@ -1,6 +1,6 @@
 //! Clients that lost their connection and come back.
 
-use relay_protocol::native::{ClientMessage, ErrorCode, Hello, Resume, ServerHello};
+use relay_protocol::native::{ClientMessage, ErrorCode, Hello, Resume, ServerHello, ServerMessage};
 
 use super::harness::{Client, EVERY_KEY, Server, every_key, json, numbers, roomy};
 use crate::domain::id::SessionId;
@@ -152,9 +152,73 @@ async fn what_was_revoked_meanwhile_is_not_sent_again() {
     let mut client = server.client().await;
     client.hello(resume(session, before.epoch, 0)).await;
     let ended = client.message().await;
-    assert!(
-        matches!(ended, relay_protocol::native::ServerMessage::Ended(_)),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, ServerMessage::Ended(_)), "{ended:?}");
     client.still_answers().await;
+}
+
+async fn expect_ended(client: &mut Client) {
+    match client.message().await {
+        ServerMessage::Ended(ended) => assert_eq!(ended.subscriptions, [every_key("d1")]),
+        other => panic!("{other:?} instead of an end"),
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_may_not_have_arrived_is_told_again() {
+    for remembered in [true, false] {
+        let server = Server::start().await;
+        let (session, before) = lost(&server).await;
+        let mut client = server.client().await;
+        client.hello(resume(session, before.epoch, 3)).await;
+        server.revoke(session, EVERY_KEY).await;
+        expect_ended(&mut client).await;
+        drop(client);
+        server.connections_become(0).await;
+
+        let mut client = server.client().await;
+        let epoch = if remembered { before.epoch } else { 77 };
+        let hello = client.hello(resume(session, epoch, 3)).await;
+        assert_eq!(hello.recovered, Some(remembered));
+        expect_ended(&mut client).await;
+
+        // What is there again has not ended.
+        server.grant(session, "d1", EVERY_KEY).await;
+        client.subscribe([every_key("d1").into()]).await;
+        drop(client);
+        server.connections_become(0).await;
+        let mut client = server.client().await;
+        client
+            .hello(resume(session, hello.epoch, hello.sequence))
+            .await;
+        server.send(4).await;
+        assert_eq!(client.numbers().await, [4]);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_subscription_is_not_told_when_it_is_there_again() {
+    let server = Server::start().await;
+    let (session, before) = lost(&server).await;
+    // Whether the end or the request is looked at first is left to chance.
+    for _ in 0..16 {
+        server.revoke(session, EVERY_KEY).await;
+        server.grant(session, "d1", EVERY_KEY).await;
+        let mut client = server.client().await;
+        let hello = ClientMessage::Hello(resume(session, before.epoch, 3));
+        client.send(&hello).await;
+        client.ask_to_subscribe([every_key("d1").into()]).await;
+        let ServerMessage::Hello(hello) = client.message().await else {
+            panic!("no hello")
+        };
+        assert_eq!(hello.recovered, Some(true));
+        let mut next = client.message().await;
+        if let ServerMessage::Ended(ended) = next {
+            assert_eq!(ended.subscriptions, [every_key("d1")]);
+            next = client.message().await;
+        }
+        assert!(matches!(next, ServerMessage::Subscribed(_)), "{next:?}");
+        client.still_answers().await;
+        drop(client);
+        server.connections_become(0).await;
+    }
 }
