@@ -31,7 +31,7 @@ use self::expiries::Expiries;
 pub use self::grants::{Authorization, TimedGrant};
 use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
-pub use self::subscriptions::{Subscribed, SubscriptionRequest, Wanted};
+pub use self::subscriptions::{StartedAnew, Subscribed, SubscriptionRequest, Wanted};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::disconnect::Disconnect;

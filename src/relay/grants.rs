@@ -51,6 +51,22 @@ impl Relay {
         Ok(())
     }
 
+    /// Adds several grants; when they are too many, nothing changes.
+    pub async fn grant_all(
+        &self,
+        id: SessionId,
+        grants: Vec<(DeviceId, Grant)>,
+    ) -> Result<(), GrantError> {
+        let entry = self.inner.sessions.get(id)?;
+        let mut session = self.lock(&entry).await?;
+        let grants = grants.into_iter().map(|(device, grant)| TimedGrant {
+            device,
+            grant,
+            expires_at_unix_ms: None,
+        });
+        self.add_grants(&entry, &mut session, grants.collect())
+    }
+
     /// Adds the grants of an authorization and replaces the session's constraints by its own. When they are too many,
     /// nothing changes.
     pub async fn authorize(
@@ -60,26 +76,8 @@ impl Relay {
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
         let mut session = self.lock(&entry).await?;
-        let new: BTreeSet<_> = authorization
-            .grants
-            .iter()
-            .filter(|given| !session.has_grant(&given.device, &given.grant))
-            .map(|given| (&given.device, &given.grant))
-            .collect();
-        let grants_max = self.inner.settings.session_limits.grants_max;
-        if session.grant_count() + new.len() > grants_max {
-            self.inner.sessions.refuse(SessionRefusal::GrantsFull);
-            return Err(GrantError::TooMany);
-        }
+        self.add_grants(&entry, &mut session, authorization.grants)?;
         session.constrain(authorization.constraints);
-        for given in authorization.grants {
-            let TimedGrant {
-                device,
-                grant,
-                expires_at_unix_ms,
-            } = given;
-            self.add_grant(&mut session, &device, grant, expires_at_unix_ms)?;
-        }
         self.inner
             .expiries
             .arm(&entry, session.next_expiry_unix_ms());
@@ -163,6 +161,35 @@ impl Relay {
             .arm(entry, session.next_expiry_unix_ms());
         self.end_subscriptions(entry, session, ended, EndReason::Expired)
             .await;
+    }
+
+    fn add_grants(
+        &self,
+        entry: &SessionEntry,
+        session: &mut SessionTurn,
+        grants: Vec<TimedGrant>,
+    ) -> Result<(), GrantError> {
+        let new: BTreeSet<_> = grants
+            .iter()
+            .filter(|given| !session.has_grant(&given.device, &given.grant))
+            .map(|given| (&given.device, &given.grant))
+            .collect();
+        let grants_max = self.inner.settings.session_limits.grants_max;
+        if session.grant_count() + new.len() > grants_max {
+            self.inner.sessions.refuse(SessionRefusal::GrantsFull);
+            return Err(GrantError::TooMany);
+        }
+        for given in grants {
+            let TimedGrant {
+                device,
+                grant,
+                expires_at_unix_ms,
+            } = given;
+            self.add_grant(session, &device, grant, expires_at_unix_ms)?;
+        }
+        let next_expiry = session.next_expiry_unix_ms();
+        self.inner.expiries.arm(entry, next_expiry);
+        Ok(())
     }
 
     fn add_grant(

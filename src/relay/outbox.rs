@@ -169,14 +169,24 @@ impl SharedOutbox {
                 state.ended = Vec::new();
             }
             if from.is_none() {
-                state.outbox.start_numbering();
-                state.told = ToldEnds::default();
-                state.epoch += 1;
+                state.start_anew();
             }
             state.native = true;
             from.is_some()
         })
         .await
+    }
+
+    /// Empties the outbox and numbers anew what leaves it for a native connection. Returns the new epoch; `None` when
+    /// another connection has taken the outbox over.
+    pub(super) fn start_anew(&self, connection: ConnectionNumber) -> Option<u64> {
+        let mut state = self.state.lock();
+        let reader = state.reader.as_ref();
+        if !reader.is_some_and(|reader| reader.connection == connection) {
+            return None;
+        }
+        state.start_anew();
+        Some(state.epoch)
     }
 
     /// Makes a connection the one that empties the outbox; one that did before is told that it was replaced. While that
@@ -452,6 +462,12 @@ impl SharedOutbox {
 }
 
 impl State {
+    fn start_anew(&mut self) {
+        self.outbox.start_numbering();
+        self.told = ToldEnds::default();
+        self.epoch += 1;
+    }
+
     fn attach(
         &mut self,
         connection: ConnectionNumber,

@@ -50,6 +50,17 @@ pub struct Subscribed {
     pub hold: Hold,
 }
 
+/// A stream of updates that begins with a snapshot of everything.
+#[derive(Debug)]
+pub struct StartedAnew {
+    /// The stream. Its first update has the number 1.
+    pub epoch: u64,
+    /// What is known of all that the session is subscribed to.
+    pub snapshot: Vec<DeviceSnapshot>,
+    /// To be kept until the snapshot is written.
+    pub hold: Hold,
+}
+
 /// The elements of one session, with their places in the list.
 struct SessionRequests {
     entry: Arc<SessionEntry>,
@@ -337,6 +348,24 @@ impl Connection {
             })
         };
         self.relay.to_the_end(change).await
+    }
+
+    /// Begins a new stream of updates, with all that is known of what the session is subscribed to. Nothing may be held
+    /// meanwhile.
+    pub async fn start_anew(&self) -> Result<StartedAnew, SnapshotError> {
+        let (entry, number) = (self.entry.clone(), self.number);
+        let start = move |relay: Relay| async move {
+            let session = relay.lock(&entry).await?;
+            let epoch = entry.outbox.start_anew(number).ok_or(NoSuchSession)?;
+            let hold = entry.outbox.hold(number).ok_or(NoSuchSession)?;
+            let snapshot = relay.subscribe_anew(&entry, &session).await?;
+            Ok(StartedAnew {
+                epoch,
+                snapshot,
+                hold,
+            })
+        };
+        self.relay.to_the_end(start).await
     }
 
     /// Those of some wishes that the session is not subscribed to, each with its place in the list.

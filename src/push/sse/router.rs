@@ -12,7 +12,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use bytes::Bytes;
 use relay_protocol::native::Refused;
 
 use super::driver::{Beginning, Driver};
@@ -26,7 +25,7 @@ use crate::domain::subscription::Subscription;
 use crate::grant_token::bearer_token;
 use crate::push::refused::why_refused;
 use crate::push::{Push, client_address, frame};
-use crate::relay::{Authorization, Hold, Opened, Recovery, Resume, Wanted};
+use crate::relay::{Authorization, Connection, Opened, Recovery, Resume, StartedAnew, Wanted};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -203,17 +202,18 @@ impl Events {
             Credential::Session => {}
             Credential::Token(authorization) => relay.authorize(session, authorization).await?,
             Credential::Operator => {
-                for wanted in wanted {
+                let granted = wanted.iter().map(|wanted| {
                     let grant = wanted.subscription.needed_grant();
-                    relay.grant(session, wanted.device.clone(), grant).await?;
-                }
+                    (wanted.device.clone(), grant)
+                });
+                relay.grant_all(session, granted.collect()).await?;
             }
         }
         Ok(())
     }
 
-    /// Opens the connection and subscribes to what is not subscribed to yet. A stream that goes on where it was has most
-    /// likely all of it.
+    /// Opens the connection. A client that comes back, and asks for nothing new, goes on where it was; every other stream
+    /// begins with all that is known.
     async fn begin(
         &self,
         session: SessionId,
@@ -222,70 +222,81 @@ impl Events {
         wanted: Vec<Wanted>,
     ) -> Result<Beginning, Refusal> {
         let relay = &self.push.0.relay;
+        let opened = relay.open(session, resume).await?;
         let Opened {
             connection,
             epoch,
             sequence,
             recovery,
             hold,
-        } = relay.open(session, resume).await?;
-        let text = |recovered: Option<bool>, snapshot: Option<&[_]>, refused: &[Refused]| {
-            frame::stream_start(&frame::StreamStart {
-                session,
-                epoch,
-                sequence,
-                time_unix_ms: relay.unix_ms(),
-                recovered,
-                snapshot,
+        } = opened;
+        // A snapshot of everything comes below; while one is held, a subscription would wait for itself.
+        drop(hold);
+        let missing = connection.unsubscribed(wanted.clone()).await?;
+        let is_recovered = matches!(recovery, Recovery::Recovered) && missing.is_empty();
+        let mut start = frame::StreamStart {
+            session,
+            epoch,
+            sequence,
+            time_unix_ms: relay.unix_ms(),
+            recovered: asked_to_resume.then_some(is_recovered),
+            snapshot: None,
+            refused: &[],
+        };
+        if is_recovered {
+            return Ok(Beginning {
+                json: frame::stream_start(&start),
+                connection,
+                resume: Resume { epoch, sequence },
+                hold: None,
+            });
+        }
+        match all_of(&connection, wanted).await {
+            Ok((
+                StartedAnew {
+                    epoch,
+                    snapshot,
+                    hold,
+                },
                 refused,
-            })
-        };
-        let is_recovered = matches!(recovery, Recovery::Recovered);
-        let recovered = asked_to_resume.then_some(is_recovered);
-        let wanted_count = wanted.len();
-        let missing: Vec<_> = if is_recovered {
-            connection.unsubscribed(wanted).await?
-        } else {
-            wanted.into_iter().enumerate().collect()
-        };
-        let (json, hold): (Bytes, Option<Hold>) = match recovery {
-            Recovery::Recovered if missing.is_empty() => (text(recovered, None, &[]), None),
-            Recovery::Lost(snapshot) if missing.is_empty() => {
-                (text(recovered, Some(&snapshot), &[]), hold)
+            )) => {
+                (start.epoch, start.sequence) = (epoch, 0);
+                start.time_unix_ms = relay.unix_ms();
+                start.snapshot = Some(&snapshot);
+                start.refused = &refused;
+                Ok(Beginning {
+                    json: frame::stream_start(&start),
+                    connection,
+                    resume: Resume { epoch, sequence: 0 },
+                    hold: Some(hold),
+                })
             }
-            Recovery::Recovered | Recovery::Lost(_) | Recovery::NotAsked => {
-                // What is held keeps a revocation waiting, behind which the subscription would wait.
-                drop(hold);
-                let wanted = missing.iter().map(|(_, wanted)| wanted.clone()).collect();
-                let subscribed = match connection.subscribe_with_snapshot(wanted).await {
-                    Ok(subscribed) => subscribed,
-                    Err(error) => {
-                        connection.close().await;
-                        return Err(error.into());
-                    }
-                };
-                let refused = refused(&missing, &subscribed.outcomes);
-                if wanted_count > 0 && refused.len() == wanted_count {
-                    drop(subscribed);
-                    connection.close().await;
-                    return Err(Refusal::NotGranted);
-                }
-                let json = text(recovered, Some(&subscribed.snapshot), &refused);
-                (json, Some(subscribed.hold))
+            Err(refusal) => {
+                connection.close().await;
+                Err(refusal)
             }
-        };
-        Ok(Beginning {
-            connection,
-            resume: Resume { epoch, sequence },
-            json,
-            hold,
-        })
+        }
     }
 }
 
+/// Subscribes to what is wanted and begins a new stream with all that is known. Also tells what was wanted in vain;
+/// when that is everything, the stream is refused.
+async fn all_of(
+    connection: &Connection,
+    wanted: Vec<Wanted>,
+) -> Result<(StartedAnew, Vec<Refused>), Refusal> {
+    let subscribed = connection.subscribe_with_snapshot(wanted.clone()).await?;
+    let refused = refused(&wanted, &subscribed.outcomes);
+    if !wanted.is_empty() && refused.len() == wanted.len() {
+        return Err(Refusal::NotGranted);
+    }
+    drop(subscribed);
+    Ok((connection.start_anew().await?, refused))
+}
+
 /// What was asked for in vain, by its place in the query.
-fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<Refused> {
-    let places = wanted.iter().zip(outcomes);
+fn refused(wanted: &[Wanted], outcomes: &[Result<(), SubscribeRefusal>]) -> Vec<Refused> {
+    let places = wanted.iter().enumerate().zip(outcomes);
     places
         .filter_map(|((index, wanted), outcome)| {
             let (code, message) = why_refused(outcome.err()?);
@@ -294,7 +305,7 @@ fn refused(wanted: &[(usize, Wanted)], outcomes: &[Result<(), SubscribeRefusal>]
                 _ => None,
             };
             Some(Refused {
-                index: *index,
+                index,
                 telemetry_keys: key.into_iter().collect(),
                 telemetry_key_patterns: Vec::new(),
                 code,

@@ -312,7 +312,7 @@ fn authorization(expires_at_unix_ms: i64) -> Authorization {
 async fn a_grant_that_runs_out_is_a_revocation_at_its_moment() {
     let relay = start(SETTINGS);
     let id = relay.create_session().unwrap();
-    let expires_at = in_ms(150);
+    let expires_at = in_ms(1_500);
     relay
         .authorize(id, authorization(expires_at))
         .await
@@ -371,7 +371,7 @@ async fn a_session_with_an_end_is_told_when_it_comes() {
     let relay = start(SETTINGS);
     let id = relay.create_session().unwrap();
     let constraints = SessionConstraints {
-        expires_at_unix_ms: Some(in_ms(100)),
+        expires_at_unix_ms: Some(in_ms(1_000)),
         ..SessionConstraints::default()
     };
     relay

@@ -113,18 +113,13 @@ async fn an_expired_token_does_not_bring_a_client_back_and_a_fresh_one_does() {
     let mut events = server.open(again).await;
     let on = events.next_of("snapshot").await;
     assert_eq!(on.data["sessionId"], start.data["sessionId"]);
-    assert_eq!(on.data["recovered"], true);
-    assert_eq!(
-        on.data["snapshot"],
-        serde_json::json!([]),
-        "of what it is subscribed to anew"
-    );
+    assert_eq!(on.data["recovered"], false, "its subscription had ended");
     server.send(9).await;
     assert_eq!(events.numbers_until(9).await, [9]);
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_wanting_more_gets_a_snapshot_of_that() {
+async fn a_client_that_comes_back_wanting_more_gets_a_snapshot_of_everything_until_it_arrives() {
     let server = Server::start().await;
     server.send_telemetry(&[("m", "1")]).await;
     server.settle(1).await;
@@ -136,14 +131,18 @@ async fn a_client_that_comes_back_wanting_more_gets_a_snapshot_of_that() {
     server.connections_become(0).await;
     server.settle(2).await;
     let query = format!("sessionId={session}&telemetry=d1/n&telemetry=d1/m");
-    let request = server.get(&query).header(HEADER, seen.id());
-    let mut events = server.open(request).await;
-    let start = events.next_of("snapshot").await;
-    assert_eq!(start.data["recovered"], true);
-    let telemetry = &start.data["snapshot"][0]["telemetry"];
-    assert_eq!(
-        (&telemetry["m"]["value"], telemetry.get("n")),
-        (&serde_json::json!(1), None)
-    );
-    assert_eq!(events.numbers_until(2).await, [2]);
+    // The first answer may be lost as well; its client then says again where it was.
+    for _ in 0..2 {
+        let request = server.get(&query).header(HEADER, seen.id());
+        let mut events = server.open(request).await;
+        let start = events.next_of("snapshot").await;
+        assert_eq!(start.data["recovered"], false);
+        let telemetry = &start.data["snapshot"][0]["telemetry"];
+        assert_eq!(
+            (&telemetry["m"]["value"], &telemetry["n"]["value"]),
+            (&serde_json::json!(1), &serde_json::json!(2))
+        );
+        drop(events);
+        server.connections_become(0).await;
+    }
 }
