@@ -176,6 +176,13 @@ impl Session {
         now_ms.saturating_sub(self.used_at_ms) >= ttl_ms
     }
 
+    /// Whether nobody has ever connected to it or granted it anything, nor used it for `age_ms`.
+    pub fn is_unused_for(&self, age_ms: u64, now_ms: u64) -> bool {
+        self.state == State::Fresh
+            && self.grant_count == 0
+            && now_ms.saturating_sub(self.used_at_ms) >= age_ms
+    }
+
     /// Makes the session one of a 2.x client.
     pub fn speak_v2(&mut self) {
         self.dialect = Dialect::V2;

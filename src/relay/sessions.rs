@@ -22,6 +22,12 @@ use crate::telemetry::metrics::{RelayMetrics, SessionMetrics, SessionRefusal};
 /// How many retired ids are remembered.
 const TOMBSTONES_MAX: usize = 200_000;
 
+/// A session that has just been created is given this long to be connected to or granted something.
+const EVICTION_AGE_MS: u64 = 10_000;
+
+/// How many unused sessions go at once when there are too many; so many that looking for them is rare.
+const EVICTED_AT_ONCE: usize = 1_000;
+
 /// One session, with the lock that makes its changes take turns.
 #[derive(Debug)]
 pub(super) struct SessionEntry {
@@ -108,10 +114,11 @@ impl Sessions {
             )),
             expires_at_unix_ms: Mutex::new(None),
         });
+        if self.unbound(self.entries.read().len()) >= self.unbound_entries_max {
+            self.evict_unused();
+        }
         let mut entries = self.entries.write();
-        let unbound = entries
-            .len()
-            .saturating_sub(self.bound.load(Ordering::Relaxed));
+        let unbound = self.unbound(entries.len());
         let refusal = if entries.len() >= self.entries_max {
             Some(SessionRefusal::SessionsFull)
         } else if unbound >= self.unbound_entries_max {
@@ -127,6 +134,28 @@ impl Sessions {
         self.metrics.created.inc();
         self.metrics.active.inc();
         Ok(id)
+    }
+
+    fn unbound(&self, entries: usize) -> usize {
+        entries.saturating_sub(self.bound.load(Ordering::Relaxed))
+    }
+
+    /// Makes room by ending the oldest sessions that nobody ever connected to or granted anything, so that whoever only
+    /// creates sessions locks nobody out.
+    fn evict_unused(&self) {
+        let now_ms = self.now_ms();
+        let mut unused: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter_map(|entry| Some((entry.id, self.try_turn(&entry)?)))
+            .filter(|(_, session)| session.is_unused_for(EVICTION_AGE_MS, now_ms))
+            .collect();
+        unused.sort_unstable_by_key(|(id, _)| *id);
+        unused.truncate(EVICTED_AT_ONCE);
+        for (id, mut session) in unused {
+            session.retire();
+            self.forget(id, false);
+        }
     }
 
     pub(super) fn get(&self, id: SessionId) -> Result<Arc<SessionEntry>, NoSuchSession> {

@@ -538,3 +538,35 @@ async fn stopping_ends_every_task() {
         .await
         .expect("the shards stop");
 }
+
+#[tokio::test]
+async fn whoever_only_creates_sessions_locks_nobody_out() {
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let relay = Relay::start(
+        Settings {
+            unbound_sessions_max: 3,
+            ..SETTINGS
+        },
+        clock.clone(),
+        &Metrics::new(),
+        &Lifecycle::new(),
+    );
+    let granted = relay.create_session().unwrap();
+    relay
+        .grant(granted, device("d1"), Grant::DeviceTwin)
+        .await
+        .unwrap();
+    let idle = [
+        relay.create_session().unwrap(),
+        relay.create_session().unwrap(),
+    ];
+    assert_eq!(
+        relay.create_session(),
+        Err(TooManySessions),
+        "all are young"
+    );
+    clock.advance(Duration::from_secs(11));
+    let created = relay.create_session().unwrap();
+    assert!(relay.has_session(created) && relay.has_session(granted));
+    assert!(!idle.iter().any(|idle| relay.has_session(*idle)));
+}

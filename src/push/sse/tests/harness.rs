@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -66,7 +66,11 @@ impl Server {
         let rate = Arc::new(SessionRate::new(1, 1_000));
         let push_metrics = Arc::clone(&metrics.push);
         let push = Push::new(relay.clone(), grant_tokens, rate, settings, push_metrics);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpSocket::new_v4().unwrap();
+        // So small that one large message is enough to find a client that does not read.
+        listener.set_send_buffer_size(64 * 1024).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let app = events_router(push.clone(), admin_keys);
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

@@ -11,7 +11,7 @@ use relay_protocol::native::{
     ServerHello, ServerMessage, Subscribed, Updates, Values,
 };
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -108,7 +108,11 @@ impl Server {
         let rate = Arc::new(SessionRate::new(1, 1_000));
         let push_metrics = Arc::clone(&metrics.push);
         let push = Push::new(relay.clone(), tokens, rate, settings, push_metrics);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpSocket::new_v4().unwrap();
+        // So small that one large message is enough to find a client that does not read.
+        listener.set_send_buffer_size(64 * 1024).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(push.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

@@ -121,13 +121,25 @@ async fn under_load_no_number_follows_a_revocation() {
     }
 }
 
+/// Waits until more than `frames` were handed to the socket.
+async fn writing_after(server: &Server, frames: u64) {
+    let is_writing = async {
+        while server.metrics.push.frames.get() == frames {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_writing).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_cuts_a_client_that_does_not_read_its_updates() {
     let server = Server::start().await;
     let (mut client, session) = server.following().await;
+    let frames = server.metrics.push.frames.get();
     for _ in 0..STUFFING {
         server.send_telemetry("d1", &[("n", &stuffing())]).await;
     }
+    writing_after(&server, frames).await;
     let start = Instant::now();
     server.revoke(session, EVERY_KEY).await;
     let elapsed = start.elapsed();
@@ -159,12 +171,7 @@ async fn a_revocation_cuts_a_client_that_does_not_read_its_snapshot() {
     for request in &requests {
         client.send(request).await;
     }
-    let is_writing = async {
-        while server.metrics.push.frames.get() == frames {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, is_writing).await.unwrap();
+    writing_after(&server, frames).await;
     let start = Instant::now();
     server.revoke(session, EVERY_KEY).await;
     assert!(start.elapsed() >= WRITE_WAIT, "the snapshot did not hold");
