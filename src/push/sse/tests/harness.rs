@@ -54,6 +54,10 @@ impl Server {
         Self::with(Settings::default()).await
     }
 
+    #[expect(
+        clippy::unused_async,
+        reason = "its socket needs the runtime that awaits it"
+    )]
     pub(super) async fn with(settings: Settings) -> Self {
         let metrics = Metrics::new();
         let lifecycle = Lifecycle::new();

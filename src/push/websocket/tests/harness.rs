@@ -95,6 +95,10 @@ impl Server {
     }
 
     /// One that takes grant tokens signed with a secret.
+    #[expect(
+        clippy::unused_async,
+        reason = "its socket needs the runtime that awaits it"
+    )]
     pub(super) async fn with_tokens(
         settings: Settings,
         relay_settings: relay::Settings,
