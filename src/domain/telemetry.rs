@@ -67,6 +67,11 @@ impl Telemetry {
         })
     }
 
+    /// The key of the member at a place.
+    pub fn key(&self, place: usize) -> &str {
+        self.members[place].key(&self.body)
+    }
+
     /// How many members there are.
     pub fn len(&self) -> usize {
         self.members.len()

@@ -395,10 +395,10 @@ fn select(place: &Place, telemetry: &Telemetry, recorded: &[Recorded]) -> Option
     let selected = if *keys == Keys::All && !delivery.changes_only {
         telemetry.clone()
     } else {
-        let members = telemetry.iter().zip(recorded).enumerate();
-        telemetry.select(members.filter_map(|(member, ((key, _, _), recorded))| {
+        let members = recorded.iter().enumerate();
+        telemetry.select(members.filter_map(|(member, recorded)| {
             let wanted = (!delivery.changes_only || recorded.may_have_changed())
-                && place.contains(recorded.slot(), key);
+                && place.contains(recorded.slot(), || telemetry.key(member));
             wanted.then_some(member)
         }))
     };

@@ -49,11 +49,15 @@ pub(super) enum Keys {
 
 impl Place {
     /// Whether a key, which has this slot if any, is in the view.
-    pub(super) fn contains(&self, slot: Option<KeySlot>, key: &str) -> bool {
+    pub(super) fn contains<'a>(
+        &self,
+        slot: Option<KeySlot>,
+        key: impl FnOnce() -> &'a str,
+    ) -> bool {
         match &self.keys {
             Keys::All => true,
             Keys::Some(slots) => slot.is_some_and(|slot| slots.binary_search(&slot).is_ok()),
-            Keys::Chosen(selection) => selection.delivery_of(key) == Some(self.delivery),
+            Keys::Chosen(selection) => selection.delivery_of(key()) == Some(self.delivery),
         }
     }
 }
