@@ -15,6 +15,7 @@ mod payload_body;
 mod refused;
 mod socket_io;
 mod sse;
+mod waiting;
 mod websocket;
 #[cfg(test)]
 mod websocket_conformance;

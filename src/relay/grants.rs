@@ -42,16 +42,10 @@ impl Relay {
         device: DeviceId,
         grant: Grant,
     ) -> Result<(), GrantError> {
-        let entry = self.inner.sessions.get(id)?;
-        let mut session = self.lock(&entry).await?;
-        self.add_grant(&mut session, &device, grant, None)?;
-        self.inner
-            .expiries
-            .arm(&entry, session.next_expiry_unix_ms());
-        Ok(())
+        self.grant_all(id, vec![(device, grant)]).await
     }
 
-    /// Adds several grants; when they are too many, nothing changes.
+    /// As [`grant`](Self::grant), for several; when they are too many, nothing changes.
     pub async fn grant_all(
         &self,
         id: SessionId,
@@ -64,7 +58,11 @@ impl Relay {
             grant,
             expires_at_unix_ms: None,
         });
-        self.add_grants(&entry, &mut session, grants.collect())
+        self.add_grants(&mut session, grants.collect())?;
+        self.inner
+            .expiries
+            .arm(&entry, session.next_expiry_unix_ms());
+        Ok(())
     }
 
     /// Adds the grants of an authorization and replaces the session's constraints by its own. When they are too many,
@@ -76,7 +74,7 @@ impl Relay {
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
         let mut session = self.lock(&entry).await?;
-        self.add_grants(&entry, &mut session, authorization.grants)?;
+        self.add_grants(&mut session, authorization.grants)?;
         session.constrain(authorization.constraints);
         self.inner
             .expiries
@@ -165,7 +163,6 @@ impl Relay {
 
     fn add_grants(
         &self,
-        entry: &SessionEntry,
         session: &mut SessionTurn,
         grants: Vec<TimedGrant>,
     ) -> Result<(), GrantError> {
@@ -187,8 +184,6 @@ impl Relay {
             } = given;
             self.add_grant(session, &device, grant, expires_at_unix_ms)?;
         }
-        let next_expiry = session.next_expiry_unix_ms();
-        self.inner.expiries.arm(entry, next_expiry);
         Ok(())
     }
 

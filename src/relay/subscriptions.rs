@@ -307,17 +307,10 @@ impl Connection {
             let subscriptions = wanted
                 .iter()
                 .map(|wanted| (&wanted.device, &wanted.subscription));
-            if !relay.has_room(&session, subscriptions) {
+            if !relay.has_room(&session, subscriptions.clone()) {
                 return Err(SnapshotError::TooManySubscriptions);
             }
-            let fresh = relay
-                .bounded(granted_part(
-                    &session,
-                    wanted
-                        .iter()
-                        .map(|wanted| (&wanted.device, &wanted.subscription)),
-                ))
-                .await?;
+            let fresh = relay.bounded(granted_part(&session, subscriptions)).await?;
             let mut fresh = Arc::unwrap_or_clone(fresh);
             let limits = &relay.inner.settings.session_limits;
             let mut outcomes = Vec::with_capacity(wanted.len());
@@ -368,18 +361,14 @@ impl Connection {
         self.relay.to_the_end(start).await
     }
 
-    /// Those of some wishes that the session is not subscribed to, each with its place in the list.
-    pub async fn unsubscribed(
-        &self,
-        wanted: Vec<Wanted>,
-    ) -> Result<Vec<(usize, Wanted)>, NoSuchSession> {
+    /// Whether the session is subscribed to all of some wishes, delivered in whatever way.
+    pub async fn has_all(&self, wanted: &[Wanted]) -> Result<bool, NoSuchSession> {
         let session = self.relay.lock(&self.entry).await?;
         let is_there = |wanted: &Wanted| {
             let known = session.subscriptions_of(&wanted.device);
             known.is_some_and(|known| known.contains(&wanted.subscription))
         };
-        let all = wanted.into_iter().enumerate();
-        Ok(all.filter(|(_, wanted)| !is_there(wanted)).collect())
+        Ok(wanted.iter().all(is_there))
     }
 
     /// What is known of what the session may see, without subscribing to it.

@@ -17,12 +17,10 @@ use super::transport::{Event, Transport};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
 use crate::domain::session::Dialect;
+use crate::push::waiting::{cancelled, next};
 use crate::push::{Place, Push};
 use crate::relay::{self, Admission, Batch, FirstTransport, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
-
-/// Updates are taken in bursts of about this size: large enough to fill a write, small enough for one not to take long.
-const BURST_BYTES: usize = 64 * 1024;
 
 /// Packets of the protocol itself that may wait for a long-polling client. No honest client has more than a few.
 const QUEUED_PACKETS_MAX: usize = 32;
@@ -391,20 +389,5 @@ impl<A: Application> Driver<A> {
         self.batch = Some(batch);
         self.queued_max = self.transport.queued() + QUEUED_PACKETS_MAX;
         self.write_deadline = Some(Instant::now() + self.push.0.settings.write_timeout);
-    }
-}
-
-/// What the relay wants of a session's connection next; nothing while there is none.
-async fn next(session: Option<&mut relay::Connection>) -> Next {
-    match session {
-        Some(session) => session.next(BURST_BYTES).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn cancelled(token: Option<std::pin::Pin<&mut WaitForCancellationFutureOwned>>) {
-    match token {
-        Some(token) => token.await,
-        None => std::future::pending().await,
     }
 }

@@ -16,12 +16,10 @@ use super::query::EventId;
 use super::stream::{self, Stream};
 use crate::push::ended::ended_messages;
 use crate::push::goodbye::{code_of, goodbye};
+use crate::push::waiting::next;
 use crate::push::{Place, Push, frame};
 use crate::relay::{self, Batch, Hold, Next, Resume};
 use crate::telemetry::metrics::TransportKind;
-
-/// Updates are taken in bursts of about this size: large enough to fill a write, small enough for one not to take long.
-const BURST_BYTES: usize = 64 * 1024;
 
 /// Longest time without a byte: many proxies give up a connection after 30 or 60 seconds.
 const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(15);
@@ -148,7 +146,7 @@ impl Driver {
                     stream::Event::Progress => self.deadline = self.write_deadline(),
                     stream::Event::Written => self.on_written(),
                 },
-                next = self.connection.next(BURST_BYTES), if is_written => match next {
+                next = next(Some(&mut self.connection)), if is_written => match next {
                     Next::Updates(batch) => self.send_updates(batch),
                     Next::Ended(ended) => self.send_ended(ended),
                     Next::Disconnect(disconnect) => {

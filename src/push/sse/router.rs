@@ -232,8 +232,8 @@ impl Events {
         } = opened;
         // A snapshot of everything comes below; while one is held, a subscription would wait for itself.
         drop(hold);
-        let missing = connection.unsubscribed(wanted.clone()).await?;
-        let is_recovered = matches!(recovery, Recovery::Recovered) && missing.is_empty();
+        let is_recovered =
+            matches!(recovery, Recovery::Recovered) && connection.has_all(&wanted).await?;
         let mut start = frame::StreamStart {
             session,
             epoch,

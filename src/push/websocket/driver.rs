@@ -4,7 +4,7 @@
 //! asked of the relay while anything is being written, since requests are read only then.
 
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use relay_protocol::native::{ErrorCode, ErrorMessage, GoodbyeCode, Hello, ServerMessage};
@@ -18,12 +18,10 @@ use super::request::Request;
 use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
 use crate::push::ended::ended_messages;
+use crate::push::waiting::{cancelled, next};
 use crate::push::{Place, Push, frame};
 use crate::relay::{self, Batch, Next};
 use crate::telemetry::metrics::{ConnectionRefusal, NativeError, TransportKind};
-
-/// Updates are taken in bursts of about this size: large enough to fill a write, small enough for one not to take long.
-const BURST_BYTES: usize = 64 * 1024;
 
 /// Which connections these are counted among.
 const COUNTED_AS: TransportKind = TransportKind::NativeWebSocket;
@@ -389,20 +387,5 @@ fn counted_as(code: &ErrorCode) -> NativeError {
         | ErrorCode::TokenNotYetValid
         | ErrorCode::TokenExpired
         | ErrorCode::Other(_) => NativeError::Token,
-    }
-}
-
-/// What the relay wants of a session's connection next; nothing while there is none.
-async fn next(session: Option<&mut relay::Connection>) -> Next {
-    match session {
-        Some(session) => session.next(BURST_BYTES).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn cancelled(token: Option<Pin<&mut WaitForCancellationFutureOwned>>) {
-    match token {
-        Some(token) => token.await,
-        None => std::future::pending().await,
     }
 }
