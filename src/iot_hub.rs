@@ -1,0 +1,3 @@
+//! x
+mod budget;
+mod tier;
