@@ -121,7 +121,7 @@ metrics! {
         calls: CounterByTwo<HubCall, HubCallOutcome> = "hubrelay_iot_hub_calls_total", "calls to the IoT hub's service API, by how they ended; those that were never made included";
         durations: DurationsBy<HubCall> = "hubrelay_iot_hub_call_duration_seconds", "how long calls to the IoT hub took, repetitions included";
         retries: CounterBy<HubCall> = "hubrelay_iot_hub_retries_total", "repetitions of calls that had failed";
-        under_way: Gauge = "hubrelay_iot_hub_calls_under_way", "calls that the IoT hub has not answered yet";
+        under_way: Gauge = "hubrelay_iot_hub_calls_under_way", "direct methods and twin patches that the IoT hub has not answered yet";
     }
 }
 
