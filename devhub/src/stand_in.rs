@@ -19,8 +19,11 @@ use crate::{
     kept_file::Error as FileError,
     options::Options,
     sas::SharedAccessKey,
+    service_api::{self, RequestCounts, Service},
     tls::{self, Identity},
 };
+
+const HTTPS_PORT: u16 = 443;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -59,10 +62,11 @@ pub enum Error {
 pub struct Devhub {
     amqp: SocketAddr,
     amqp_tls: Option<SocketAddr>,
+    rest: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
-    iot_hub: IotHub,
+    service: Service,
     faults: Faults,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -75,6 +79,10 @@ impl Devhub {
         let identity = tls_identity(&options)?;
         let (listener, amqp) = bind(options.amqp).await?;
         let tls_listener = match options.amqp_tls {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let rest_listener = match options.rest {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
@@ -103,7 +111,9 @@ impl Devhub {
             Some(key) => key,
             None => kept_key("shared-access-key")?,
         };
+        let service = Service::new(iot_hub);
         let faults = Faults {
+            service: Arc::clone(&service.faults),
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
             connections: Arc::new(Connections::new(options.connections_max)),
@@ -136,9 +146,23 @@ impl Devhub {
             serve(listener, identity.as_ref().map(Identity::server_config));
             address
         });
+        let rest = rest_listener
+            .zip(identity.as_ref())
+            .map(|((listener, address), identity)| {
+                tasks.spawn(service_api::serve(
+                    listener,
+                    identity.server_config().into(),
+                    service.clone(),
+                    options.connections_max,
+                    tasks.clone(),
+                    stop.clone(),
+                ));
+                address
+            });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
+            rest.address = rest.map(tracing::field::display),
             event_hub.name = shared.hub.name(),
             event_hub.partitions = shared.hub.partition_count(),
             "the event hub is ready",
@@ -146,10 +170,11 @@ impl Devhub {
         Ok(Self {
             amqp,
             amqp_tls,
+            rest,
             identity,
             policy,
             key,
-            iot_hub,
+            service,
             faults,
             tasks,
             stop,
@@ -158,7 +183,12 @@ impl Devhub {
 
     /// The IoT hub, whose events go into the event hub.
     pub fn iot_hub(&self) -> &IotHub {
-        &self.iot_hub
+        &self.service.hub
+    }
+
+    /// How often the service REST API was asked for what.
+    pub fn service_requests(&self) -> RequestCounts {
+        self.service.requests.counts()
     }
 
     /// The event hub, to publish into and to look at.
@@ -179,6 +209,17 @@ impl Devhub {
     /// Where AMQP is served over TLS.
     pub fn amqp_tls_address(&self) -> Option<SocketAddr> {
         self.amqp_tls
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
     }
 
     /// The connection string for clients without TLS. It holds the key.
