@@ -85,7 +85,9 @@ impl Devhub {
         let policy = options.shared_access_key_name;
         let key = match (options.shared_access_key, &options.tls_dir) {
             (Some(key), _) => key,
-            (None, Some(directory)) => SharedAccessKey::load_or_create(directory)?,
+            (None, Some(directory)) => {
+                SharedAccessKey::load_or_create(directory, "shared-access-key")?
+            }
             (None, None) => SharedAccessKey::generate(),
         };
         let faults = Faults {
