@@ -14,3 +14,6 @@ mod property_bag;
 pub(crate) mod server;
 mod sessions;
 mod topic;
+
+#[cfg(test)]
+mod tests;

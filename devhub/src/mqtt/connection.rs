@@ -122,7 +122,9 @@ impl Shared {
     /// Lets a client in. What it is to be told next waits until its CONNACK is sent.
     fn accept(&self, connect: Connect, certificate: Option<&[u8]>) -> Result<Begun, Refusal> {
         let Claim { identity, model_id } = Claim::parse(&connect)?;
-        let password = connect.login.map_or_else(String::new, |login| login.password);
+        let password = connect
+            .login
+            .map_or_else(String::new, |login| login.password);
         let credential = match certificate {
             Some(certificate) if password.is_empty() => Credential::Certificate(certificate),
             _ => Credential::Token(&password),

@@ -106,7 +106,12 @@ impl Conversation {
                 request_id,
                 name,
                 payload,
-            } => self.send(Filter::Methods, topic::method(&name, &request_id), payload, out),
+            } => self.send(
+                Filter::Methods,
+                topic::method(&name, &request_id),
+                payload,
+                out,
+            ),
             ToDevice::DesiredProperties { version, patch } => {
                 let mut patch = patch;
                 patch.insert("$version".to_owned(), version.into());
@@ -159,9 +164,9 @@ impl Conversation {
                 });
             }
             Request::AnswerMethod { request_id, status } => {
-                let answered =
-                    self.link
-                        .answer_method(&request_id, status.into(), publish.payload);
+                let answered = self
+                    .link
+                    .answer_method(&request_id, status.into(), publish.payload);
                 if let Err(error) = answered {
                     tracing::info!(error.message = %error, "the answer to a direct method was not taken");
                 }
@@ -227,9 +232,11 @@ impl Conversation {
 
     fn keep_session(&self) {
         if let Some(session) = &self.client.session {
-            session
-                .sessions
-                .keep(&self.client.identity, &session.generation_id, &self.subscriptions);
+            session.sessions.keep(
+                &self.client.identity,
+                &session.generation_id,
+                &self.subscriptions,
+            );
         }
     }
 

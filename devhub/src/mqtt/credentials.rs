@@ -74,11 +74,9 @@ impl Claim {
         if !field("api-version").is_some_and(is_api_version) {
             return Err(Error::ApiVersion);
         }
-        let model_id = field("model-id").map(|id| percent_decode_str(id).decode_utf8_lossy().into_owned());
-        Ok(Self {
-            identity,
-            model_id,
-        })
+        let model_id =
+            field("model-id").map(|id| percent_decode_str(id).decode_utf8_lossy().into_owned());
+        Ok(Self { identity, model_id })
     }
 }
 
@@ -116,7 +114,11 @@ mod tests {
                 "localhost:8883/press-01/?api-version=2021-04-12&DeviceClientType=azure-iot-device%2F1.18.4",
                 &device,
             ),
-            ("press-01", "localhost/press-01?api-version=2019-10-01", &device),
+            (
+                "press-01",
+                "localhost/press-01?api-version=2019-10-01",
+                &device,
+            ),
             (
                 "press-01/plc",
                 "localhost/press-01/plc/?model-id=dtmi%3Ax%3B1&api-version=2020-05-31-preview",

@@ -53,14 +53,19 @@ pub(super) fn to_device(device_id: &str, message: &CloudToDeviceMessage) -> Vec<
         .map(|at| at.to_string());
     let system = [
         ("$.mid", message.message_id.clone()),
-        ("$.to", Some(format!("/devices/{device_id}/messages/deviceBound"))),
+        (
+            "$.to",
+            Some(format!("/devices/{device_id}/messages/deviceBound")),
+        ),
         ("$.cid", message.correlation_id.clone()),
         ("$.uid", message.user_id.clone()),
         ("$.ct", message.content_type.clone()),
         ("$.ce", message.content_encoding.clone()),
         ("$.exp", expires),
     ];
-    let system = system.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let system = system
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
     system.chain(message.properties.iter().cloned()).collect()
 }
 
@@ -148,7 +153,11 @@ mod tests {
                 data_schema: None,
             }
         );
-        let names: Vec<_> = message.properties.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<_> = message
+            .properties
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(names, ["b", "a"]);
     }
 
@@ -175,7 +184,10 @@ mod tests {
 
     #[test]
     fn a_time_that_is_none_is_no_property() {
-        assert_eq!(message_with(&[("$.exp", "soon")], false).system, SystemProperties::default());
+        assert_eq!(
+            message_with(&[("$.exp", "soon")], false).system,
+            SystemProperties::default()
+        );
     }
 
     #[test]
@@ -185,7 +197,12 @@ mod tests {
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         assert_eq!(
             message.properties,
-            [("x", "1"), ("mqtt-retain", "true"), ("iothub-MessageType", "Will")].map(own)
+            [
+                ("x", "1"),
+                ("mqtt-retain", "true"),
+                ("iothub-MessageType", "Will")
+            ]
+            .map(own)
         );
     }
 }

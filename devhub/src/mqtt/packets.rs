@@ -178,7 +178,11 @@ mod tests {
         }
         assert_eq!(
             read,
-            [Packet::Connect(Connect::new("press-01")), subscribe, publish]
+            [
+                Packet::Connect(Connect::new("press-01")),
+                subscribe,
+                publish
+            ]
         );
     }
 

@@ -102,7 +102,9 @@ async fn serve(
     };
     let stream = accepted.map_err(|_| std::io::ErrorKind::TimedOut)??;
     let (_, tls) = stream.get_ref();
-    let certificate = tls.peer_certificates().and_then(|chain| chain.first().cloned());
+    let certificate = tls
+        .peer_certificates()
+        .and_then(|chain| chain.first().cloned());
     Ok(connection::serve(stream, certificate.as_deref(), shared, stop).await)
 }
 

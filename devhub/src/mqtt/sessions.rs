@@ -33,7 +33,11 @@ struct Session {
 
 impl Sessions {
     /// The subscriptions of an identity's session, if there is one.
-    pub(crate) fn resume(&self, identity: &IdentityId, generation_id: &str) -> Option<Subscriptions> {
+    pub(crate) fn resume(
+        &self,
+        identity: &IdentityId,
+        generation_id: &str,
+    ) -> Option<Subscriptions> {
         let kept = self.kept.lock();
         let session = kept
             .get(identity)

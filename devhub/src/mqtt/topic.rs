@@ -205,7 +205,10 @@ mod tests {
             telemetry(&[("$.ct", "a/b"), ("x", "1")])
         );
         assert_eq!(
-            Request::parse(&module(), "devices/press-01/modules/plc/messages/events/x=1"),
+            Request::parse(
+                &module(),
+                "devices/press-01/modules/plc/messages/events/x=1"
+            ),
             telemetry(&[("x", "1")])
         );
     }
