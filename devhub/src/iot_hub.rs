@@ -128,6 +128,30 @@ impl IotHub {
         }
     }
 
+    /// How a service connects to the hub at `host` with all rights. It holds a key.
+    pub fn service_connection_string(&self, host: &str) -> String {
+        let key = self.policy_key(OWNER_POLICY).expect("the policy exists");
+        format!(
+            "HostName={host};SharedAccessKeyName={OWNER_POLICY};SharedAccessKey={}",
+            key.expose()
+        )
+    }
+
+    /// How a registered device or module that has symmetric keys connects to the hub at `host`. It holds a key.
+    pub fn device_connection_string(&self, id: &IdentityId, host: &str) -> Option<String> {
+        let Authentication::Sas(keys) = self.identity(id).ok()?.authentication else {
+            return None;
+        };
+        let mut text = format!("HostName={host};DeviceId={}", id.device_id());
+        if let Some(module_id) = id.module_id() {
+            text.push_str(";ModuleId=");
+            text.push_str(module_id);
+        }
+        text.push_str(";SharedAccessKey=");
+        text.push_str(keys.primary.expose());
+        Some(text)
+    }
+
     /// What a service's token allows.
     pub(crate) fn service_rights(&self, token: &str) -> Result<&'static [Right], sas::Error> {
         let now = Duration::from_millis(self.hub.clock.now_ms().try_into().unwrap_or(0));

@@ -1,6 +1,11 @@
 //! A running devhub: what is bound, where it can be reached, and how it ends.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -10,6 +15,7 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
+    iot_hub::{IotHub, IotHubSettings},
     kept_file::Error as FileError,
     options::Options,
     sas::SharedAccessKey,
@@ -56,6 +62,7 @@ pub struct Devhub {
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
+    iot_hub: IotHub,
     faults: Faults,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -65,11 +72,7 @@ impl Devhub {
     /// Binds all listeners and starts to serve. Must be called on a Tokio runtime.
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
-        let identity = match (&options.amqp_tls, &options.tls_dir) {
-            (None, None) => None,
-            (_, Some(directory)) => Some(Identity::load_or_create(directory, &*options.clock)?),
-            (Some(_), None) => Some(Identity::create(&*options.clock)?),
-        };
+        let identity = tls_identity(&options)?;
         let (listener, amqp) = bind(options.amqp).await?;
         let tls_listener = match options.amqp_tls {
             Some(address) => Some(bind(address).await?),
@@ -80,15 +83,25 @@ impl Devhub {
             options.partitions,
             options.consumer_groups,
             options.log_bounds,
+            Arc::clone(&options.clock),
+        );
+        let kept_key = |file_name| match &options.tls_dir {
+            Some(directory) => SharedAccessKey::load_or_create(directory, file_name),
+            None => Ok(SharedAccessKey::generate()),
+        };
+        let iot_hub = IotHub::new(
+            IotHubSettings {
+                name: options.iot_hub_name,
+                key: kept_key("iot-hub-key")?,
+                routes: options.routes,
+            },
+            hub.clone(),
             options.clock,
         );
         let policy = options.shared_access_key_name;
-        let key = match (options.shared_access_key, &options.tls_dir) {
-            (Some(key), _) => key,
-            (None, Some(directory)) => {
-                SharedAccessKey::load_or_create(directory, "shared-access-key")?
-            }
-            (None, None) => SharedAccessKey::generate(),
+        let key = match options.shared_access_key {
+            Some(key) => key,
+            None => kept_key("shared-access-key")?,
         };
         let faults = Faults {
             hub: hub.clone(),
@@ -136,10 +149,16 @@ impl Devhub {
             identity,
             policy,
             key,
+            iot_hub,
             faults,
             tasks,
             stop,
         })
+    }
+
+    /// The IoT hub, whose events go into the event hub.
+    pub fn iot_hub(&self) -> &IotHub {
+        &self.iot_hub
     }
 
     /// The event hub, to publish into and to look at.
@@ -198,16 +217,12 @@ impl Devhub {
     }
 
     fn connection_string(&self, address: SocketAddr) -> String {
-        let host = if address.ip().is_loopback() || address.ip().is_unspecified() {
-            format!("localhost:{}", address.port())
-        } else {
-            address.to_string()
-        };
         format!(
             "Endpoint=sb://{host}/;SharedAccessKeyName={};SharedAccessKey={};EntityPath={}",
             self.policy,
             self.key.expose(),
             self.faults.hub.name(),
+            host = host_and_port(address, None),
         )
     }
 }
@@ -215,6 +230,37 @@ impl Devhub {
 impl Drop for Devhub {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The certificates for all TLS listeners, if there are any, or a directory to keep them in.
+fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
+    let listeners = [options.amqp_tls, options.rest];
+    let addresses: Vec<_> = listeners.iter().flatten().map(SocketAddr::ip).collect();
+    match &options.tls_dir {
+        Some(directory) => {
+            Identity::load_or_create(directory, &addresses, &*options.clock).map(Some)
+        }
+        None if addresses.is_empty() => Ok(None),
+        None => Identity::create(&addresses, &*options.clock).map(Some),
+    }
+}
+
+/// How clients on this machine name an address: `localhost` where that leads to it. A port that clients take by
+/// themselves is left out.
+fn host_and_port(address: SocketAddr, default_port: Option<u16>) -> String {
+    let ip = address.ip();
+    let is_localhost =
+        ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    let host = match ip {
+        _ if is_localhost => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    if default_port == Some(address.port()) {
+        host
+    } else {
+        format!("{host}:{}", address.port())
     }
 }
 
@@ -231,6 +277,12 @@ fn validate(options: &Options) -> Result<(), Error> {
     }
     if !is_name(&options.hub_name) {
         return invalid("hub_name", "consist of letters, digits, '-', '_' and '.'");
+    }
+    if !is_name(&options.iot_hub_name) {
+        return invalid(
+            "iot_hub_name",
+            "consist of letters, digits, '-', '_' and '.'",
+        );
     }
     if !is_name(&options.shared_access_key_name) {
         return invalid(

@@ -29,10 +29,10 @@ const CONNECT_TIMEOUT_S: RangeInclusive<u64> = 0..=300;
 /// What is asked of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodCall {
-    name: String,
-    payload: Bytes,
-    response_timeout: Duration,
-    connect_timeout: Duration,
+    pub(super) name: String,
+    pub(super) payload: Bytes,
+    pub(super) response_timeout: Duration,
+    pub(super) connect_timeout: Duration,
 }
 
 impl MethodCall {

@@ -63,6 +63,7 @@ impl IdentityId {
     }
 
     /// The device that this is or belongs to.
+    #[must_use]
     pub fn to_device(&self) -> Self {
         Self {
             device_id: self.device_id.clone(),

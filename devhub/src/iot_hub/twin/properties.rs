@@ -139,7 +139,7 @@ impl Stamp {
             };
             match (change, value, metadata.get_mut(key)) {
                 (Value::Object(change), Value::Object(members), Some(Value::Object(inner))) => {
-                    self.renew(inner, change, members)
+                    self.renew(inner, change, members);
                 }
                 _ => {
                     metadata.insert(key.clone(), self.of_value(value).into());
