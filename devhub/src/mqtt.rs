@@ -4,6 +4,7 @@
 //! It is no broker: what clients publish are commands to the hub, and what they receive comes from the
 //! hub. Everything that has a meaning is in [`crate::iot_hub`]; here is how it is said in MQTT.
 
+pub(crate) mod client_certificate;
 mod connection;
 mod conversation;
 mod credentials;

@@ -15,12 +15,16 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
-    iot_hub::{IotHub, IotHubSettings},
+    iot_hub::{Authentication, IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
+    mqtt::{client_certificate, server::Server as MqttServer},
     options::Options,
     sas::SharedAccessKey,
     tls::{self, Identity},
 };
+
+/// Where device SDKs connect to when nothing else is said.
+const MQTT_TLS_PORT: u16 = 8883;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -59,6 +63,8 @@ pub enum Error {
 pub struct Devhub {
     amqp: SocketAddr,
     amqp_tls: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    mqtt_tls: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
@@ -73,11 +79,17 @@ impl Devhub {
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
         let identity = tls_identity(&options)?;
-        let (listener, amqp) = bind(options.amqp).await?;
-        let tls_listener = match options.amqp_tls {
-            Some(address) => Some(bind(address).await?),
+        let mqtt_tls_config = match &identity {
+            Some(identity) => {
+                let config = client_certificate::asking_for_one(&identity.server_config());
+                Some(config.map_err(tls::Error::from)?)
+            }
             None => None,
         };
+        let (listener, amqp) = bind(options.amqp).await?;
+        let tls_listener = bind_if_any(options.amqp_tls).await?;
+        let mqtt_listener = bind_if_any(options.mqtt).await?;
+        let mqtt_tls_listener = bind_if_any(options.mqtt_tls).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
@@ -96,7 +108,7 @@ impl Devhub {
                 routes: options.routes,
             },
             hub.clone(),
-            options.clock,
+            Arc::clone(&options.clock),
         );
         let policy = options.shared_access_key_name;
         let key = match options.shared_access_key {
@@ -136,9 +148,24 @@ impl Devhub {
             serve(listener, identity.as_ref().map(Identity::server_config));
             address
         });
+        let mqtt_server = MqttServer::new(iot_hub.clone(), options.clock, options.connections_max);
+        let serve_mqtt = |listener, tls| {
+            let server = mqtt_server.clone();
+            tasks.spawn(server.accept(listener, tls, tasks.clone(), stop.clone()));
+        };
+        let mqtt = mqtt_listener.map(|(listener, address)| {
+            serve_mqtt(listener, None);
+            address
+        });
+        let mqtt_tls = mqtt_tls_listener.map(|(listener, address)| {
+            serve_mqtt(listener, mqtt_tls_config);
+            address
+        });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
+            mqtt.address = mqtt.map(tracing::field::display),
+            mqtt.tls_address = mqtt_tls.map(tracing::field::display),
             event_hub.name = shared.hub.name(),
             event_hub.partitions = shared.hub.partition_count(),
             "the event hub is ready",
@@ -146,6 +173,8 @@ impl Devhub {
         Ok(Self {
             amqp,
             amqp_tls,
+            mqtt,
+            mqtt_tls,
             identity,
             policy,
             key,
@@ -179,6 +208,34 @@ impl Devhub {
     /// Where AMQP is served over TLS.
     pub fn amqp_tls_address(&self) -> Option<SocketAddr> {
         self.amqp_tls
+    }
+
+    /// Where MQTT of devices is served over plain TCP.
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.mqtt
+    }
+
+    /// Where MQTT of devices is served over TLS.
+    pub fn mqtt_tls_address(&self) -> Option<SocketAddr> {
+        self.mqtt_tls
+    }
+
+    /// The connection string of a device or module for MQTT over TLS, with the port unless it is
+    /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
+    /// listener, for an identity that is not registered, and for one that has no key.
+    pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
+        let Authentication::Sas(keys) = self.iot_hub.identity(id).ok()?.authentication else {
+            return None;
+        };
+        let module = id
+            .module_id()
+            .map_or_else(String::new, |module| format!("ModuleId={module};"));
+        Some(format!(
+            "HostName={};DeviceId={};{module}SharedAccessKey={}",
+            host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT)),
+            id.device_id(),
+            keys.primary.expose(),
+        ))
     }
 
     /// The connection string for clients without TLS. It holds the key.
@@ -235,7 +292,7 @@ impl Drop for Devhub {
 
 /// The certificates for all TLS listeners, if there are any, or a directory to keep them in.
 fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
-    let listeners = [options.amqp_tls, options.rest];
+    let listeners = [options.amqp_tls, options.mqtt_tls, options.rest];
     let addresses: Vec<_> = listeners.iter().flatten().map(SocketAddr::ip).collect();
     match &options.tls_dir {
         Some(directory) => {
@@ -299,6 +356,15 @@ fn validate(options: &Options) -> Result<(), Error> {
         return invalid("idle_timeout", "be longer than nothing");
     }
     Ok(())
+}
+
+async fn bind_if_any(
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

@@ -5,7 +5,7 @@
 //! client that does not read; such a client is cut off after [`WRITE_TIMEOUT`]. However a connection
 //! ends, but for DISCONNECT, the client's will is published while it still counts as connected (MQTT 3.1.1 §3.1.2.5).
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use rumqttc::mqttbytes::{
@@ -180,19 +180,19 @@ impl Begun {
         &mut self,
         stream: &mut Framed<S, Packets>,
         stop: &CancellationToken,
-    ) -> Result<std::convert::Infallible, End>
+    ) -> Result<Infallible, End>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut heard = Instant::now();
         let token_expires = self.token_expires;
-        let token_expired = async {
+        let expiry = async {
             match token_expires {
                 Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
-        tokio::pin!(token_expired);
+        tokio::pin!(expiry);
         loop {
             let mut out = Vec::new();
             tokio::select! {
@@ -203,7 +203,7 @@ impl Begun {
                 }
                 given = self.conversation.next() => self.conversation.forward(given, &mut out)?,
                 () = sleep_until(heard + self.silence_max) => return Err(End::Silent),
-                () = &mut token_expired => return Err(End::TokenExpired),
+                () = &mut expiry => return Err(End::TokenExpired),
                 () = stop.cancelled() => return Err(End::Stopped),
             }
             write(stream, out).await?;
