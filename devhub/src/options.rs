@@ -23,6 +23,10 @@ pub struct Options {
     pub amqp: SocketAddr,
     /// Where to listen for AMQP over TLS; port 0 means any.
     pub amqp_tls: Option<SocketAddr>,
+    /// Where to listen for MQTT of devices over plain TCP; port 0 means any.
+    pub mqtt: Option<SocketAddr>,
+    /// Where to listen for MQTT of devices over TLS; port 0 means any. Some device SDKs insist on 8883.
+    pub mqtt_tls: Option<SocketAddr>,
     /// Where to listen for the IoT Hub service REST API over TLS; port 0 means any.
     pub rest: Option<SocketAddr>,
     /// Where certificates and keys are kept, so that a restarted devhub is still trusted and still takes its
@@ -59,6 +63,8 @@ impl Default for Options {
         Self {
             amqp: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             amqp_tls: None,
+            mqtt: None,
+            mqtt_tls: None,
             rest: None,
             tls_dir: None,
             hub_name: "devhub".to_owned(),

@@ -15,8 +15,9 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
-    iot_hub::{IotHub, IotHubSettings},
+    iot_hub::{IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
+    mqtt::{client_certificate, server::Server as MqttServer},
     options::Options,
     sas::SharedAccessKey,
     service_api::{self, RequestCounts, Service},
@@ -24,6 +25,8 @@ use crate::{
 };
 
 const HTTPS_PORT: u16 = 443;
+/// Where device SDKs connect to when nothing else is said.
+const MQTT_TLS_PORT: u16 = 8883;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -63,6 +66,8 @@ pub struct Devhub {
     amqp: SocketAddr,
     amqp_tls: Option<SocketAddr>,
     rest: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    mqtt_tls: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
@@ -77,15 +82,18 @@ impl Devhub {
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
         let identity = tls_identity(&options)?;
+        let mqtt_tls_config = match &identity {
+            Some(identity) => {
+                let config = client_certificate::asking_for_one(&identity.server_config());
+                Some(config.map_err(tls::Error::from)?)
+            }
+            None => None,
+        };
         let (listener, amqp) = bind(options.amqp).await?;
-        let tls_listener = match options.amqp_tls {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
-        let rest_listener = match options.rest {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
+        let tls_listener = bind_if_any(options.amqp_tls).await?;
+        let mqtt_listener = bind_if_any(options.mqtt).await?;
+        let mqtt_tls_listener = bind_if_any(options.mqtt_tls).await?;
+        let rest_listener = bind_if_any(options.rest).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
@@ -104,7 +112,7 @@ impl Devhub {
                 routes: options.routes,
             },
             hub.clone(),
-            options.clock,
+            Arc::clone(&options.clock),
         );
         let policy = options.shared_access_key_name;
         let key = match options.shared_access_key {
@@ -159,9 +167,25 @@ impl Devhub {
                 ));
                 address
             });
+        let mqtt_server =
+            MqttServer::new(service.hub.clone(), options.clock, options.connections_max);
+        let serve_mqtt = |listener, tls| {
+            let server = mqtt_server.clone();
+            tasks.spawn(server.accept(listener, tls, tasks.clone(), stop.clone()));
+        };
+        let mqtt = mqtt_listener.map(|(listener, address)| {
+            serve_mqtt(listener, None);
+            address
+        });
+        let mqtt_tls = mqtt_tls_listener.map(|(listener, address)| {
+            serve_mqtt(listener, mqtt_tls_config);
+            address
+        });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
+            mqtt.address = mqtt.map(tracing::field::display),
+            mqtt.tls_address = mqtt_tls.map(tracing::field::display),
             rest.address = rest.map(tracing::field::display),
             event_hub.name = shared.hub.name(),
             event_hub.partitions = shared.hub.partition_count(),
@@ -171,6 +195,8 @@ impl Devhub {
             amqp,
             amqp_tls,
             rest,
+            mqtt,
+            mqtt_tls,
             identity,
             policy,
             key,
@@ -220,6 +246,24 @@ impl Devhub {
     pub fn iot_hub_service_connection_string(&self) -> Option<String> {
         let host = host_and_port(self.rest?, Some(HTTPS_PORT));
         Some(self.service.hub.service_connection_string(&host))
+    }
+
+    /// Where MQTT of devices is served over plain TCP.
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.mqtt
+    }
+
+    /// Where MQTT of devices is served over TLS.
+    pub fn mqtt_tls_address(&self) -> Option<SocketAddr> {
+        self.mqtt_tls
+    }
+
+    /// The connection string of a device or module for MQTT over TLS, with the port unless it is
+    /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
+    /// listener, for an identity that is not registered, and for one that has no key.
+    pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
+        let host = host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT));
+        self.service.hub.device_connection_string(id, &host)
     }
 
     /// The connection string for clients without TLS. It holds the key.
@@ -276,7 +320,7 @@ impl Drop for Devhub {
 
 /// The certificates for all TLS listeners, if there are any, or a directory to keep them in.
 fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
-    let listeners = [options.amqp_tls, options.rest];
+    let listeners = [options.amqp_tls, options.mqtt_tls, options.rest];
     let addresses: Vec<_> = listeners.iter().flatten().map(SocketAddr::ip).collect();
     match &options.tls_dir {
         Some(directory) => {
@@ -340,6 +384,15 @@ fn validate(options: &Options) -> Result<(), Error> {
         return invalid("idle_timeout", "be longer than nothing");
     }
     Ok(())
+}
+
+async fn bind_if_any(
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
