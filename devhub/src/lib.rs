@@ -17,6 +17,7 @@ pub mod faults;
 pub mod iot_hub;
 mod kept_file;
 mod management;
+mod mqtt;
 mod options;
 mod partition_log;
 mod readers;

@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::machine::{Kind, Machine};
 use crate::event::Event;
 use crate::iot_hub::built_in_endpoint::{
-    ConnectionChange, DeviceIdentity, Notification, telemetry,
+    ConnectionChange, Notification, Sender, TwinOperation, telemetry,
 };
 use crate::iot_hub::connection_sequence::ConnectionSequence;
-use crate::iot_hub::twin_change::{TwinSide, TwinVersions};
+use crate::iot_hub::twin::Twin;
+use crate::iot_hub::{AuthKind, AuthMethod, AuthScope, IdentityId, TelemetryMessage};
 
 /// How long a device that is lost now and then stays online, offline, and a twin stays as it is; a
 /// length is drawn from its range each time.
@@ -25,7 +26,8 @@ const UNSTEADY_ONE_IN: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Device {
-    identity: DeviceIdentity,
+    id: IdentityId,
+    generation_id: String,
     machine: Machine,
     interval_ms: i64,
     connection: Connection,
@@ -34,7 +36,7 @@ pub(super) struct Device {
     next_telemetry_ms: i64,
     next_report_ms: i64,
     connection_sequence: ConnectionSequence,
-    twin: TwinVersions,
+    twin: Twin,
     /// Whether it has told the hub about itself since it last connected.
     introduced: bool,
     /// Whether it is lost now and then.
@@ -58,12 +60,10 @@ impl Device {
     pub(super) fn new(index: usize, connects_at_ms: i64, rng: &mut StdRng) -> Self {
         let kind = Kind::of(index);
         Self {
-            identity: DeviceIdentity {
-                device_id: device_id(index),
-                generation_id: rng
-                    .random_range(637_000_000_000_000_000_u64..639_000_000_000_000_000)
-                    .to_string(),
-            },
+            id: IdentityId::device(device_id(index)).expect("made of letters and digits"),
+            generation_id: rng
+                .random_range(637_000_000_000_000_000_u64..639_000_000_000_000_000)
+                .to_string(),
             machine: Machine::new(kind, rng),
             interval_ms: kind.interval_ms(),
             connection: Connection::Offline,
@@ -71,7 +71,7 @@ impl Device {
             next_telemetry_ms: connects_at_ms + rng.random_range(0..kind.interval_ms()),
             next_report_ms: connects_at_ms,
             connection_sequence: ConnectionSequence::default(),
-            twin: TwinVersions::default(),
+            twin: Twin::new(connects_at_ms),
             introduced: false,
             unsteady: index % UNSTEADY_ONE_IN == UNSTEADY_ONE_IN - 1,
             starts: 0,
@@ -79,7 +79,7 @@ impl Device {
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.identity.device_id
+        self.id.device_id()
     }
 
     pub(super) fn is_online(&self) -> bool {
@@ -121,7 +121,16 @@ impl Device {
     /// A message now.
     pub(super) fn telemetry(&self, now_ms: i64, rng: &mut StdRng) -> Event {
         let body = Bytes::from(self.machine.measure(now_ms, rng));
-        telemetry(&self.identity, body, now_ms)
+        let sender = Sender {
+            id: &self.id,
+            generation_id: &self.generation_id,
+            auth_method: AuthMethod {
+                scope: AuthScope::Device,
+                kind: AuthKind::Sas,
+                expires_at_ms: None,
+            },
+        };
+        telemetry(sender, TelemetryMessage::json(body), now_ms)
     }
 
     fn change_connection(&mut self, hub_name: &str, now_ms: i64, rng: &mut StdRng) -> Event {
@@ -161,9 +170,12 @@ impl Device {
             patch.insert("startCount".to_owned(), self.starts.into());
             patch.insert("telemetryIntervalMs".to_owned(), self.interval_ms.into());
         }
-        let change = self.twin.update(TwinSide::Reported, patch, now_ms);
+        let change = self
+            .twin
+            .report(&patch, now_ms)
+            .expect("what a simulated device reports is small and plain");
         self.notification(hub_name, now_ms, rng)
-            .twin_update(&change)
+            .twin_change(TwinOperation::Update, &change.event_body)
     }
 
     fn notification<'a>(
@@ -174,7 +186,7 @@ impl Device {
     ) -> Notification<'a> {
         Notification {
             hub_name,
-            device_id: &self.identity.device_id,
+            id: &self.id,
             at_ms,
             correlation_id: Uuid::from_u128(rng.random()),
         }
