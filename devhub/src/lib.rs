@@ -23,6 +23,7 @@ mod partition_log;
 mod readers;
 pub mod sas;
 mod selector;
+pub mod service_api;
 pub mod simulation;
 mod stand_in;
 pub mod tls;

@@ -20,11 +20,13 @@ use crate::{
     mqtt::{client_certificate, server::Server as MqttServer},
     options::Options,
     sas::SharedAccessKey,
+    service_api::{self, RequestCounts, Service},
     tls::{self, Identity},
 };
 
 /// Where device SDKs connect to when nothing else is said.
 const MQTT_TLS_PORT: u16 = 8883;
+const HTTPS_PORT: u16 = 443;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -65,10 +67,11 @@ pub struct Devhub {
     amqp_tls: Option<SocketAddr>,
     mqtt: Option<SocketAddr>,
     mqtt_tls: Option<SocketAddr>,
+    rest: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
-    iot_hub: IotHub,
+    service: Service,
     faults: Faults,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -90,6 +93,7 @@ impl Devhub {
         let tls_listener = bind_if_any(options.amqp_tls).await?;
         let mqtt_listener = bind_if_any(options.mqtt).await?;
         let mqtt_tls_listener = bind_if_any(options.mqtt_tls).await?;
+        let rest_listener = bind_if_any(options.rest).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
@@ -115,7 +119,9 @@ impl Devhub {
             Some(key) => key,
             None => kept_key("shared-access-key")?,
         };
+        let service = Service::new(iot_hub.clone());
         let faults = Faults {
+            service: Arc::clone(&service.faults),
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
             connections: Arc::new(Connections::new(options.connections_max)),
@@ -148,7 +154,7 @@ impl Devhub {
             serve(listener, identity.as_ref().map(Identity::server_config));
             address
         });
-        let mqtt_server = MqttServer::new(iot_hub.clone(), options.clock, options.connections_max);
+        let mqtt_server = MqttServer::new(iot_hub, options.clock, options.connections_max);
         let serve_mqtt = |listener, tls| {
             let server = mqtt_server.clone();
             tasks.spawn(server.accept(listener, tls, tasks.clone(), stop.clone()));
@@ -161,11 +167,25 @@ impl Devhub {
             serve_mqtt(listener, mqtt_tls_config);
             address
         });
+        let rest = rest_listener
+            .zip(identity.as_ref())
+            .map(|((listener, address), identity)| {
+                tasks.spawn(service_api::serve(
+                    listener,
+                    identity.server_config().into(),
+                    service.clone(),
+                    options.connections_max,
+                    tasks.clone(),
+                    stop.clone(),
+                ));
+                address
+            });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
             mqtt.address = mqtt.map(tracing::field::display),
             mqtt.tls_address = mqtt_tls.map(tracing::field::display),
+            rest.address = rest.map(tracing::field::display),
             event_hub.name = shared.hub.name(),
             event_hub.partitions = shared.hub.partition_count(),
             "the event hub is ready",
@@ -175,10 +195,11 @@ impl Devhub {
             amqp_tls,
             mqtt,
             mqtt_tls,
+            rest,
             identity,
             policy,
             key,
-            iot_hub,
+            service,
             faults,
             tasks,
             stop,
@@ -187,7 +208,12 @@ impl Devhub {
 
     /// The IoT hub, whose events go into the event hub.
     pub fn iot_hub(&self) -> &IotHub {
-        &self.iot_hub
+        &self.service.hub
+    }
+
+    /// How often the service REST API was asked for what.
+    pub fn service_requests(&self) -> RequestCounts {
+        self.service.requests.counts()
     }
 
     /// The event hub, to publish into and to look at.
@@ -224,7 +250,7 @@ impl Devhub {
     /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
     /// listener, for an identity that is not registered, and for one that has no key.
     pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
-        let Authentication::Sas(keys) = self.iot_hub.identity(id).ok()?.authentication else {
+        let Authentication::Sas(keys) = self.iot_hub().identity(id).ok()?.authentication else {
             return None;
         };
         let module = id
@@ -236,6 +262,17 @@ impl Devhub {
             id.device_id(),
             keys.primary.expose(),
         ))
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
     }
 
     /// The connection string for clients without TLS. It holds the key.
