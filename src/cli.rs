@@ -39,7 +39,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on this machine: a stand-in for Event Hubs, simulated devices, the relay and a live page
+    /// Run everything on this machine: a stand-in for Azure's hubs, simulated devices, the relay and a live page
     ///
     /// Prints where the page is and the connection strings to try the relay with. Nothing is kept, and nothing outside
     /// of this machine is reached.
@@ -49,9 +49,9 @@ enum Command {
     /// Needs an Event Hub connection string. Options come, in rising priority, from defaults, the file of --config, the
     /// environment, and flags.
     Serve(ServeArgs),
-    /// Run the local stand-in for Event Hubs alone, with simulated devices
+    /// Run the local stand-in for Event Hubs and IoT Hub alone, with simulated devices
     ///
-    /// Microsoft's SDKs connect to it with the connection strings that it prints.
+    /// Microsoft's SDKs for Event Hubs, devices and services connect to it with the connection strings that it prints.
     Devhub(DevhubArgs),
     /// Check the configuration of `serve` and print it, secrets masked
     ///
@@ -106,15 +106,15 @@ struct DevhubArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5671", value_parser = local_address)]
     amqps: SocketAddr,
 
-    /// Reserved: address of the service REST API of the IoT hub, with TLS; nothing listens there yet
+    /// Address of the IoT hub's service API (HTTPS)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = local_address)]
     rest: SocketAddr,
 
-    /// Reserved: address of device MQTT without TLS; nothing listens there yet
+    /// Address of the IoT hub for devices: MQTT without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = local_address)]
     mqtt: SocketAddr,
 
-    /// Reserved: address of device MQTT with TLS; nothing listens there yet
+    /// Address of the IoT hub for devices: MQTT with TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8883", value_parser = local_address)]
     mqtts: SocketAddr,
 
@@ -130,7 +130,7 @@ struct DevhubArgs {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Directory for the generated certificate authority, certificates and shared access key, kept for the next start
+    /// Directory for the generated certificate authority, certificates and shared access keys, kept for the next start
     /// [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     tls_dir: Option<PathBuf>,
@@ -155,7 +155,8 @@ const PARTITIONS_MAX: i64 = 1024;
 
 const DEMO_DEVICES: u32 = 12;
 const DEVHUB_DEVICES: u32 = 8;
-const DEVICES_MAX: i64 = 1_000_000;
+/// Each holds a connection of its own.
+const DEVICES_MAX: i64 = 10_000;
 const RATE_MAX: u32 = 1_000_000;
 
 /// What the demo is to run.
@@ -194,7 +195,7 @@ pub struct DevhubOptions {
     pub amqp: SocketAddr,
     /// Address of Event Hubs over AMQP with TLS.
     pub amqps: SocketAddr,
-    /// Address of the service REST API of the IoT hub, with TLS.
+    /// Address of the IoT hub's service API (HTTPS).
     pub rest: SocketAddr,
     /// Address of device MQTT without TLS.
     pub mqtt: SocketAddr,
