@@ -27,8 +27,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use connection::Hearing;
 use crate::iot_hub::{HubError, IdentityId, IotHub};
+use connection::Hearing;
 use connections::{Connections, Credentials};
 use fleet::Fleet;
 
@@ -98,6 +98,13 @@ impl Simulation {
             tracing::error!(error.message = %error, "the simulated devices have crashed");
         }
     }
+}
+
+/// Has the hub know a device. Its keys are those that the hub keeps for the name.
+fn register(hub: &IotHub, device_id: String) -> Result<Credentials, HubError> {
+    let id = IdentityId::device(&device_id)?;
+    let key = hub.create_identity_with_kept_keys(&id)?.primary;
+    Ok(Credentials { device_id, key })
 }
 
 async fn run(

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
-    Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
+    SubscribeFilter, SubscribeReasonCode,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -90,7 +90,7 @@ pub(super) struct Full;
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Mqtt(#[from] ConnectionError),
+    Mqtt(#[from] Box<ConnectionError>),
     #[error("the hub refuses a subscription")]
     SubscriptionRefused,
     #[error("the hub answers the read of the twin with status {0}")]
@@ -214,10 +214,16 @@ impl Listener {
 impl Error {
     /// Whether the hub has closed a connection that worked, as it does at times.
     fn is_end_by_hub(&self) -> bool {
-        match self {
-            Self::Mqtt(ConnectionError::MqttState(rumqttc::StateError::ConnectionAborted)) => true,
-            Self::Mqtt(ConnectionError::Io(error)) => {
-                error.kind() == io::ErrorKind::ConnectionAborted
+        let Self::Mqtt(error) = self else {
+            return false;
+        };
+        match &**error {
+            ConnectionError::MqttState(StateError::ConnectionAborted) => true,
+            ConnectionError::MqttState(StateError::Io(error)) | ConnectionError::Io(error) => {
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                )
             }
             _ => false,
         }
@@ -250,11 +256,12 @@ impl Conversation {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         loop {
             let event = if matches!(self.stage, Stage::Connected) {
-                self.event_loop.poll().await?
+                self.event_loop.poll().await.map_err(Box::new)?
             } else {
                 timeout_at(deadline, self.event_loop.poll())
                     .await
-                    .map_err(|_| Error::Timeout)??
+                    .map_err(|_| Error::Timeout)?
+                    .map_err(Box::new)?
             };
             match event {
                 Event::Incoming(Packet::ConnAck(_)) => {
@@ -327,7 +334,10 @@ impl Conversation {
                 tracing::warn!(status, "the hub refuses what a simulated device reports");
             }
             Some(FromHub::TwinAnswer { .. }) => {}
-            None => tracing::debug!(topic = message.topic, "a device got a message it expects not"),
+            None => tracing::debug!(
+                topic = message.topic,
+                "a device got a message it expects not"
+            ),
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! The connections of all simulated devices, and the tasks that hold them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Full, Hearing, Listener, Login};
+use super::connection::{Connection, Full, HOST_NAME, Hearing, Listener, Login};
 use super::device::{Action, Heard};
 use super::fleet::DeviceAction;
-use crate::sas::SharedAccessKey;
+use crate::sas::{self, SharedAccessKey};
 
 /// So many hearings of all devices may wait; then their connections wait.
 const HEARINGS_MAX: usize = 256;
@@ -135,7 +136,7 @@ impl Connections {
         let Credentials { device_id, key } = &device.credentials;
         let login = Login {
             address: self.address,
-                        device_id,
+            device_id,
             token: token(device_id, key, now_ms + TOKEN_LIFE_MS),
         };
         let listener = Listener {
@@ -159,4 +160,11 @@ impl Connections {
             self.unsent_said_at_ms = now_ms;
         }
     }
+}
+
+/// A token that proves that a device is who it is.
+fn token(device_id: &str, key: &SharedAccessKey, expires_at_ms: i64) -> String {
+    let resource = format!("{HOST_NAME}/devices/{device_id}");
+    let expires = Duration::from_millis(expires_at_ms.try_into().unwrap_or(0));
+    sas::sign_for_iot_hub(&resource, None, key, expires).expect("a key that the hub made is base64")
 }

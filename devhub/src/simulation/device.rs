@@ -78,7 +78,6 @@ pub(super) enum Heard {
 
 #[derive(Debug)]
 pub(super) struct Device {
-    id: String,
     machine: Machine,
     interval: Interval,
     connection: Connection,
@@ -129,7 +128,6 @@ impl Device {
     pub(super) fn new(index: usize, connects_at_ms: i64, rng: &mut StdRng) -> Self {
         let kind = Kind::of(index);
         Self {
-            id: device_id(index),
             machine: Machine::new(kind, rng),
             interval: Interval::new(kind.interval_ms()),
             connection: Connection::Offline {
@@ -144,10 +142,6 @@ impl Device {
             starts: 1,
             retry_ms: RETRY_MS_MIN,
         }
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
     }
 
     pub(super) fn is_online(&self) -> bool {

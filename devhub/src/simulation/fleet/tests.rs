@@ -256,9 +256,7 @@ fn a_device_that_is_refused_tries_again_at_growing_intervals() {
     let waits: Vec<i64> = tries_ms.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(
         waits[..8],
-        [
-            1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000
-        ]
+        [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
     );
 }
 
@@ -353,7 +351,10 @@ fn an_echo_is_answered_at_once_and_a_self_test_fails() {
     let mut play = Play::new(1, None);
     play.run(1);
     let echo = play.call(0, "echo", r#"{"a":[1.10]}"#).unwrap();
-    assert_eq!((echo.status, &echo.payload[..]), (200, &br#"{"a":[1.10]}"#[..]));
+    assert_eq!(
+        (echo.status, &echo.payload[..]),
+        (200, &br#"{"a":[1.10]}"#[..])
+    );
     let failed = play.call(0, "selfTest", "null").unwrap();
     assert_eq!(failed.status, 500);
     assert!(json_of(&failed)["failed"].is_array());
