@@ -137,3 +137,6 @@ async fn run(
     }
     connections.cut().await;
 }
+
+#[cfg(test)]
+mod tests;

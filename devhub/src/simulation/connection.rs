@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
-    SubscribeFilter, SubscribeReasonCode,
+    StateError, SubscribeFilter, SubscribeReasonCode,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
