@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -171,18 +171,25 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. An
-    /// empty `iot_hub` disables the service API.
-    pub fn relay_config(&self, event_hub: &str, iot_hub: &str) -> Result<Config, Errors> {
-        Config::load(&self.relay_sources(event_hub, iot_hub))
+    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. The
+    /// connection strings are those of the stand-in, `ca_certificate` is the file that holds its authority.
+    pub fn relay_config(
+        &self,
+        event_hub: &str,
+        iot_hub: &str,
+        ca_certificate: &Path,
+    ) -> Result<Config, Errors> {
+        let ca_certificate = ca_certificate.display().to_string();
+        Config::load(&self.relay_sources(event_hub, iot_hub, &ca_certificate))
     }
 
-    fn relay_sources(&self, event_hub: &str, iot_hub: &str) -> Sources {
+    fn relay_sources(&self, event_hub: &str, iot_hub: &str, ca_certificate: &str) -> Sources {
         self.relay
             .clone()
             .with_flag(options::LISTEN, self.listen.to_string())
             .with_flag(options::EVENT_HUB_CONNECTION_STRING, event_hub)
             .with_flag(options::IOT_HUB_CONNECTION_STRING, iot_hub)
+            .with_flag(options::IOT_HUB_CA_FILE, ca_certificate)
             // The stand-in begins empty; what its devices say first is part of what there is to see.
             .with_flag(options::EVENT_HUB_START, EventHubStart::Earliest.as_str())
     }
@@ -234,7 +241,7 @@ fn demo(args: DemoArgs) -> u8 {
         relay: Sources::from_process_environment(),
     };
     // What the environment says must be right before the stand-in starts; the real connection strings come later.
-    if let Err(errors) = Effective::collect(&options.relay_sources("", "")) {
+    if let Err(errors) = Effective::collect(&options.relay_sources("", "", "")) {
         return refuse(&errors);
     }
     run_logging(log, |log_filter| app::demo(options, log_filter))

@@ -90,7 +90,9 @@ impl StandIn {
         let simulation = Simulation::start(&simulated, devhub.iot_hub(), Arc::new(SystemClock))
             .context("cannot register the simulated devices")?;
         let own_device = IdentityId::device(OWN_DEVICE_ID)?;
-        devhub.iot_hub().create_device(&own_device)?;
+        devhub
+            .iot_hub()
+            .create_identity_with_kept_keys(&own_device)?;
         let device = |device_id: String| {
             let connection_string = devhub
                 .device_connection_string(&device_id)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, PRIMARY_KEY, Testbed, node_script::NodeScript};
+use crate::harness::{Answer, Testbed, direct_method, node_script::NodeScript};
 
 const DEVICES: usize = 50;
 const CALLS: usize = 200;
@@ -29,7 +29,7 @@ async fn two_hundred_calls_of_fifty_devices_answered_in_random_order_each_get_th
 
     let session = testbed.session().await;
     for device_id in &ids {
-        session.grant(device_id, direct_method("work")).await;
+        session.granted(&direct_method(device_id, "work")).await;
     }
 
     // The device that never answers is called first.
