@@ -16,7 +16,7 @@ mod method;
 mod signal;
 mod topic;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ const CARRIED_OUT_AT_ONCE_MAX: usize = 64;
 /// What to simulate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimulationConfig {
-    /// Where the hub takes MQTT without TLS.
+    /// Where the hub listens for MQTT without TLS.
     pub mqtt: SocketAddr,
     /// How many devices there are; 0 means none.
     pub device_count: usize,
@@ -82,7 +82,7 @@ impl Simulation {
             config.seed,
             clock.now_ms(),
         );
-        let (connections, hearings) = Connections::new(config.mqtt, credentials);
+        let (connections, hearings) = Connections::new(reachable(config.mqtt), credentials);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(fleet, connections, hearings, clock, stop.clone()));
         Ok(Self {
@@ -105,6 +105,16 @@ fn register(hub: &IotHub, device_id: String) -> Result<Credentials, HubError> {
     let id = IdentityId::device(&device_id)?;
     let key = hub.create_identity_with_kept_keys(&id)?.primary;
     Ok(Credentials { device_id, key })
+}
+
+/// How a client on this machine reaches a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }
 
 async fn run(

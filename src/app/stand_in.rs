@@ -67,6 +67,8 @@ impl StandIn {
             .tls_dir
             .clone()
             .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
+        let device_count = options.devices as usize;
+        let defaults = devhub::Options::default();
         let devhub = Devhub::start(devhub::Options {
             amqp: options.amqp,
             amqp_tls: Some(options.amqps),
@@ -75,7 +77,8 @@ impl StandIn {
             mqtt_tls: Some(options.mqtts),
             tls_dir,
             partitions: options.partitions,
-            ..devhub::Options::default()
+            connections_max: defaults.connections_max + device_count,
+            ..defaults
         })
         .await
         .context("cannot start the stand-in")?;
@@ -83,7 +86,7 @@ impl StandIn {
             mqtt: devhub
                 .mqtt_address()
                 .context("the stand-in takes no MQTT")?,
-            device_count: options.devices as usize,
+            device_count,
             rate: options.rate,
             seed: rand::random(),
         };
@@ -95,7 +98,7 @@ impl StandIn {
             .create_identity_with_kept_keys(&own_device)?;
         let device = |device_id: String| {
             let connection_string = devhub
-                .device_connection_string(&device_id)
+                .device_connection_string(&IdentityId::device(&device_id)?)
                 .with_context(|| format!("the stand-in does not know {device_id}"))?;
             anyhow::Ok(Device {
                 device_id,
@@ -104,7 +107,7 @@ impl StandIn {
         };
         Ok(Self {
             own_device: device(OWN_DEVICE_ID.to_owned())?,
-            devices: device_ids(simulated.device_count)
+            devices: device_ids(device_count)
                 .map(device)
                 .collect::<Result<_, _>>()?,
             event_hub_connection_string: devhub.event_hub_connection_string(),

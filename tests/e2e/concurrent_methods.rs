@@ -62,7 +62,10 @@ async fn two_hundred_calls_of_fifty_devices_answered_in_random_order_each_get_th
             break answered.clone();
         }
         let payload = &line["called"]["payload"];
-        come.insert(payload["number"].as_u64(), line["called"]["deviceId"].clone());
+        come.insert(
+            payload["number"].as_u64(),
+            line["called"]["deviceId"].clone(),
+        );
     };
     assert_eq!(come.len(), CALLS);
     let order: Vec<u64> = answered

@@ -48,12 +48,8 @@ async fn a_browser_sees_a_device_calls_it_configures_it_and_sees_it_die() {
     assert_eq!(answer["payload"], json!({"program": 3}));
 
     // A desired property reaches the device, and what the device makes of it reaches the page.
-    page.invoke(
-        "configure",
-        "patch",
-        json!([{"telemetryInterval": 500}]),
-    )
-    .await;
+    page.invoke("configure", "patch", json!([{"telemetryInterval": 500}]))
+        .await;
     page.data_where("twin", |twin| {
         twin["properties"]["desired"]["telemetryInterval"] == 500
     })

@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{
-    PRIMARY_KEY, Testbed, react_client::ReactClient, tcp_proxy::TcpProxy,
-};
+use crate::harness::{PRIMARY_KEY, Testbed, react_client::ReactClient, tcp_proxy::TcpProxy};
 
 /// How soon values must flow again after the connection was cut.
 const RECOVERY: Duration = Duration::from_secs(10);

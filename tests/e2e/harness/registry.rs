@@ -20,7 +20,10 @@ impl Devhub {
         let mut connection_strings = Vec::new();
         for device_id in device_ids {
             let device = service
-                .put(&format!("/devices/{device_id}"), &json!({"deviceId": device_id}))
+                .put(
+                    &format!("/devices/{device_id}"),
+                    &json!({"deviceId": device_id}),
+                )
                 .await;
             let key = device["authentication"]["symmetricKey"]["primaryKey"]
                 .as_str()
