@@ -82,13 +82,8 @@ impl Devhub {
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
         let identity = tls_identity(&options)?;
-        let mqtt_tls_config = match &identity {
-            Some(identity) => {
-                let config = client_certificate::asking_for_one(&identity.server_config());
-                Some(config.map_err(tls::Error::from)?)
-            }
-            None => None,
-        };
+        let mqtt_tls_config = identity.as_ref().map(client_certificate::server_config);
+        let mqtt_tls_config = mqtt_tls_config.transpose()?;
         let (listener, amqp) = bind(options.amqp).await?;
         let tls_listener = bind_if_any(options.amqp_tls).await?;
         let mqtt_listener = bind_if_any(options.mqtt).await?;
@@ -155,18 +150,16 @@ impl Devhub {
             address
         });
         let mqtt_server = MqttServer::new(iot_hub, options.clock, options.connections_max);
-        let serve_mqtt = |listener, tls| {
-            let server = mqtt_server.clone();
-            tasks.spawn(server.accept(listener, tls, tasks.clone(), stop.clone()));
+        let serve_mqtt = |(listener, address), tls| {
+            tasks.spawn(
+                mqtt_server
+                    .clone()
+                    .accept(listener, tls, tasks.clone(), stop.clone()),
+            );
+            address
         };
-        let mqtt = mqtt_listener.map(|(listener, address)| {
-            serve_mqtt(listener, None);
-            address
-        });
-        let mqtt_tls = mqtt_tls_listener.map(|(listener, address)| {
-            serve_mqtt(listener, mqtt_tls_config);
-            address
-        });
+        let mqtt = mqtt_listener.map(|bound| serve_mqtt(bound, None));
+        let mqtt_tls = mqtt_tls_listener.map(|bound| serve_mqtt(bound, mqtt_tls_config));
         let rest = rest_listener
             .zip(identity.as_ref())
             .map(|((listener, address), identity)| {
