@@ -15,7 +15,7 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
-    iot_hub::{IdentityId, IotHub, IotHubSettings},
+    iot_hub::{Authentication, IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
     mqtt::{client_certificate, server::Server as MqttServer},
     options::Options,
@@ -24,9 +24,9 @@ use crate::{
     tls::{self, Identity},
 };
 
-const HTTPS_PORT: u16 = 443;
 /// Where device SDKs connect to when nothing else is said.
 const MQTT_TLS_PORT: u16 = 8883;
+const HTTPS_PORT: u16 = 443;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -65,9 +65,9 @@ pub enum Error {
 pub struct Devhub {
     amqp: SocketAddr,
     amqp_tls: Option<SocketAddr>,
-    rest: Option<SocketAddr>,
     mqtt: Option<SocketAddr>,
     mqtt_tls: Option<SocketAddr>,
+    rest: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
@@ -82,13 +82,8 @@ impl Devhub {
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
         let identity = tls_identity(&options)?;
-        let mqtt_tls_config = match &identity {
-            Some(identity) => {
-                let config = client_certificate::asking_for_one(&identity.server_config());
-                Some(config.map_err(tls::Error::from)?)
-            }
-            None => None,
-        };
+        let mqtt_tls_config = identity.as_ref().map(client_certificate::server_config);
+        let mqtt_tls_config = mqtt_tls_config.transpose()?;
         let (listener, amqp) = bind(options.amqp).await?;
         let tls_listener = bind_if_any(options.amqp_tls).await?;
         let mqtt_listener = bind_if_any(options.mqtt).await?;
@@ -119,7 +114,7 @@ impl Devhub {
             Some(key) => key,
             None => kept_key("shared-access-key")?,
         };
-        let service = Service::new(iot_hub);
+        let service = Service::new(iot_hub.clone());
         let faults = Faults {
             service: Arc::clone(&service.faults),
             hub: hub.clone(),
@@ -154,6 +149,17 @@ impl Devhub {
             serve(listener, identity.as_ref().map(Identity::server_config));
             address
         });
+        let mqtt_server = MqttServer::new(iot_hub, options.clock, options.connections_max);
+        let serve_mqtt = |(listener, address), tls| {
+            tasks.spawn(
+                mqtt_server
+                    .clone()
+                    .accept(listener, tls, tasks.clone(), stop.clone()),
+            );
+            address
+        };
+        let mqtt = mqtt_listener.map(|bound| serve_mqtt(bound, None));
+        let mqtt_tls = mqtt_tls_listener.map(|bound| serve_mqtt(bound, mqtt_tls_config));
         let rest = rest_listener
             .zip(identity.as_ref())
             .map(|((listener, address), identity)| {
@@ -167,20 +173,6 @@ impl Devhub {
                 ));
                 address
             });
-        let mqtt_server =
-            MqttServer::new(service.hub.clone(), options.clock, options.connections_max);
-        let serve_mqtt = |listener, tls| {
-            let server = mqtt_server.clone();
-            tasks.spawn(server.accept(listener, tls, tasks.clone(), stop.clone()));
-        };
-        let mqtt = mqtt_listener.map(|(listener, address)| {
-            serve_mqtt(listener, None);
-            address
-        });
-        let mqtt_tls = mqtt_tls_listener.map(|(listener, address)| {
-            serve_mqtt(listener, mqtt_tls_config);
-            address
-        });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
@@ -194,9 +186,9 @@ impl Devhub {
         Ok(Self {
             amqp,
             amqp_tls,
-            rest,
             mqtt,
             mqtt_tls,
+            rest,
             identity,
             policy,
             key,
@@ -237,17 +229,6 @@ impl Devhub {
         self.amqp_tls
     }
 
-    /// Where the service REST API is served.
-    pub fn rest_address(&self) -> Option<SocketAddr> {
-        self.rest
-    }
-
-    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
-    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
-        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
-        Some(self.service.hub.service_connection_string(&host))
-    }
-
     /// Where MQTT of devices is served over plain TCP.
     pub fn mqtt_address(&self) -> Option<SocketAddr> {
         self.mqtt
@@ -262,8 +243,29 @@ impl Devhub {
     /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
     /// listener, for an identity that is not registered, and for one that has no key.
     pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
-        let host = host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT));
-        self.service.hub.device_connection_string(id, &host)
+        let Authentication::Sas(keys) = self.iot_hub().identity(id).ok()?.authentication else {
+            return None;
+        };
+        let module = id
+            .module_id()
+            .map_or_else(String::new, |module| format!("ModuleId={module};"));
+        Some(format!(
+            "HostName={};DeviceId={};{module}SharedAccessKey={}",
+            host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT)),
+            id.device_id(),
+            keys.primary.expose(),
+        ))
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
     }
 
     /// The connection string for clients without TLS. It holds the key.
