@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, RawJson};
+use crate::{DeviceId, ModuleId, RawJson};
 
-/// Envelope of every last-value answer: `{"deviceId":"…","data":…,"timestamp":"…"}`.
+/// Envelope of every last-value answer: `{"deviceId":"…","data":…,"timestamp":"…"}`, with `moduleId` beside
+/// `deviceId` when a module was asked for.
 ///
 /// | call | `data` |
 /// |---|---|
@@ -19,6 +20,9 @@ use crate::{DeviceId, RawJson};
 pub struct LastValue<T> {
     /// The device.
     pub device_id: DeviceId,
+    /// The module of the device, when the value is of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<ModuleId>,
     /// The value.
     pub data: T,
     /// When the value was measured, ISO 8601; empty where every value carries its own.
@@ -40,12 +44,14 @@ pub struct TimedValue {
     pub timestamp: String,
 }
 
-/// A device twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`.
+/// A twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`. A session that was granted parts of it only finds
+/// those, and nothing in the place of the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twin {
     /// Counts every change of the twin.
     pub version: u64,
     /// Both sides of the twin.
+    #[serde(default)]
     pub properties: TwinProperties,
     /// Tags, where they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,12 +59,14 @@ pub struct Twin {
 }
 
 /// The two sides of a twin, `$metadata` and `$version` included as the hub sent them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwinProperties {
     /// What the device says it is.
-    pub reported: RawJson,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<RawJson>,
     /// What the back end wants it to be.
-    pub desired: RawJson,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<RawJson>,
 }
 
 #[cfg(test)]
@@ -71,5 +79,15 @@ mod tests {
         let answer: LastValue<TelemetrySnapshot> = serde_json::from_str(text).unwrap();
         assert_eq!(answer.data["n"].value.as_str(), "9007199254740993");
         assert_eq!(serde_json::to_string(&answer).unwrap(), text);
+    }
+
+    #[test]
+    fn a_twin_of_which_parts_are_seen_has_those_only() {
+        let text = r#"{"version":7,"properties":{"desired":{"n":1.50}},"tags":{"site":"x"}}"#;
+        let twin: Twin = serde_json::from_str(text).unwrap();
+        assert_eq!(twin.properties.reported, None);
+        assert_eq!(serde_json::to_string(&twin).unwrap(), text);
+        let tags: Twin = serde_json::from_str(r#"{"version":7,"tags":{}}"#).unwrap();
+        assert_eq!(tags.properties, TwinProperties::default());
     }
 }
