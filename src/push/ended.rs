@@ -71,6 +71,7 @@ fn add(selectors: &mut Vec<Selector>, device_id: &str, subscription: &Subscripti
     }
     selectors.push(Selector {
         device_id: device_id.into(),
+        module_id: None,
         values,
     });
 }
