@@ -79,6 +79,16 @@ impl DeviceEvent {
             .property("operationTimestamp", "2024-05-01T10:00:00.0000000Z")
     }
 
+    /// The same of a module of the device, as IoT Hub stamps it.
+    pub(crate) fn of_module(self, module_id: &str) -> Self {
+        let event = self.annotation("iothub-connection-module-id", module_id);
+        if event.properties.contains_key("deviceId") {
+            event.property("moduleId", module_id)
+        } else {
+            event
+        }
+    }
+
     /// Sets an application property.
     pub(crate) fn property(mut self, name: &str, value: impl Into<SimpleValue>) -> Self {
         self.properties.insert(name.to_owned(), value.into());
