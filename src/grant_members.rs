@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::domain::grant::{Grant, METHOD_NAME_BYTES_MAX};
-use crate::domain::id::{DeviceId, TelemetryKey};
+use crate::domain::id::TelemetryKey;
 use crate::domain::json_pointer::{POINTERS_MAX, Pointer, Pointers};
 use crate::domain::payload_policy::{CONDITIONS_MAX, Condition, PayloadPolicy, Scalar, Test};
 use crate::domain::subscription::KeyPattern;
