@@ -61,24 +61,22 @@ async fn a_module_and_its_device_are_followed_apart() {
 #[tokio::test]
 async fn every_kind_of_update_of_a_module_names_it() {
     let mut testbed = testbed().await;
-    let kinds = [
-        connection_state("d1"),
-        device_twin_at("d1", &["/tags"]),
-        d2c_messages("d1"),
-    ];
-    let (_, mut socket) = testbed
-        .following(kinds.map(|what| of_module(what, "m1")))
-        .await;
+    let of_m1 = |what| [of_module(what, "m1")];
+    let (_, mut states) = testbed.following(of_m1(connection_state("d1"))).await;
+    let tags = device_twin_at("d1", &["/tags"]);
+    let (_, mut twins) = testbed.following(of_m1(tags)).await;
+    let (_, mut messages) = testbed.following(of_m1(d2c_messages("d1"))).await;
+
     let connected = DeviceEvent::connection_state("d1", "moduleConnected").of_module("m1");
     testbed.inject(connected).await;
-    let event = socket.next_data().await;
+    let event = states.next_data().await;
     assert_eq!(event.module_id(), Some("m1"));
     assert!(event.connection_state());
 
     let twin = json!({"version": 2, "tags": {"a": 1}, "properties": {"reported": {"b": 1}, "desired": {}}});
     let changed = DeviceEvent::twin_change("d1", "replaceTwin", &twin).of_module("m1");
     testbed.inject(changed).await;
-    let event = socket.next_data().await;
+    let event = twins.next_data().await;
     assert_eq!(event.module_id(), Some("m1"));
     let seen =
         json!({"version": 2, "tags": {"a": 1}, "properties": {"reported": {}, "desired": {}}});
@@ -87,7 +85,7 @@ async fn every_kind_of_update_of_a_module_names_it() {
     let body = json!({"n": 1});
     let sent = DeviceEvent::stamped_by_iot_hub("d1", &body).of_module("m1");
     testbed.inject(sent).await;
-    let event = socket.next_data().await;
+    let event = messages.next_data().await;
     assert_eq!(event.module_id(), Some("m1"));
     assert_eq!(event.message(), body);
 
