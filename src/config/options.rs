@@ -13,8 +13,8 @@ use url::Url;
 use super::address::EVERY_INTERFACE;
 use super::{
     AdminKeys, Config, ConnectionStringError, DecodingConfig, DeviceTwinCache, EventHubConfig,
-    EventHubStart, EventHubTransport, GrantTokenConfig, IotHubApi, KeySetLocation, Limits,
-    LogConfig, LogFormat, LogLevel, PushConfig, Secret, TlsFiles,
+    EventHubStart, EventHubTransport, GrantTokenConfig, IotHubApi, IotHubTier, IotHubUse,
+    KeySetLocation, Limits, LogConfig, LogFormat, LogLevel, PushConfig, Secret, TlsFiles,
 };
 
 /// Prefix of the environment names that are ours alone; every name that begins with it must belong to an option.
@@ -43,6 +43,7 @@ pub const SECONDARY_ADMIN_SECRET: &str = "secondary_admin_secret";
 
 pub(super) const GRANT_TOKEN_JWKS_URL: &str = "grant_token_jwks_url";
 pub(super) const GRANT_TOKEN_JWKS_FILE: &str = "grant_token_jwks_file";
+pub(super) const IOT_HUB_CA_FILE: &str = "iot_hub_ca_file";
 pub(super) const TLS_CERT: &str = "tls_cert";
 pub(super) const TLS_KEY: &str = "tls_key";
 
@@ -220,6 +221,13 @@ impl Draft {
                 start: EventHubStart::Latest,
             },
             iot_hub: IotHubApi::Disabled,
+            iot_hub_use: IotHubUse {
+                ca_file: None,
+                tier: IotHubTier::S1,
+                units: 0,
+                calls_max: 0,
+                calls_per_session_max: 0,
+            },
             decoding: DecodingConfig {
                 custom_timestamp_key: None,
                 custom_device_id_key: None,
