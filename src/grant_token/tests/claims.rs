@@ -344,26 +344,6 @@ fn what_is_wrong_with_a_grant_is_said_with_its_place() {
             "hubrelay.grants[1].directMethodName",
         ),
         (
-            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": ""}),
-            "hubrelay.grants[1].moduleId",
-        ),
-        (
-            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": 1}),
-            "hubrelay.grants[1].moduleId",
-        ),
-        (
-            json!({"deviceId": "d", "type": "deviceTwin", "pointers": null}),
-            "hubrelay.grants[1].pointers",
-        ),
-        (
-            json!({"deviceId": "d", "type": "telemetry", "pointers": ["/a"]}),
-            "hubrelay.grants[1].pointers",
-        ),
-        (
-            json!({"deviceId": "d", "type": "directMethod", "payloadPolicy": []}),
-            "hubrelay.grants[1].payloadPolicy",
-        ),
-        (
             json!({"deviceId": "d", "type": "telemetry", "expiresAt": -1}),
             "hubrelay.grants[1].expiresAt",
         ),
@@ -386,15 +366,48 @@ fn what_is_wrong_with_a_grant_is_said_with_its_place() {
         (json!("d"), "hubrelay.grants[1]"),
         (Value::Null, "hubrelay.grants[1]"),
     ] {
-        let good = json!({"deviceId": "d", "type": "telemetry"});
-        let claims = claims_with(&json!({"hubrelay": {"grants": [good, grant]}}));
-        let (code, text) = bed.refused_now(&signer.token(&claims));
-        assert_eq!(code, "tokenClaim");
-        assert!(
-            text.starts_with(&format!("the claim `{claim}` of the grant token ")),
-            "{grant}: {text}"
-        );
+        assert_refused_for(&bed, &signer, &grant, claim);
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_narrowing_is_said_with_its_place() {
+    let (bed, signer) = bed();
+    for (grant, claim) in [
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": ""}),
+            "hubrelay.grants[1].moduleId",
+        ),
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": 1}),
+            "hubrelay.grants[1].moduleId",
+        ),
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "pointers": null}),
+            "hubrelay.grants[1].pointers",
+        ),
+        (
+            json!({"deviceId": "d", "type": "telemetry", "pointers": ["/a"]}),
+            "hubrelay.grants[1].pointers",
+        ),
+        (
+            json!({"deviceId": "d", "type": "directMethod", "payloadPolicy": []}),
+            "hubrelay.grants[1].payloadPolicy",
+        ),
+    ] {
+        assert_refused_for(&bed, &signer, &grant, claim);
+    }
+}
+
+/// A token whose second grant is `grant` is refused, for what stands at `claim`.
+#[track_caller]
+fn assert_refused_for(bed: &Bed, signer: &Signer, grant: &Value, claim: &str) {
+    let good = json!({"deviceId": "d", "type": "telemetry"});
+    let claims = claims_with(&json!({"hubrelay": {"grants": [good, grant]}}));
+    let (code, text) = bed.refused_now(&signer.token(&claims));
+    assert_eq!(code, "tokenClaim");
+    let named = format!("the claim `{claim}` of the grant token ");
+    assert!(text.starts_with(&named), "{grant}: {text}");
 }
 
 #[test]
