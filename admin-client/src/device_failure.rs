@@ -35,7 +35,7 @@ impl DeviceFailure {
         body: &str,
         retry_after: Option<Duration>,
     ) -> Option<Self> {
-        let code = HubCode::from_body(body);
+        let code = HubCode::from_body(body).or_else(|| HubCode::from_text(body));
         match (status, code) {
             (404, Some(HubCode::DeviceNotFound | HubCode::ModuleNotFound)) => Some(Self::Unknown),
             (404, Some(HubCode::DeviceNotOnline)) => Some(Self::Offline),
@@ -86,6 +86,19 @@ impl HubCode {
         }
         let name = message.strip_prefix("ErrorCode:")?;
         Self::from_name(name.split(';').next()?)
+    }
+
+    /// Reads what the relay says where the hub said nothing that may be passed on.
+    fn from_text(text: &str) -> Option<Self> {
+        Some(match text {
+            "Device not found" | "No device found" | "No last devicetwin found" => {
+                Self::DeviceNotFound
+            }
+            "Device is not connected" => Self::DeviceNotOnline,
+            "Device did not answer in time" => Self::GatewayTimeout,
+            "Too many calls to the IoT hub, try again later" => Self::Throttling,
+            _ => return None,
+        })
     }
 
     fn from_number(number: u32) -> Option<Self> {
@@ -143,6 +156,22 @@ mod tests {
                 let read = DeviceFailure::from_answer(status, &body, None);
                 assert_eq!(read, Some(failure), "{body}");
             }
+        }
+    }
+
+    #[test]
+    fn the_relays_own_words_say_it_too() {
+        for (status, text, failure) in [
+            (404, "Device not found", DeviceFailure::Unknown),
+            (404, "Device is not connected", DeviceFailure::Offline),
+            (
+                504,
+                "Device did not answer in time",
+                DeviceFailure::TimedOut,
+            ),
+        ] {
+            let read = DeviceFailure::from_answer(status, text, None);
+            assert_eq!(read, Some(failure), "{text}");
         }
     }
 
