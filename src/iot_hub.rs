@@ -25,6 +25,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
@@ -40,13 +41,15 @@ pub use self::method::MethodCall;
 pub use self::refusal::{Cause, Refusal};
 use self::retry::Repeat;
 use self::service::{Failure, Request, Service};
-use self::tier::{Rates, method_cost};
-use self::twin::is_object;
-pub use self::twin::{HubTwin, TwinSection};
+use self::tier::{CallsPerSecond, method_cost};
+pub use self::twin::TwinSection;
+use self::twin::{is_object, parse_twin, patch_to_json};
 use crate::clock::SharedClock;
 use crate::config::{Config, IotHubUse};
+use crate::domain::hub_twin::HubTwin;
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::raw_json::RawJson;
+use crate::relay::{ReadTwin, TwinReadError};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{HubCall, HubCallOutcome, IotHubMetrics};
 
@@ -137,8 +140,8 @@ impl IotHub {
         metrics: &Metrics,
     ) -> Self {
         let metrics = metrics.iot_hub.clone();
-        let rates = Rates::of(config.tier, config.units);
-        let budget = rates.map(|rates| Mutex::new(Budget::new(&rates, clock.monotonic())));
+        let rates = CallsPerSecond::of(config.tier, config.units);
+        let budget = rates.map(|rates| Mutex::new(Budget::new(rates, clock.monotonic())));
         let under_way = CallsUnderWay::new(
             config.calls_max,
             config.calls_per_session_max,
@@ -185,7 +188,8 @@ impl IotHub {
             repeat: Repeat::IfNotSent,
             deadline: timeout + timing.reconnect_margin,
         };
-        self.run_to_the_end(asker, call).await
+        let read = |text: String| is_object(&text).then(|| RawJson::from_valid(text));
+        self.run_to_the_end(asker, call, read).await
     }
 
     /// Merges `patch`, the text of a valid JSON object, into a section of a twin. With an etag only when the twin still
@@ -197,7 +201,7 @@ impl IotHub {
         section: TwinSection,
         patch: &str,
         if_match: Option<HeaderValue>,
-    ) -> Result<RawJson, HubError> {
+    ) -> Result<HubTwin, HubError> {
         let timing = self.inner.timing;
         let what = match section {
             TwinSection::DesiredProperties => HubCall::DesiredPatch,
@@ -211,14 +215,14 @@ impl IotHub {
                 method: Method::PATCH,
                 address: self.address(what, device)?,
                 if_match: Some(if_match.unwrap_or(HeaderValue::from_static("*"))),
-                body: Some(section.patch_to_json(patch)),
+                body: Some(patch_to_json(section, patch)),
                 timeout: timing.twin_timeout,
                 answer_bytes_max: TWIN_BYTES_MAX,
             },
             repeat: Repeat::IfNotSent,
             deadline: timing.twin_deadline,
         };
-        self.run_to_the_end(asker, call).await
+        self.run_to_the_end(asker, call, parse_twin).await
     }
 
     /// Reads a twin. `asker` is whose share of the budget it is; `None` for the relay's own or an administrator's.
@@ -245,7 +249,7 @@ impl IotHub {
             deadline: timing.twin_deadline,
         };
         self.inner.admit(&call)?;
-        self.inner.make(&call, HubTwin::parse).await
+        self.inner.make(&call, parse_twin).await
     }
 
     /// Cuts off what is under way and waits for its end. Callers hear [`HubError::Stopping`].
@@ -256,7 +260,7 @@ impl IotHub {
     }
 
     fn address(&self, what: HubCall, device: &DeviceId) -> Result<Address, HubError> {
-        let address = Address::of_twin(device.as_str(), None);
+        let address = Address::of_twin(device);
         address.ok_or_else(|| {
             let error = HubError::ImpossibleId;
             self.inner.metrics.calls.inc(what, error.outcome());
@@ -264,17 +268,18 @@ impl IotHub {
         })
     }
 
-    /// Makes a call that must not be lost half-way. Its answer is one JSON object.
-    async fn run_to_the_end(&self, asker: SessionId, call: Call) -> Result<RawJson, HubError> {
+    /// Makes a call that must not be lost half-way.
+    async fn run_to_the_end<T: Send + 'static>(
+        &self,
+        asker: SessionId,
+        call: Call,
+        read: fn(String) -> Option<T>,
+    ) -> Result<T, HubError> {
         let inner = self.inner.clone();
         let place = inner.begin(asker, &call)?;
         inner.admit(&call)?;
         let task = self.inner.tasks.spawn(async move {
-            let answer = inner
-                .make(&call, |text| {
-                    is_object(&text).then(|| RawJson::from_valid(text))
-                })
-                .await;
+            let answer = inner.make(&call, read).await;
             drop(place);
             answer
         });
@@ -286,6 +291,35 @@ impl IotHub {
                 Err(_) => Err(HubError::Stopping),
             },
         }
+    }
+}
+
+impl ReadTwin for IotHub {
+    fn read_twin<'a>(
+        &'a self,
+        device: &'a DeviceId,
+        asker: Option<SessionId>,
+    ) -> BoxFuture<'a, Result<HubTwin, TwinReadError>> {
+        let read = Self::read_twin(self, asker, device);
+        Box::pin(async {
+            read.await.map_err(|error| match error {
+                HubError::ImpossibleId => TwinReadError::NoSuchDevice,
+                HubError::OverBudget { retry_after_s } => {
+                    TwinReadError::Throttled { retry_after_s }
+                }
+                HubError::Refused(refusal) => match (refusal.cause, refusal.retry_after_s) {
+                    (Cause::NoSuchDevice, _) => TwinReadError::NoSuchDevice,
+                    (Cause::Throttled, asked_s) => TwinReadError::Throttled {
+                        retry_after_s: asked_s.unwrap_or(1),
+                    },
+                    _ => TwinReadError::Unavailable,
+                },
+                HubError::Unreachable
+                | HubError::NoAnswer
+                | HubError::TooManyCalls
+                | HubError::Stopping => TwinReadError::Unavailable,
+            })
+        })
     }
 }
 
@@ -322,11 +356,7 @@ impl Inner {
     }
 
     /// Makes an admitted call, again where that is safe, and counts it.
-    async fn make<T>(
-        &self,
-        call: &Call,
-        read: impl FnOnce(String) -> Option<T>,
-    ) -> Result<T, HubError> {
+    async fn make<T>(&self, call: &Call, read: fn(String) -> Option<T>) -> Result<T, HubError> {
         let begun = self.clock.monotonic();
         let answer = tokio::select! {
             biased;
@@ -409,4 +439,4 @@ fn report(what: HubCall, failure: Failure) -> HubError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

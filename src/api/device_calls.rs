@@ -18,6 +18,7 @@ use super::body::{self, RequestBody};
 use super::error::Error;
 use super::{hub_failure, json_response};
 use crate::domain::grant::Access;
+use crate::domain::hub_twin::HubTwin;
 use crate::domain::id::{DeviceId, DeviceName, SessionId};
 use crate::domain::raw_json::RawJson;
 use crate::iot_hub::{IotHub, MethodCall, TwinSection};
@@ -102,8 +103,9 @@ async fn patch_twin(
         Ok(twin) => twin,
         Err(error) => return Ok(hub_failure::of_patch(error)),
     };
-    let shown = state.after_patch(session, &device, section, twin).await?;
-    let json = format!(r#"{{"status":200,"payload":{}}}"#, shown.as_str());
+    let shown = state.after_patch(session, &device, &access, twin).await;
+    let payload = shown.as_ref().map_or("null", RawJson::as_str);
+    let json = format!(r#"{{"status":200,"payload":{payload}}}"#);
     Ok(json_response(json))
 }
 
@@ -120,9 +122,9 @@ impl State {
         device: &DeviceId,
         access: &Access<'_>,
     ) -> Result<(), Error> {
-        if self.relay.is_granted(session, device, access).await? {
+        let Some(denial) = self.relay.deny(session, device, access).await? else {
             return Ok(());
-        }
+        };
         let (call, method) = match *access {
             Access::DirectMethod { name, .. } => ("direct method", name),
             Access::DesiredProperties { .. } => ("patch of desired properties", ""),
@@ -130,26 +132,31 @@ impl State {
         };
         tracing::warn!(
             target: "hubrelay::audit",
-            session.id = ?session,
-            device.id = device.as_str(),
-            module.id = device.module(),
-            call,
-            method,
-            reason = "no grant allows it",
+            {
+                session.id = ?session,
+                device.id = device.as_str(),
+                module.id = device.module(),
+                call.kind = call,
+                call.method = method,
+                call.denial = %denial,
+            },
             "a call to a device was refused"
         );
         Err(Error::CallNotGranted)
     }
 
-    /// Takes in the twin that a patch brought about, and returns what the session may see of it.
+    /// Takes in the twin that a patch brought about, and returns what the session may see of it: nothing but the version
+    /// if it has lost its grants meanwhile.
     async fn after_patch(
         &self,
         session: SessionId,
         device: &DeviceId,
-        section: TwinSection,
-        twin: RawJson,
-    ) -> Result<RawJson, Error> {
-        todo!()
+        change: &Access<'_>,
+        patched: HubTwin,
+    ) -> Option<RawJson> {
+        let newest = self.relay.learn_twin(device, patched).await.ok()?;
+        let view = self.relay.twin_view_after(session, device, change).await;
+        Some(view.unwrap_or_default().cut(&newest.twin))
     }
 }
 
@@ -227,7 +234,9 @@ impl<'a> TwinPatchRequest<'a> {
         };
         Some(TwinPatch {
             device: device(&self.device_id, self.module_id.as_deref())?,
-            patch: patch.map(RawValue::get).filter(|patch| patch.starts_with('{'))?,
+            patch: patch
+                .map(RawValue::get)
+                .filter(|patch| patch.starts_with('{'))?,
             if_match,
         })
     }
@@ -248,7 +257,9 @@ fn if_match(etag: &str) -> Option<HeaderValue> {
     } else {
         format!("\"{bare}\"")
     };
-    is_etag.then(|| HeaderValue::try_from(header).ok()).flatten()
+    is_etag
+        .then(|| HeaderValue::try_from(header).ok())
+        .flatten()
 }
 
 #[cfg(test)]

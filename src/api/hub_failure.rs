@@ -25,7 +25,9 @@ pub(super) fn of_method(error: HubError) -> Response {
         HubError::Refused(refusal) => {
             let status = match refusal.status {
                 401 => StatusCode::INTERNAL_SERVER_ERROR,
-                400..=599 => StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY),
+                400..=599 => {
+                    StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY)
+                }
                 _ => StatusCode::BAD_GATEWAY,
             };
             refused(status, refusal)
@@ -77,9 +79,11 @@ fn refused(status: StatusCode, refusal: Refusal) -> Response {
 fn not_answered(error: &HubError, unanswered: StatusCode) -> Response {
     let (status, text, retry_after_s) = match *error {
         HubError::ImpossibleId => (StatusCode::NOT_FOUND, "Device not found", None),
-        HubError::OverBudget { retry_after_s } => {
-            (StatusCode::TOO_MANY_REQUESTS, THROTTLED, Some(retry_after_s))
-        }
+        HubError::OverBudget { retry_after_s } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            THROTTLED,
+            Some(retry_after_s),
+        ),
         HubError::TooManyCalls => (
             StatusCode::TOO_MANY_REQUESTS,
             "Too many calls wait for the IoT hub's answer, try again later",
@@ -124,7 +128,11 @@ mod tests {
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());
         let body = to_bytes(response.into_body(), 10_000).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap(), retry_after)
+        (
+            status,
+            String::from_utf8(body.to_vec()).unwrap(),
+            retry_after,
+        )
     }
 
     #[tokio::test]

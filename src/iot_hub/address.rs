@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::domain::id::DeviceId;
+
 /// The path of a twin, or of something below it. It names the device and nothing else, whatever its id holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
@@ -11,9 +13,9 @@ pub(super) struct Address {
 impl Address {
     /// `/twins/{deviceId}`, or `/twins/{deviceId}/modules/{moduleId}`. `None` for names that a path cannot carry as
     /// segments; no hub accepts them as the id of a device.
-    pub(super) fn of_twin(device: &str, module: Option<&str>) -> Option<Self> {
-        let mut segments = vec!["twins".to_owned(), segment(device)?];
-        if let Some(module) = module {
+    pub(super) fn of_twin(device: &DeviceId) -> Option<Self> {
+        let mut segments = vec!["twins".to_owned(), segment(device.as_str())?];
+        if let Some(module) = device.module() {
             segments.push("modules".to_owned());
             segments.push(segment(module)?);
         }
@@ -45,9 +47,17 @@ fn segment(name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn address(device: &str, module: Option<&str>) -> Option<Address> {
+        let id = match module {
+            None => DeviceId::new(device),
+            Some(module) => DeviceId::of_module(device, module),
+        };
+        Address::of_twin(&id.unwrap())
+    }
+
     fn path(device: &str, module: Option<&str>) -> String {
         let mut url = Url::parse("https://hub.example.net:8443/").unwrap();
-        let address = Address::of_twin(device, module).unwrap();
+        let address = address(device, module).unwrap();
         address.methods().append_to(&mut url);
         assert_eq!(
             url.origin().ascii_serialization(),
@@ -80,8 +90,8 @@ mod tests {
     #[test]
     fn names_that_a_path_cannot_carry_have_no_address() {
         for name in [".", "..", "a\nb", "a\tb", "\u{7f}"] {
-            assert_eq!(Address::of_twin(name, None), None, "{name:?}");
-            assert_eq!(Address::of_twin("d", Some(name)), None, "{name:?}");
+            assert_eq!(address(name, None), None, "{name:?}");
+            assert_eq!(address("d", Some(name)), None, "{name:?}");
         }
     }
 }

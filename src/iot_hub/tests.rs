@@ -2,7 +2,7 @@
 //! that behaves, are in `tests/e2e`.
 
 mod faults;
-mod hub;
+pub(crate) mod hub;
 mod limits;
 
 use std::sync::Arc;
@@ -77,7 +77,7 @@ async fn a_patch_goes_out_for_any_etag_or_for_the_one_given() {
             None,
         )
         .await;
-    assert_eq!(patched.unwrap().as_str(), twin);
+    assert_eq!(patched.unwrap().twin.as_str(), twin);
     let request = hub.request();
     assert_eq!(request.method, "PATCH");
     assert_eq!(request.uri, "/twins/press%2F01?api-version=2021-04-12");

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::domain::hub_twin::HubTwin;
 use crate::domain::raw_json::RawJson;
 use crate::domain::time::Timestamp;
 
-/// What a patch changes.
+/// A part of a twin that the back end may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TwinSection {
     /// What the device is to be.
@@ -16,25 +17,12 @@ pub enum TwinSection {
     Tags,
 }
 
-impl TwinSection {
-    /// The body of a request that merges `patch`, the text of a JSON object, into the section.
-    pub(super) fn patch_to_json(self, patch: &str) -> String {
-        match self {
-            Self::DesiredProperties => format!(r#"{{"properties":{{"desired":{patch}}}}}"#),
-            Self::Tags => format!(r#"{{"tags":{patch}}}"#),
-        }
+/// The body of a request that merges `patch`, the text of a JSON object, into a section.
+pub(super) fn patch_to_json(section: TwinSection, patch: &str) -> String {
+    match section {
+        TwinSection::DesiredProperties => format!(r#"{{"properties":{{"desired":{patch}}}}}"#),
+        TwinSection::Tags => format!(r#"{{"tags":{patch}}}"#),
     }
-}
-
-/// What a read of a twin tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubTwin {
-    /// The document as the hub gave it.
-    pub twin: RawJson,
-    /// Whether the hub sees the device connected; that may be minutes late.
-    pub connected: bool,
-    /// When the device was last active, if ever.
-    pub last_activity: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -46,21 +34,19 @@ struct Document<'a> {
     last_activity_time: Option<Cow<'a, str>>,
 }
 
-impl HubTwin {
-    /// Reads the hub's answer; `None` when it is no JSON object.
-    pub(super) fn parse(text: String) -> Option<Self> {
-        if !is_object(&text) {
-            return None;
-        }
-        let document: Document<'_> = serde_json::from_str(&text).ok()?;
-        let connected = document.connection_state.as_deref() == Some("Connected");
-        let last_activity = document.last_activity_time.as_deref().and_then(moment);
-        Some(Self {
-            connected,
-            last_activity,
-            twin: RawJson::from_valid(text),
-        })
+/// Reads the hub's answer to a read or a patch; `None` when it is no JSON object.
+pub(super) fn parse_twin(text: String) -> Option<HubTwin> {
+    if !is_object(&text) {
+        return None;
     }
+    let document: Document<'_> = serde_json::from_str(&text).ok()?;
+    let connected = document.connection_state.as_deref() == Some("Connected");
+    let last_activity = document.last_activity_time.as_deref().and_then(moment);
+    Some(HubTwin {
+        connected,
+        last_activity,
+        twin: RawJson::from_valid(text),
+    })
 }
 
 /// Whether a text is one JSON object, by grammar.
@@ -82,7 +68,7 @@ mod tests {
     #[test]
     fn a_twin_tells_whether_and_when_its_device_was_there() {
         let text = r#"{"deviceId":"d","connectionState":"Connected","lastActivityTime":"2024-03-14T09:54:49.6536567Z","version":9007199254740993}"#;
-        let twin = HubTwin::parse(text.to_owned()).unwrap();
+        let twin = parse_twin(text.to_owned()).unwrap();
         assert_eq!(twin.twin.as_str(), text);
         assert!(twin.connected);
         assert_eq!(
@@ -92,10 +78,10 @@ mod tests {
 
         let never =
             r#"{"connectionState":"Disconnected","lastActivityTime":"0001-01-01T00:00:00Z"}"#;
-        let twin = HubTwin::parse(never.to_owned()).unwrap();
+        let twin = parse_twin(never.to_owned()).unwrap();
         assert!(!twin.connected);
         assert_eq!(twin.last_activity, None);
-        let bare = HubTwin::parse("{}".to_owned()).unwrap();
+        let bare = parse_twin("{}".to_owned()).unwrap();
         assert_eq!((bare.connected, bare.last_activity), (false, None));
     }
 
@@ -111,7 +97,7 @@ mod tests {
             "<html>",
             r#"{"connectionState":1}"#,
         ] {
-            assert_eq!(HubTwin::parse(text.to_owned()), None, "{text}");
+            assert_eq!(parse_twin(text.to_owned()), None, "{text}");
         }
     }
 
@@ -119,11 +105,11 @@ mod tests {
     fn a_patch_goes_out_as_it_was_written() {
         let patch = r#"{ "n": 1.0e2, "gone": null }"#;
         assert_eq!(
-            TwinSection::DesiredProperties.patch_to_json(patch),
+            patch_to_json(TwinSection::DesiredProperties, patch),
             r#"{"properties":{"desired":{ "n": 1.0e2, "gone": null }}}"#
         );
         assert_eq!(
-            TwinSection::Tags.patch_to_json(patch),
+            patch_to_json(TwinSection::Tags, patch),
             r#"{"tags":{ "n": 1.0e2, "gone": null }}"#
         );
     }

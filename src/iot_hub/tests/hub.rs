@@ -19,7 +19,7 @@ use crate::config::IotHubConnectionString;
 
 /// What the hub answers to one request.
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Full {
         status: u16,
         headers: Vec<(&'static str, &'static str)>,
@@ -36,15 +36,15 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn ok(body: &str) -> Self {
+    pub(crate) fn ok(body: &str) -> Self {
         Self::text(200, body)
     }
 
-    pub(super) fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self::text(status, &body.to_string())
     }
 
-    pub(super) fn text(status: u16, body: &str) -> Self {
+    pub(crate) fn text(status: u16, body: &str) -> Self {
         Self::Full {
             status,
             headers: Vec::new(),
@@ -52,7 +52,7 @@ impl Answer {
         }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
         if let Self::Full { headers, .. } = &mut self {
             headers.push((name, value));
         }
@@ -60,7 +60,7 @@ impl Answer {
     }
 
     async fn respond(self) -> Response<Body> {
-        let piece = || Ok::<_, io::Error>(Bytes::from_static(&[b'['; 65_536]));
+        let piece = || Ok::<_, io::Error>(Bytes::from_static(&[b'['; 4096]));
         let body = match self {
             Self::Full {
                 status,
@@ -91,15 +91,15 @@ impl Answer {
 }
 
 /// What the hub was asked.
-pub(super) struct Asked {
-    pub(super) method: String,
-    pub(super) uri: String,
-    pub(super) body: String,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) body: String,
     headers: HeaderMap,
 }
 
 impl Asked {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 }
@@ -112,9 +112,9 @@ struct Script {
     arrived: Notify,
 }
 
-pub(super) struct Hub {
-    pub(super) clock: ManualClock,
-    pub(super) address: SocketAddr,
+pub(crate) struct Hub {
+    pub(crate) clock: ManualClock,
+    pub(crate) address: SocketAddr,
     script: Arc<Script>,
     metrics: Metrics,
     _task: AbortOnDropHandle<()>,
@@ -122,7 +122,7 @@ pub(super) struct Hub {
 
 impl Hub {
     /// One that gives these answers, and then 500.
-    pub(super) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         let script = Arc::new(Script::default());
         script.answers.lock().extend(answers);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,15 +138,19 @@ impl Hub {
         }
     }
 
-    pub(super) fn client(&self) -> IotHub {
+    pub(crate) fn client(&self) -> IotHub {
         self.client_with(|_| {})
     }
 
-    pub(super) fn client_with(&self, change: impl FnOnce(&mut IotHubUse)) -> IotHub {
+    pub(crate) fn client_with(&self, change: impl FnOnce(&mut IotHubUse)) -> IotHub {
         self.client_in(Timing::default(), change)
     }
 
-    pub(super) fn client_in(&self, timing: Timing, change: impl FnOnce(&mut IotHubUse)) -> IotHub {
+    pub(in crate::iot_hub) fn client_in(
+        &self,
+        timing: Timing,
+        change: impl FnOnce(&mut IotHubUse),
+    ) -> IotHub {
         let mut config = Config::default().iot_hub_use;
         change(&mut config);
         let text = "HostName=hub.example.net;SharedAccessKeyName=service;SharedAccessKey=c2VjcmV0";
@@ -158,7 +162,7 @@ impl Hub {
     }
 
     /// The oldest request that was not looked at yet.
-    pub(super) fn request(&self) -> Asked {
+    pub(crate) fn request(&self) -> Asked {
         self.script
             .asked
             .lock()
@@ -167,17 +171,17 @@ impl Hub {
     }
 
     /// How many requests there were.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         *self.script.requests.lock()
     }
 
     /// Waits until the next request has arrived.
-    pub(super) async fn asked(&self) {
+    pub(crate) async fn asked(&self) {
         self.script.arrived.notified().await;
     }
 
     /// How many calls of a kind ended so.
-    pub(super) fn count(&self, call: &str, outcome: &str) -> u64 {
+    pub(crate) fn count(&self, call: &str, outcome: &str) -> u64 {
         let series =
             format!("hubrelay_iot_hub_calls_total{{call=\"{call}\",outcome=\"{outcome}\"}} ");
         let text = self.metrics.render();
@@ -185,7 +189,7 @@ impl Hub {
         line.expect("the series is there").parse().unwrap()
     }
 
-    pub(super) fn under_way(&self) -> i64 {
+    pub(crate) fn under_way(&self) -> i64 {
         self.metrics.iot_hub.under_way.get()
     }
 }
