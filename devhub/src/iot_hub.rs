@@ -18,6 +18,7 @@ mod identity;
 mod identity_id;
 mod mailbox;
 mod message_queue;
+mod query;
 mod registry;
 mod telemetry_message;
 pub mod twin;
@@ -41,9 +42,12 @@ pub use self::error::{ErrorCode, HubError};
 pub use self::identity::{IdentityDescription, IdentityStatus};
 pub use self::identity_id::{IdentityId, InvalidId};
 pub use self::message_queue::{CloudToDeviceMessage, LockedMessage};
+pub use self::query::{Query, QueryPage};
 pub use self::registry::{DeviceStatistics, IdentitySettings};
 pub use self::telemetry_message::{SystemProperties, TelemetryMessage};
 pub use self::twin::IfMatch;
+
+pub(crate) use self::identity::{connection_state, time_text};
 
 use self::access_policy::AccessPolicies;
 use self::built_in_endpoint::BuiltInEndpoint;
@@ -210,6 +214,34 @@ impl IotHub {
     ) -> Result<MethodAnswer, HubError> {
         let identity = self.hub.identity(id)?;
         direct_method::invoke(&self.hub, &identity, call).await
+    }
+
+    /// Up to `count_max` of the twins that a query finds behind the identity `after`.
+    pub fn query_twins(
+        &self,
+        query: &Query,
+        after: Option<&IdentityId>,
+        count_max: usize,
+    ) -> QueryPage {
+        let registry = self.hub.registry.read();
+        let mut found = registry
+            .after(after)
+            .filter(|identity| query.is_about(&identity.id))
+            .filter_map(|identity| {
+                let twin = identity.lock(&self.hub).ok()?.twin_document();
+                query.matches(&twin).then_some((&identity.id, twin))
+            });
+        let mut page = QueryPage {
+            twins: Vec::new(),
+            continues_after: None,
+        };
+        let mut last = None;
+        for (id, twin) in found.by_ref().take(count_max) {
+            page.twins.push(twin);
+            last = Some(id.clone());
+        }
+        page.continues_after = last.filter(|_| found.next().is_some());
+        page
     }
 
     /// Queues a message for a device, which may be offline.

@@ -57,6 +57,8 @@ pub struct DeviceStatistics {
     pub enabled: usize,
     /// Disabled ones.
     pub disabled: usize,
+    /// Those that are connected.
+    pub connected: usize,
 }
 
 /// The identities by id. A device stands right before its modules.
@@ -259,6 +261,7 @@ impl IotHub {
         let mut statistics = DeviceStatistics::default();
         for identity in registry.after(None) {
             if let (None, Ok(locked)) = (identity.id.module_id(), identity.lock(&self.hub)) {
+                statistics.connected += usize::from(locked.state.connection.is_some());
                 match locked.state.registration.status {
                     IdentityStatus::Enabled => statistics.enabled += 1,
                     IdentityStatus::Disabled => statistics.disabled += 1,

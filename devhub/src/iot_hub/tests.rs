@@ -260,7 +260,8 @@ fn a_registration_changes_only_by_its_etag_and_counts() {
         fixture.hub.device_statistics(),
         DeviceStatistics {
             enabled: 0,
-            disabled: 1
+            disabled: 1,
+            connected: 0,
         }
     );
     assert_eq!(
