@@ -41,7 +41,7 @@ pub use self::method::MethodCall;
 pub use self::refusal::{Cause, Refusal};
 use self::retry::Repeat;
 use self::service::{Failure, Request, Service};
-use self::tier::{Rates, method_cost};
+use self::tier::{CallsPerSecond, method_cost};
 pub use self::twin::TwinSection;
 use self::twin::{is_object, parse_twin, patch_to_json};
 use crate::clock::SharedClock;
@@ -140,8 +140,8 @@ impl IotHub {
         metrics: &Metrics,
     ) -> Self {
         let metrics = metrics.iot_hub.clone();
-        let rates = Rates::of(config.tier, config.units);
-        let budget = rates.map(|rates| Mutex::new(Budget::new(&rates, clock.monotonic())));
+        let rates = CallsPerSecond::of(config.tier, config.units);
+        let budget = rates.map(|rates| Mutex::new(Budget::new(rates, clock.monotonic())));
         let under_way = CallsUnderWay::new(
             config.calls_max,
             config.calls_per_session_max,

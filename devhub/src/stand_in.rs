@@ -2,22 +2,26 @@
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    amqp::server::{self, Connections, Shared},
+    amqp::server::{Connections, Shared},
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
+    iot_hub::{IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
+    listeners::{Addresses, Listeners, Servers, host_and_port},
+    mqtt::server::Server as MqttServer,
     options::Options,
     sas::SharedAccessKey,
+    service_api::{RequestCounts, Service},
     tls::{self, Identity},
 };
 
-#[cfg(unix)]
-const SEGMENT_BYTES: u32 = 16 * 1024;
+const HTTPS_PORT: u16 = 443;
+/// Where device SDKs connect to when nothing else is said.
+const MQTT_TLS_PORT: u16 = 8883;
 
 /// Why a devhub did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +55,11 @@ pub enum Error {
 /// end soon after.
 #[derive(Debug)]
 pub struct Devhub {
-    amqp: SocketAddr,
-    amqp_tls: Option<SocketAddr>,
+    addresses: Addresses,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
+    service: Service,
     faults: Faults,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -65,30 +69,33 @@ impl Devhub {
     /// Binds all listeners and starts to serve. Must be called on a Tokio runtime.
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
-        let identity = match (&options.amqp_tls, &options.tls_dir) {
-            (None, None) => None,
-            (_, Some(directory)) => Some(Identity::load_or_create(directory, &*options.clock)?),
-            (Some(_), None) => Some(Identity::create(&*options.clock)?),
-        };
-        let (listener, amqp) = bind(options.amqp).await?;
-        let tls_listener = match options.amqp_tls {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
+        let identity = tls_identity(&options)?;
+        let listeners = Listeners::bind(&options).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
             options.consumer_groups,
             options.log_bounds,
-            options.clock,
+            Arc::clone(&options.clock),
+        );
+        let kept_key = |file_name| kept_key(options.tls_dir.as_deref(), file_name);
+        let iot_hub = IotHub::new(
+            IotHubSettings {
+                name: options.iot_hub_name,
+                key: kept_key("iot-hub-key")?,
+                routes: options.routes,
+            },
+            hub.clone(),
+            Arc::clone(&options.clock),
         );
         let policy = options.shared_access_key_name;
-        let key = match (options.shared_access_key, &options.tls_dir) {
-            (Some(key), _) => key,
-            (None, Some(directory)) => SharedAccessKey::load_or_create(directory)?,
-            (None, None) => SharedAccessKey::generate(),
+        let key = match options.shared_access_key {
+            Some(key) => key,
+            None => kept_key("shared-access-key")?,
         };
+        let service = Service::new(iot_hub);
         let faults = Faults {
+            service: Arc::clone(&service.faults),
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
             connections: Arc::new(Connections::new(options.connections_max)),
@@ -106,38 +113,43 @@ impl Devhub {
             idle_timeout: options.idle_timeout,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let serve = |listener, tls| {
-            let shared = Arc::clone(&shared);
-            tasks.spawn(server::accept(
-                listener,
-                tls,
-                shared,
-                tasks.clone(),
-                stop.clone(),
-            ));
+        let servers = Servers {
+            amqp: shared,
+            mqtt: MqttServer::new(service.hub.clone(), options.clock, options.connections_max),
+            rest: service.clone(),
+            connections_max: options.connections_max,
         };
-        serve(listener, None);
-        let amqp_tls = tls_listener.map(|(listener, address)| {
-            serve(listener, identity.as_ref().map(Identity::server_config));
-            address
-        });
+        let addresses = listeners.serve(&servers, identity.as_ref(), &tasks, &stop)?;
         tracing::info!(
-            amqp.address = %amqp,
-            amqp.tls_address = amqp_tls.map(tracing::field::display),
-            event_hub.name = shared.hub.name(),
-            event_hub.partitions = shared.hub.partition_count(),
+            amqp.address = %addresses.amqp,
+            amqp.tls_address = addresses.amqp_tls.map(tracing::field::display),
+            mqtt.address = addresses.mqtt.map(tracing::field::display),
+            mqtt.tls_address = addresses.mqtt_tls.map(tracing::field::display),
+            rest.address = addresses.rest.map(tracing::field::display),
+            event_hub.name = faults.hub.name(),
+            event_hub.partitions = faults.hub.partition_count(),
             "the event hub is ready",
         );
         Ok(Self {
-            amqp,
-            amqp_tls,
+            addresses,
             identity,
             policy,
             key,
+            service,
             faults,
             tasks,
             stop,
         })
+    }
+
+    /// The IoT hub, whose events go into the event hub.
+    pub fn iot_hub(&self) -> &IotHub {
+        &self.service.hub
+    }
+
+    /// How often the service REST API was asked for what.
+    pub fn service_requests(&self) -> RequestCounts {
+        self.service.requests.counts()
     }
 
     /// The event hub, to publish into and to look at.
@@ -152,24 +164,53 @@ impl Devhub {
 
     /// Where AMQP is served over plain TCP.
     pub fn amqp_address(&self) -> SocketAddr {
-        self.amqp
+        self.addresses.amqp
     }
 
     /// Where AMQP is served over TLS.
     pub fn amqp_tls_address(&self) -> Option<SocketAddr> {
-        self.amqp_tls
+        self.addresses.amqp_tls
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.addresses.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.addresses.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
+    }
+
+    /// Where MQTT of devices is served over plain TCP.
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.addresses.mqtt
+    }
+
+    /// Where MQTT of devices is served over TLS.
+    pub fn mqtt_tls_address(&self) -> Option<SocketAddr> {
+        self.addresses.mqtt_tls
+    }
+
+    /// The connection string of a device or module for MQTT over TLS, with the port unless it is
+    /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
+    /// listener, for an identity that is not registered, and for one that has no key.
+    pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
+        let host = host_and_port(self.addresses.mqtt_tls?, Some(MQTT_TLS_PORT));
+        self.service.hub.device_connection_string(id, &host)
     }
 
     /// The connection string for clients without TLS. It holds the key.
     pub fn event_hub_connection_string(&self) -> String {
-        let plain = self.connection_string(self.amqp);
+        let plain = self.connection_string(self.addresses.amqp);
         format!("{plain};UseDevelopmentEmulator=true")
     }
 
     /// The connection string for clients with TLS, which must trust [`Devhub::ca_pem`]. It holds the
     /// key.
     pub fn tls_connection_string(&self) -> Option<String> {
-        Some(self.connection_string(self.amqp_tls?))
+        Some(self.connection_string(self.addresses.amqp_tls?))
     }
 
     /// The certificates, when TLS or a directory for them was asked for.
@@ -196,16 +237,12 @@ impl Devhub {
     }
 
     fn connection_string(&self, address: SocketAddr) -> String {
-        let host = if address.ip().is_loopback() || address.ip().is_unspecified() {
-            format!("localhost:{}", address.port())
-        } else {
-            address.to_string()
-        };
         format!(
             "Endpoint=sb://{host}/;SharedAccessKeyName={};SharedAccessKey={};EntityPath={}",
             self.policy,
             self.key.expose(),
             self.faults.hub.name(),
+            host = host_and_port(address, None),
         )
     }
 }
@@ -213,6 +250,27 @@ impl Devhub {
 impl Drop for Devhub {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The certificates for all TLS listeners, if there are any, or a directory to keep them in.
+fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
+    let listeners = [options.amqp_tls, options.mqtt_tls, options.rest];
+    let addresses: Vec<_> = listeners.iter().flatten().map(SocketAddr::ip).collect();
+    match &options.tls_dir {
+        Some(directory) => {
+            Identity::load_or_create(directory, &addresses, &*options.clock).map(Some)
+        }
+        None if addresses.is_empty() => Ok(None),
+        None => Identity::create(&addresses, &*options.clock).map(Some),
+    }
+}
+
+/// The key in a file of the directory, or one for this time only.
+fn kept_key(directory: Option<&Path>, file_name: &str) -> Result<SharedAccessKey, FileError> {
+    match directory {
+        Some(directory) => SharedAccessKey::load_or_create(directory, file_name),
+        None => Ok(SharedAccessKey::generate()),
     }
 }
 
@@ -230,6 +288,12 @@ fn validate(options: &Options) -> Result<(), Error> {
     if !is_name(&options.hub_name) {
         return invalid("hub_name", "consist of letters, digits, '-', '_' and '.'");
     }
+    if !is_name(&options.iot_hub_name) {
+        return invalid(
+            "iot_hub_name",
+            "consist of letters, digits, '-', '_' and '.'",
+        );
+    }
     if !is_name(&options.shared_access_key_name) {
         return invalid(
             "shared_access_key_name",
@@ -245,19 +309,4 @@ fn validate(options: &Options) -> Result<(), Error> {
         return invalid("idle_timeout", "be longer than nothing");
     }
     Ok(())
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        // The Python SDK sets the segment size that it reads from its socket. Over loopback that may
-        // be larger than the system lets it set, so it is kept smaller from here.
-        #[cfg(unix)]
-        socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound
-        .await
-        .map_err(|source| Error::Bind { address, source })
 }

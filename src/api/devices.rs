@@ -63,18 +63,17 @@ pub(super) async fn device_twin(
             view.ok_or(Error::ReadNotGranted)?
         }
     };
-    let (twin, timestamp) = match state.relay.device_twin(&device).await {
-        Some(known) => (known.value, known.stamp.timestamp),
-        None => {
-            let read = state.relay.read_twin(&device, reader.session()).await;
-            let read = read.map_err(|error| match error {
-                TwinReadError::Disabled => Error::DeviceTwinNeedsHub,
-                TwinReadError::NoSuchDevice => Error::NoDeviceTwin,
-                TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
-                TwinReadError::Unavailable => Error::HubFailed,
-            })?;
-            (read.twin, state.now())
-        }
+    let (twin, timestamp) = if let Some(known) = state.relay.device_twin(&device).await {
+        (known.value, known.stamp.timestamp)
+    } else {
+        let read = state.relay.read_twin(&device, reader.session()).await;
+        let read = read.map_err(|error| match error {
+            TwinReadError::Disabled => Error::DeviceTwinNeedsHub,
+            TwinReadError::NoSuchDevice => Error::NoDeviceTwin,
+            TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
+            TwinReadError::Unavailable => Error::HubFailed,
+        })?;
+        (read.twin, state.now())
     };
     let seen = view.cut(&twin);
     Ok(device_response(&device, seen.as_str(), &timestamp))

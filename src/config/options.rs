@@ -32,6 +32,9 @@ pub const EVENT_HUB_START: &str = "event_hub_start";
 /// Name of the option that holds the connection string of the IoT hub's service API.
 pub const IOT_HUB_CONNECTION_STRING: &str = "iot_hub_service_connection_string";
 
+/// Name of the option that holds the file with authorities that are trusted for the service API.
+pub const IOT_HUB_CA_FILE: &str = "iot_hub_ca_file";
+
 /// Name of the option that holds the address to listen on.
 pub const LISTEN: &str = "listen";
 
@@ -43,7 +46,6 @@ pub const SECONDARY_ADMIN_SECRET: &str = "secondary_admin_secret";
 
 pub(super) const GRANT_TOKEN_JWKS_URL: &str = "grant_token_jwks_url";
 pub(super) const GRANT_TOKEN_JWKS_FILE: &str = "grant_token_jwks_file";
-pub(super) const IOT_HUB_CA_FILE: &str = "iot_hub_ca_file";
 pub(super) const TLS_CERT: &str = "tls_cert";
 pub(super) const TLS_KEY: &str = "tls_key";
 

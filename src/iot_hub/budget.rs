@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-use super::tier::Rates;
+use super::tier::CallsPerSecond;
 use crate::domain::id::SessionId;
 
 /// Who asks for a call; `None` is the relay itself, or an administrator.
@@ -61,11 +61,11 @@ pub(super) struct Refused {
 
 impl Budget {
     /// Buckets that fill at these rates.
-    pub(super) fn new(rates: &Rates, now: Instant) -> Self {
+    pub(super) fn new(rates: CallsPerSecond, now: Instant) -> Self {
         Self {
-            direct_methods: Bucket::new(rates.direct_methods_per_s, now),
-            twin_reads: Bucket::new(rates.twin_reads_per_s, now),
-            twin_updates: Bucket::new(rates.twin_updates_per_s, now),
+            direct_methods: Bucket::new(rates.direct_methods, now),
+            twin_reads: Bucket::new(rates.twin_reads, now),
+            twin_updates: Bucket::new(rates.twin_updates, now),
         }
     }
 
@@ -107,7 +107,8 @@ struct Account {
 }
 
 impl Bucket {
-    fn new(per_s: f64, now: Instant) -> Self {
+    fn new(per_s: u32, now: Instant) -> Self {
+        let per_s = f64::from(per_s);
         let capacity = (per_s * BURST_S).max(BURST_MIN);
         Self {
             per_s,

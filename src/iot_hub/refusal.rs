@@ -74,12 +74,11 @@ impl Cause {
             ) => Self::DeviceOffline,
             (404, _) => Self::NoSuchDevice,
             (504, _) => Self::DeviceSilent,
-            (401, _) => Self::Credentials,
             (412, _) => Self::EtagMismatch,
             (429, _) => Self::Throttled,
             // Quotas of the hub, and too many methods under way at it; with a name of its own where it is a right.
             (403, Some(code)) if !code.contains("Unauthorized") => Self::Throttled,
-            (403, _) => Self::Credentials,
+            (401 | 403, _) => Self::Credentials,
             (400..500, _) => Self::Invalid,
             _ => Self::HubFailure,
         }

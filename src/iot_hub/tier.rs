@@ -5,36 +5,39 @@ use crate::config::IotHubTier;
 /// Bytes that the hub meters as one direct method; a larger payload counts as several.
 const METHOD_METER_BYTES: usize = 4096;
 
-/// Calls a second that a hub takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Rates {
-    pub(super) direct_methods_per_s: f64,
-    pub(super) twin_reads_per_s: f64,
-    pub(super) twin_updates_per_s: f64,
+/// More units than any hub has.
+const UNITS_MAX: u32 = 1000;
+
+/// Calls that a hub takes each second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallsPerSecond {
+    pub(super) direct_methods: u32,
+    pub(super) twin_reads: u32,
+    pub(super) twin_updates: u32,
 }
 
-impl Rates {
+impl CallsPerSecond {
     /// The rates of a hub; `None` when there is no budget.
     pub(super) fn of(tier: IotHubTier, units: u32) -> Option<Self> {
-        let units = f64::from(units.max(1));
+        let units = units.clamp(1, UNITS_MAX);
         let rates = match tier {
             // 160 KB of direct methods each second and unit, in steps of 4 KB.
             IotHubTier::Free | IotHubTier::B1 | IotHubTier::S1 => Self {
-                direct_methods_per_s: 40.0 * units,
-                twin_reads_per_s: 100.0,
-                twin_updates_per_s: 50.0,
+                direct_methods: 40 * units,
+                twin_reads: 100,
+                twin_updates: 50,
             },
             // 480 KB each second and unit.
             IotHubTier::S2 => Self {
-                direct_methods_per_s: 120.0 * units,
-                twin_reads_per_s: (10.0 * units).max(100.0),
-                twin_updates_per_s: (5.0 * units).max(50.0),
+                direct_methods: 120 * units,
+                twin_reads: (10 * units).max(100),
+                twin_updates: (5 * units).max(50),
             },
             // 24 MB each second and unit.
             IotHubTier::S3 => Self {
-                direct_methods_per_s: 6000.0 * units,
-                twin_reads_per_s: 500.0 * units,
-                twin_updates_per_s: 250.0 * units,
+                direct_methods: 6000 * units,
+                twin_reads: 500 * units,
+                twin_updates: 250 * units,
             },
             IotHubTier::Unlimited => return None,
         };
@@ -55,30 +58,24 @@ mod tests {
 
     #[test]
     fn some_throttles_grow_with_the_units_and_some_do_not() {
-        let s1 = Rates::of(IotHubTier::S1, 3).unwrap();
+        let s1 = CallsPerSecond::of(IotHubTier::S1, 3).unwrap();
         assert_eq!(
             s1,
-            Rates {
-                direct_methods_per_s: 120.0,
-                twin_reads_per_s: 100.0,
-                twin_updates_per_s: 50.0
+            CallsPerSecond {
+                direct_methods: 120,
+                twin_reads: 100,
+                twin_updates: 50
             }
         );
-        let few = Rates::of(IotHubTier::S2, 2).unwrap();
+        let few = CallsPerSecond::of(IotHubTier::S2, 2).unwrap();
+        assert_eq!((few.twin_reads, few.twin_updates), (100, 50));
+        let many = CallsPerSecond::of(IotHubTier::S2, 20).unwrap();
+        assert_eq!((many.twin_reads, many.twin_updates), (200, 100));
         assert_eq!(
-            (few.twin_reads_per_s, few.twin_updates_per_s),
-            (100.0, 50.0)
+            CallsPerSecond::of(IotHubTier::S3, 1).unwrap().twin_reads,
+            500
         );
-        let many = Rates::of(IotHubTier::S2, 20).unwrap();
-        assert_eq!(
-            (many.twin_reads_per_s, many.twin_updates_per_s),
-            (200.0, 100.0)
-        );
-        assert_eq!(
-            Rates::of(IotHubTier::S3, 1).unwrap().twin_reads_per_s,
-            500.0
-        );
-        assert_eq!(Rates::of(IotHubTier::Unlimited, 1), None);
+        assert_eq!(CallsPerSecond::of(IotHubTier::Unlimited, 1), None);
     }
 
     #[test]

@@ -3,15 +3,20 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RATES: Rates = Rates {
-    direct_methods_per_s: 40.0,
-    twin_reads_per_s: 100.0,
-    twin_updates_per_s: 50.0,
+const RATES: CallsPerSecond = CallsPerSecond {
+    direct_methods: 40,
+    twin_reads: 100,
+    twin_updates: 50,
 };
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "an asker is what every caller wants"
+)]
 fn session(number: u64) -> Asker {
-    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-    Some(SessionId::issue(0, [0, 0, a, b, c, d, e, f, g, h]))
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&number.to_be_bytes());
+    Some(SessionId::issue(0, random))
 }
 
 /// A bucket of direct methods, and a time that moves only when told.
@@ -24,7 +29,7 @@ impl Bed {
     fn new() -> Self {
         let now = Instant::now();
         Self {
-            bucket: Bucket::new(RATES.direct_methods_per_s, now),
+            bucket: Bucket::new(RATES.direct_methods, now),
             now,
         }
     }
@@ -86,7 +91,7 @@ fn a_large_call_costs_more_and_never_more_than_the_bucket_holds() {
 #[test]
 fn kinds_do_not_touch_each_other() {
     let now = Instant::now();
-    let mut budget = Budget::new(&RATES, now);
+    let mut budget = Budget::new(RATES, now);
     while budget.take(Kind::DirectMethod, None, 1, now).is_ok() {}
     assert_eq!(budget.take(Kind::TwinRead, None, 1, now), Ok(()));
     assert_eq!(budget.take(Kind::TwinUpdate, None, 1, now), Ok(()));

@@ -60,7 +60,7 @@ impl Answer {
     }
 
     async fn respond(self) -> Response<Body> {
-        let piece = || Ok::<_, io::Error>(Bytes::from_static(&[b'['; 65_536]));
+        let piece = || Ok::<_, io::Error>(Bytes::from_static(&[b'['; 4096]));
         let body = match self {
             Self::Full {
                 status,
