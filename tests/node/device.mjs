@@ -31,7 +31,7 @@ import mqtt from "azure-iot-device-mqtt";
 
 import { report } from "./script.mjs";
 
-const { Client, Message, ModuleClient, NoRetry } = device;
+const { Client, Message, ModuleClient } = device;
 const input = JSON.parse(process.argv[2]);
 
 function fail(error) {
@@ -43,7 +43,8 @@ process.on("unhandledRejection", fail);
 
 const isModule = /(^|;)ModuleId=/i.test(input.connectionString);
 const client = (isModule ? ModuleClient : Client).fromConnectionString(input.connectionString, mqtt.Mqtt);
-client.setRetryPolicy(new NoRetry());
+// A refusal shall surface at once.
+client.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => 0 });
 await client.setOptions({
   ca: input.ca,
   ...(input.certificate && { cert: input.certificate, key: input.key }),

@@ -6,7 +6,10 @@ Input, output and requests are those of `tests/node/device.mjs`. The SDK connect
 connection string, whatever else is said.
 """
 
+import atexit
 import json
+import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -28,7 +31,7 @@ def report(value):
         print(json.dumps(value), flush=True)
 
 
-def connect(given):
+def create_client(given):
     is_module = "ModuleId=" in given["connectionString"]
     options = {
         "server_verification_cert": given["ca"],
@@ -36,28 +39,30 @@ def connect(given):
         "keep_alive": 60,
     }
     if "modelId" in given:
-        options["model_id"] = given["modelId"]
+        # The SDK tells a model from other product information by its first letters.
+        options["product_info"] = given["modelId"]
     if "certificate" in given:
-        return connect_by_certificate(given, options)
+        return create_client_with_certificate(given, options)
     kind = IoTHubModuleClient if is_module else IoTHubDeviceClient
     return kind.create_from_connection_string(given["connectionString"], **options)
 
 
-def connect_by_certificate(given, options):
-    """The SDK reads certificate and key from files."""
+def create_client_with_certificate(given, options):
+    """The SDK reads certificate and key from files, when it connects."""
     fields = dict(field.split("=", 1) for field in given["connectionString"].split(";"))
-    with tempfile.NamedTemporaryFile("w") as certificate, tempfile.NamedTemporaryFile("w") as key:
-        for file, text in ((certificate, given["certificate"]), (key, given["key"])):
-            file.write(text)
-            file.flush()
-        client = IoTHubDeviceClient.create_from_x509_certificate(
-            X509(cert_file=certificate.name, key_file=key.name),
-            fields["HostName"],
-            fields["DeviceId"],
-            **options,
-        )
-        client.connect()
-    return client
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    paths = {}
+    for name in ("certificate", "key"):
+        paths[name] = os.path.join(folder, name)
+        with open(paths[name], "w") as file:
+            file.write(given[name])
+    return IoTHubDeviceClient.create_from_x509_certificate(
+        X509(cert_file=paths["certificate"], key_file=paths["key"]),
+        fields["HostName"],
+        fields["DeviceId"],
+        **options,
+    )
 
 
 def register(client, methods):
@@ -126,8 +131,9 @@ def failed(error):
 
 def main():
     given = json.loads(sys.argv[1])
-    client = connect(given)
+    client = None
     try:
+        client = create_client(given)
         client.connect()
         register(client, given.get("methods", {}))
         report({"connected": True})
@@ -140,7 +146,8 @@ def main():
     except Exception as error:
         report(failed(error))
     finally:
-        client.shutdown()
+        if client is not None:
+            client.shutdown()
 
 
 main()

@@ -14,13 +14,16 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-/// The same server, asking its clients for a certificate and not insisting on one.
-pub(crate) fn asking_for_one(server: &ServerConfig) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::clone(server.crypto_provider());
+use crate::tls::{self, Identity};
+
+/// The configuration of a server that asks its clients for a certificate, and does not insist on one.
+pub(crate) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, tls::Error> {
+    let without = identity.server_config();
+    let provider = Arc::clone(without.crypto_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(PrivateKeyOnly { provider }))
-        .with_cert_resolver(Arc::clone(&server.cert_resolver));
+        .with_cert_resolver(Arc::clone(&without.cert_resolver));
     Ok(Arc::new(config))
 }
 

@@ -34,6 +34,7 @@ use crate::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest that IoT Hub waits for a packet, whatever the client's keep-alive interval.
 const SILENCE_MAX: Duration = Duration::from_secs(1767);
@@ -49,24 +50,36 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Serves a connection until it ends, and says why. `certificate` is that of the client, if it has one.
+/// A connection that was.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Who was connected; `None` when nobody was let in.
+    pub(super) who: Option<IdentityId>,
+    /// Why no longer.
+    pub(super) why: End,
+}
+
+/// Serves a connection until it ends. `certificate` is that of the client, if it has one.
 pub(super) async fn serve<S>(
     stream: S,
     certificate: Option<&[u8]>,
     shared: &Shared,
     stop: &CancellationToken,
-) -> End
+) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stream = Framed::with_capacity(stream, Packets::default(), READ_BUFFER_BYTES);
-    let end = match begin(&mut stream, certificate, shared, stop).await {
-        Ok(begun) => begun.go_on(&mut stream, stop).await,
-        Err(end) => end,
+    let ended = match begin(&mut stream, certificate, shared, stop).await {
+        Ok(begun) => Ended {
+            who: Some(begun.conversation.identity().clone()),
+            why: begun.go_on(&mut stream, stop).await,
+        },
+        Err(why) => Ended { who: None, why },
     };
-    // The peer may be gone already.
-    let _ = timeout(WRITE_TIMEOUT, stream.close()).await;
-    end
+    // The peer may be gone already, or not read.
+    let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
+    ended
 }
 
 /// A client that was let in.
@@ -96,7 +109,7 @@ where
         Some(Ok(_)) => return Err(End::Protocol("not a connect packet")),
         Some(Err(error)) => {
             if let packets::Error::ProtocolLevel(_) = error {
-                refuse(stream, ConnectReturnCode::RefusedProtocolVersion).await?;
+                refuse(stream, ConnectReturnCode::RefusedProtocolVersion, stop).await?;
             }
             return Err(error.into());
         }
@@ -105,12 +118,12 @@ where
     let begun = match shared.accept(connect, certificate) {
         Ok(begun) => begun,
         Err(refusal) => {
-            refuse(stream, refusal.return_code()).await?;
+            refuse(stream, refusal.return_code(), stop).await?;
             return Err(refusal.into());
         }
     };
     let accepted = ConnAck::new(ConnectReturnCode::Success, begun.is_session_present);
-    let written = write(stream, [Packet::ConnAck(accepted)]).await;
+    let written = write(stream, [Packet::ConnAck(accepted)], stop).await;
     if let Err(end) = written {
         begun.end_with_will(&end);
         return Err(end);
@@ -206,7 +219,7 @@ impl Begun {
                 () = &mut expiry => return Err(End::TokenExpired),
                 () = stop.cancelled() => return Err(End::Stopped),
             }
-            write(stream, out).await?;
+            write(stream, out, stop).await?;
         }
     }
 
@@ -219,16 +232,22 @@ impl Begun {
     }
 }
 
-async fn refuse<S>(stream: &mut Framed<S, Packets>, code: ConnectReturnCode) -> Result<(), End>
+async fn refuse<S>(
+    stream: &mut Framed<S, Packets>,
+    code: ConnectReturnCode,
+    stop: &CancellationToken,
+) -> Result<(), End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    write(stream, [Packet::ConnAck(ConnAck::new(code, false))]).await
+    let connack = ConnAck::new(code, false);
+    write(stream, [Packet::ConnAck(connack)], stop).await
 }
 
 async fn write<S>(
     stream: &mut Framed<S, Packets>,
     packets: impl IntoIterator<Item = Packet>,
+    stop: &CancellationToken,
 ) -> Result<(), End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -239,10 +258,12 @@ where
         }
         stream.flush().await
     };
-    timeout(WRITE_TIMEOUT, written)
-        .await
-        .map_err(|_| End::Stuck)?
-        .map_err(End::from)
+    tokio::select! {
+        written = timeout(WRITE_TIMEOUT, written) => {
+            written.map_err(|_| End::Stuck)?.map_err(End::from)
+        }
+        () = stop.cancelled() => Err(End::Stopped),
+    }
 }
 
 /// A will must be telemetry of the client itself.

@@ -1,9 +1,10 @@
 //! What is said on one connection after CONNECT: packets in, what the hub has for the client in,
 //! packets out. It does no I/O.
 //!
-//! - QoS 1 packets are acknowledged when the hub has taken what they carry, in the order of their arrival.
-//! - Cloud-to-device messages are taken off the hub's queue when they are acknowledged, or when they are sent with QoS 0. All else that the hub sends goes with QoS 0: it is
-//!   worth nothing later.
+//! - What a client publishes with quality of service 1 is acknowledged when the hub has taken it, in the
+//!   order of its arrival.
+//! - Cloud-to-device messages are taken off the hub's queue when they are acknowledged, or when they are
+//!   sent with quality of service 0. All else that the hub sends goes with 0: it is worth nothing later.
 //! - Nothing is sent that the client has not subscribed to.
 
 use std::collections::HashMap;
@@ -71,6 +72,11 @@ impl Conversation {
             conversation.listen(*filter, true);
         }
         conversation
+    }
+
+    /// Whom it is with.
+    pub(super) fn identity(&self) -> &IdentityId {
+        &self.client.identity
     }
 
     /// What the hub has for the client next. Cancelling it loses nothing.

@@ -56,7 +56,7 @@ impl Claim {
         let identity = IdentityId::new(device_id, module_id).map_err(|_| Error::ClientId)?;
         let username = connect.login.as_ref().map(|login| login.username.as_str());
         let (path, query) = username
-            .and_then(|username| username.split_once("?"))
+            .and_then(|username| username.split_once('?'))
             .ok_or(Error::Username)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let (host, client_id) = path.split_once('/').ok_or(Error::Username)?;

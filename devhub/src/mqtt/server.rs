@@ -1,6 +1,6 @@
 //! The listeners: they accept connections, up to a bound, and own the tasks that serve them.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
@@ -10,9 +10,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::field::display;
 
 use super::{
-    connection::{self, Shared},
+    connection::{self, Ended, Shared},
     end::End,
     sessions::Sessions,
 };
@@ -75,7 +76,7 @@ impl Server {
             let (shared, tls, stop) = (Arc::clone(&self.shared), tls.clone(), stop.clone());
             tasks.spawn(async move {
                 match serve(stream, tls, &shared, room, &stop).await {
-                    Ok(end) => log(peer, &end),
+                    Ok(ended) => log(peer, &ended),
                     Err(error) => {
                         tracing::debug!(network.peer = %peer, error.message = %error, "a TLS handshake failed");
                     }
@@ -91,16 +92,16 @@ async fn serve(
     shared: &Shared,
     _room: OwnedSemaphorePermit,
     stop: &CancellationToken,
-) -> std::io::Result<End> {
+) -> io::Result<Ended> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         return Ok(connection::serve(stream, None, shared, stop).await);
     };
     let accepted = tokio::select! {
         accepted = timeout(START_TIMEOUT, tls.accept(stream)) => accepted,
-        () = stop.cancelled() => return Ok(End::Stopped),
+        () = stop.cancelled() => return Ok(Ended { who: None, why: End::Stopped }),
     };
-    let stream = accepted.map_err(|_| std::io::ErrorKind::TimedOut)??;
+    let stream = accepted.map_err(|_| io::ErrorKind::TimedOut)??;
     let (_, tls) = stream.get_ref();
     let certificate = tls
         .peer_certificates()
@@ -109,10 +110,11 @@ async fn serve(
 }
 
 /// What a client did wrong is worth a line to whoever is writing it.
-fn log(peer: std::net::SocketAddr, end: &End) {
-    if end.is_fault_of_client() {
-        tracing::warn!(network.peer = %peer, reason = %end, "disconnected a device");
+fn log(peer: SocketAddr, Ended { who, why }: &Ended) {
+    let who = who.as_ref().map(display);
+    if why.is_fault_of_client() {
+        tracing::warn!(network.peer = %peer, device.id = who, reason = %why, "disconnected a device");
     } else {
-        tracing::debug!(network.peer = %peer, reason = %end, "a device's connection ended");
+        tracing::debug!(network.peer = %peer, device.id = who, reason = %why, "a device's connection ended");
     }
 }

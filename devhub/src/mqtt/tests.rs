@@ -128,7 +128,9 @@ impl Bench {
         let (near, far) = duplex(STREAM_BYTES);
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let served = tokio::spawn(async move {
-            connection::serve(far, certificate.as_deref(), &shared, &stop).await
+            connection::serve(far, certificate.as_deref(), &shared, &stop)
+                .await
+                .why
         });
         let codec = Codec {
             max_incoming_size: STREAM_BYTES,
@@ -323,6 +325,6 @@ fn since_epoch(later: Duration) -> Duration {
     Duration::from_millis(NOW_MS.try_into().unwrap()) + later
 }
 
-fn will(topic: &str, qos: QoS) -> Option<LastWill> {
-    Some(LastWill::new(topic, "gone", qos, false))
+fn will(topic: &str, qos: QoS) -> LastWill {
+    LastWill::new(topic, "gone", qos, false)
 }

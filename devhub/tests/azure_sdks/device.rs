@@ -26,7 +26,12 @@ pub(crate) struct Device {
 
 impl Device {
     /// Starts a device that trusts the authority in `ca_path`, and does not wait for it.
-    pub(crate) fn start(sdk: Sdk, connection_string: &str, ca_path: &Path, options: &Value) -> Self {
+    pub(crate) fn start(
+        sdk: Sdk,
+        connection_string: &str,
+        ca_path: &Path,
+        options: &Value,
+    ) -> Self {
         let mut input = json!({
             "connectionString": connection_string,
             "ca": std::fs::read_to_string(ca_path).unwrap(),
@@ -63,18 +68,31 @@ impl Device {
 
     /// The next thing that the device tells under this name.
     pub(crate) async fn hear(&mut self, name: &str) -> Value {
-        let heard = self.untaken.iter().position(|told| told.get(name).is_some());
+        let heard = self
+            .untaken
+            .iter()
+            .position(|told| told.get(name).is_some());
         if let Some(at) = heard {
             return self.untaken.remove(at).unwrap()[name].take();
         }
         loop {
             let line = timeout(PATIENCE, self.told.next_line())
                 .await
-                .unwrap_or_else(|_| panic!("no {name:?} within {PATIENCE:?}; untaken: {:?}", self.untaken))
+                .unwrap_or_else(|_| {
+                    panic!(
+                        "no {name:?} within {PATIENCE:?}; untaken: {:?}",
+                        self.untaken
+                    )
+                })
                 .unwrap()
-                .unwrap_or_else(|| panic!("the device ended without {name:?}; untaken: {:?}", self.untaken));
-            let mut told: Value = serde_json::from_str(&line)
-                .unwrap_or_else(|error| panic!("{error} in {line:?}"));
+                .unwrap_or_else(|| {
+                    panic!(
+                        "the device ended without {name:?}; untaken: {:?}",
+                        self.untaken
+                    )
+                });
+            let mut told: Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
             if let Some(found) = told.get_mut(name) {
                 return found.take();
             }

@@ -1,11 +1,12 @@
-//! Microsoft's own Event Hubs SDKs against devhub, unmodified: what they are told, what they send, what
-//! they receive.
+//! Microsoft's own SDKs against devhub, unmodified: what they are told, what they send, what they receive. Event Hubs
+//! is here, devices are in `devices`.
 
 #![expect(
     clippy::unwrap_used,
     reason = "in a test, what cannot go on has failed"
 )]
 
+mod device;
 mod hub;
 mod sdk;
 
@@ -38,6 +39,8 @@ macro_rules! for_each_sdk {
         }
     };
 }
+
+mod devices;
 
 for_each_sdk!(
     lists_the_hub_and_its_partitions,

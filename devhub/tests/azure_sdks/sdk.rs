@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -60,6 +61,20 @@ impl Sdk {
         );
         serde_json::from_str(&stdout)
             .unwrap_or_else(|error| panic!("{error} in {stdout:?}\n{stderr}"))
+    }
+
+    /// Where a device of this SDK can reach an IoT hub on this machine. Python's insists on port 8883, so it gets an
+    /// address for itself.
+    pub(crate) fn mqtt_address(self) -> SocketAddr {
+        match self {
+            Self::JavaScript => SocketAddr::from(([127, 0, 0, 1], 0)),
+            Self::Python if cfg!(target_os = "linux") => {
+                let [b, c, d] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
+                SocketAddr::from(([127, b, c, d], 8883))
+            }
+            // Elsewhere there is one loopback address.
+            Self::Python => SocketAddr::from(([127, 0, 0, 1], 8883)),
+        }
     }
 
     /// The script of a device.

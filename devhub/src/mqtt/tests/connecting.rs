@@ -123,11 +123,8 @@ async fn a_certificate_lets_in_whom_it_is_registered_for() {
     let bench = Bench::new();
     let certificate = b"a certificate, to anybody but a TLS library".to_vec();
     let thumbprint = digest::digest(&digest::SHA256, &certificate);
-    let thumbprint: String = thumbprint
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits = thumbprint.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    let thumbprint = digits.collect::<Vec<_>>().concat();
     let settings = IdentitySettings {
         authentication: Some(Authentication::SelfSigned(Thumbprints {
             primary: Some(thumbprint),
@@ -162,7 +159,7 @@ async fn a_will_must_be_telemetry_of_the_client_itself() {
         ("devices/press-01/messages/events/", QoS::ExactlyOnce),
     ] {
         let mut connect = bench.connect_packet(&device());
-        connect.last_will = will(topic, qos);
+        connect.last_will = Some(will(topic, qos));
         let (code, _) = bench.refused(connect).await;
         assert_eq!(code, ConnectReturnCode::NotAuthorized, "{topic}");
     }

@@ -72,7 +72,7 @@ async fn a_will_is_published_unless_the_client_takes_it_back() {
     let bench = Bench::new();
     let connected = async || {
         let mut connect = bench.connect_packet(&device());
-        connect.last_will = will(&format!("{EVENTS}reason=power"), QoS::AtLeastOnce);
+        connect.last_will = Some(will(&format!("{EVENTS}reason=power"), QoS::AtLeastOnce));
         bench.connected_by(connect).await
     };
     let mut polite = connected().await;
@@ -145,16 +145,31 @@ async fn a_publish_that_means_nothing_ends_the_connection() {
     assert_eq!(bench.telemetry().len(), 0);
 }
 
+/// Asks for so many answers that those which nobody takes fill the stream; what is sent after that is
+/// not read, until the connection is cut off.
+async fn ask_without_listening(client: &mut Client) {
+    let pings = [0xc0, 0x00].repeat(STREAM_BYTES);
+    client.send_bytes_until_closed(&pings).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_cut_off() {
     let bench = Bench::new();
     let mut client = bench.connected(&device()).await;
-    // Answers that nobody takes fill the stream; what the client sends after that is not read.
-    let pings = [0xc0, 0x00].repeat(STREAM_BYTES);
-    let writing = tokio::time::timeout(
-        Duration::from_mins(5),
-        client.send_bytes_until_closed(&pings),
-    );
-    writing.await.expect("the connection was cut off");
+    ask_without_listening(&mut client).await;
     assert!(matches!(client.served.await.unwrap(), End::Stuck));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_holds_nothing_up_when_devhub_stops() {
+    let bench = Bench::new();
+    let mut client = bench.connected(&device()).await;
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        bench.stop.cancel();
+        tokio::time::Instant::now()
+    };
+    let (stopped, ()) = tokio::join!(stop, ask_without_listening(&mut client));
+    assert!(matches!(client.served.await.unwrap(), End::Stopped));
+    assert!(stopped.elapsed() < Duration::from_secs(2));
 }
