@@ -25,6 +25,8 @@ mod grants;
 mod ingest;
 mod last_values;
 mod legacy_v2;
+mod modules;
+mod narrowed_grants;
 mod native;
 mod operations;
 mod page;
