@@ -26,6 +26,7 @@ mod ingest;
 mod last_values;
 mod legacy_v2;
 mod modules;
+mod narrowed_calls;
 mod narrowed_grants;
 mod native;
 mod operations;

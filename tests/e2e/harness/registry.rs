@@ -25,9 +25,7 @@ impl Devhub {
                     &json!({"deviceId": device_id}),
                 )
                 .await;
-            let key = device["authentication"]["symmetricKey"]["primaryKey"]
-                .as_str()
-                .unwrap_or_else(|| panic!("no key in {device}"));
+            let key = primary_key(&device);
             connection_strings.push(format!(
                 "HostName={};DeviceId={device_id};SharedAccessKey={key}",
                 self.device_host()
@@ -40,8 +38,31 @@ impl Devhub {
     /// how it answers direct methods.
     pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
         let connection_strings = self.register(&[device_id.to_owned()]).await;
+        self.connect(&connection_strings[0], methods).await
+    }
+
+    /// The same as a module of a device, which is registered as well.
+    pub(crate) async fn connect_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        methods: Value,
+    ) -> NodeScript {
+        self.register(&[device_id.to_owned()]).await;
+        let path = format!("/devices/{device_id}/modules/{module_id}");
+        let body = json!({"deviceId": device_id, "moduleId": module_id});
+        let module = Service::new(self).put(&path, &body).await;
+        let connection_string = format!(
+            "HostName={};DeviceId={device_id};ModuleId={module_id};SharedAccessKey={}",
+            self.device_host(),
+            primary_key(&module)
+        );
+        self.connect(&connection_string, methods).await
+    }
+
+    async fn connect(&self, connection_string: &str, methods: Value) -> NodeScript {
         let input = json!({
-            "connectionString": connection_strings[0],
+            "connectionString": connection_string,
             "ca": self.ca_pem(),
             "methods": methods,
         });
@@ -49,6 +70,12 @@ impl Devhub {
         while device.next_line().await != json!({"connected": true}) {}
         device
     }
+}
+
+fn primary_key(identity: &Value) -> &str {
+    identity["authentication"]["symmetricKey"]["primaryKey"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no key in {identity}"))
 }
 
 /// The service API with the rights of the hub's owner.
