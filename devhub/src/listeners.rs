@@ -3,9 +3,13 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,6 +23,9 @@ use crate::{
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
+
+/// How long to wait when the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Bound = (TcpListener, SocketAddr);
 
@@ -110,6 +117,36 @@ impl Listeners {
             mqtt_tls: self.mqtt_tls.map(|bound| mqtt(bound, mqtt_tls)),
             rest: self.rest.zip(tls).map(|(bound, tls)| rest(bound, tls)),
         })
+    }
+}
+
+/// Accepts connections until `stop`. `serve` makes of each a future that is run in `tasks`, or refuses it, as there are
+/// too many.
+pub(crate) async fn accept<C>(
+    listener: TcpListener,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr) -> Option<C>,
+) where
+    C: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => match serve(stream, peer) {
+                Some(connection) => drop(tasks.spawn(connection)),
+                None => {
+                    tracing::warn!(network.peer = %peer, "refused a connection, as there are too many");
+                }
+            },
+            Err(error) => {
+                tracing::warn!(error.message = %error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

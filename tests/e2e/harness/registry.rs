@@ -10,8 +10,8 @@ use super::{Devhub, PATIENCE, devhub::connection_string_member, node_script::Nod
 
 const API_VERSION: &str = "2021-04-12";
 
-/// In the far future, since the Unix epoch.
-const NEVER: Duration = Duration::from_secs(4_102_444_800);
+/// The year 2100, since the Unix epoch.
+const NEVER: Duration = Duration::from_hours(130 * 365 * 24);
 
 impl Devhub {
     /// Registers devices and returns their connection strings.
