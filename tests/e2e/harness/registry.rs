@@ -49,6 +49,17 @@ impl Devhub {
         format!("HostName={host};DeviceId={device_id};ModuleId={module_id};SharedAccessKey={key}")
     }
 
+    /// Registers a device and a module of it, and connects as the module; see [`connect_as`](Self::connect_as).
+    pub(crate) async fn connect_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        methods: Value,
+    ) -> NodeScript {
+        let connection_string = self.register_module(device_id, module_id).await;
+        self.connect_as(&connection_string, methods).await
+    }
+
     /// Registers a device and connects as it; see [`connect_as`](Self::connect_as).
     pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
         let connection_strings = self.register(&[device_id.to_owned()]).await;
@@ -100,6 +111,12 @@ impl Devhub {
         let path = "/devhub/faults";
         service.call(Method::PUT, path, Some(&fault)).await;
     }
+}
+
+fn primary_key(identity: &Value) -> &str {
+    identity["authentication"]["symmetricKey"]["primaryKey"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no key in {identity}"))
 }
 
 fn primary_key(identity: &Value) -> &str {
