@@ -40,6 +40,7 @@ export class Inspector {
       byId("keys").replaceChildren();
     }
     byId("inspector").hidden = false;
+    byId("device-panels").hidden = false;
     this.device = device;
     this.key = key ?? device.readings.keys().next().value ?? null;
     this.#leaf = "";

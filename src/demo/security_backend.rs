@@ -1,8 +1,8 @@
 //! The demo's stand-in for a customer's security backend: it asks the relay for grants with the admin key.
 //!
-//! It forwards to the relay's own `PUT` and `DELETE /grants`, in-process, so that a grant request is checked by the
-//! same code and answered with the same statuses and texts as from any other backend. Where a real one decides whether
-//! its user may see the device, this one says yes.
+//! It forwards to the relay's own `PUT` and `DELETE /grants`, in-process, so that a grant request of whatever type is
+//! checked by the same code and answered with the same statuses and texts as from any other backend. Where a real one
+//! decides whether its user may see the device, change its desired properties or call its methods, this one says yes.
 
 use std::sync::Arc;
 
