@@ -3,12 +3,16 @@
 /** Longest text of a relay or hub that is shown. */
 const TEXT_CHARS_MAX = 300;
 
+/** How the hub names a device that is registered but cannot be reached, and one that it does not know. */
+const OFFLINE = ["404103", "404104", "DeviceNotOnline", "DeviceConnectionClosedRemotely"];
+const UNKNOWN = ["404001", "404010", "DeviceNotFound", "ModuleNotFound"];
+
 /** One sentence on why a call did not go through; `error` is a `Refusal`, or what `fetch` threw. */
 export function explain(error) {
   const { status } = error;
   if (status === undefined) return "The relay cannot be reached.";
-  const text = textOf(error.message);
-  return `${status}: ${headline(status, text, error.retryAfterS)}${detail(status, text)}`;
+  const { text, code } = told(error.message);
+  return `${status}: ${headline(status, text, code, error.retryAfterS)}${detail(status, text)}`;
 }
 
 /** Whether the refusal says that the relay was started without an IoT Hub. */
@@ -21,7 +25,7 @@ export function saysNoSession({ status, message }) {
   return status === 404 && message === "No such sessionId";
 }
 
-function headline(status, text, retryAfterS) {
+function headline(status, text, code, retryAfterS) {
   if (saysNoHub({ status, message: text })) return "this relay has no IoT Hub connection, so it cannot call devices.";
   switch (status) {
     case 400:
@@ -29,7 +33,8 @@ function headline(status, text, retryAfterS) {
     case 403:
       return "refused, this session has no grant for it.";
     case 404:
-      return "the device is unknown, or not online.";
+      if (OFFLINE.includes(code)) return "the device is not connected.";
+      return UNKNOWN.includes(code) ? "the IoT Hub knows no such device." : "the device is unknown, or not connected.";
     case 412:
       return "the twin has changed meanwhile.";
     case 413:
@@ -48,19 +53,28 @@ function detail(status, text) {
   return status === 403 || text === "" ? "" : ` (${text.slice(0, TEXT_CHARS_MAX)})`;
 }
 
-/** Answers of the hub are JSON with the sentence somewhere inside, at times as JSON in a text. */
-function textOf(message) {
+/**
+ * The sentence and the code of an error. Those of the hub are JSON whose `Message` is `ErrorCode:name;sentence`, or the
+ * text of another object with `errorCode` and `message`; those of the relay are plain text.
+ */
+function told(message) {
   let text = message;
+  let code = "";
   for (let depth = 0; depth < 3; depth += 1) {
-    let inner;
-    try {
-      const { Message, message: lower } = JSON.parse(text);
-      inner = Message ?? lower;
-    } catch {
-      break;
-    }
-    if (typeof inner !== "string") break;
-    text = inner;
+    const inner = objectIn(text);
+    const sentence = inner?.Message ?? inner?.message;
+    if (typeof sentence !== "string") break;
+    text = sentence;
+    code = String(inner.errorCode ?? code);
   }
-  return text.trim();
+  const [, name, sentence] = /^ErrorCode:(\w+);?\s*(.*)$/s.exec(text) ?? [null, code, text];
+  return { text: sentence.trim(), code: name };
+}
+
+function objectIn(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }

@@ -1,5 +1,6 @@
 // Opens the live page of `hubrelay demo` in headless Chromium and checks what it is there to show:
-// values move, a grant brings values at once, a revocation stops them, and a lost connection heals.
+// values move, a grant brings values at once, a revocation stops them, a lost connection heals, and a device's twin and
+// methods are used behind grants of their own.
 //
 //   node page.mjs <url> <output directory>
 //
@@ -11,6 +12,15 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { launchChromium } from "./chromium.mjs";
+import {
+  callMethods,
+  changeTheInterval,
+  checkRows,
+  explainFailures,
+  giveUpGrants,
+  seeTheTwin,
+  typeWhileTheTwinChanges,
+} from "./page_device.mjs";
 
 /** Bound of every single wait. */
 const WAIT_MS = 30_000;
@@ -53,10 +63,11 @@ async function check(page) {
   const refused = await tryALockedDevice(page);
   const revoked = await revokeIt(page, granted.device);
   const key = await revokeAndGrantOneKey(page, moving.device);
+  const device = await useADevice(page, await page.locator("#device-rows tr").first().getAttribute("data-device"));
   const reconnected = await loseTheConnection(page);
   const unexpected = Number(await page.getAttribute("body", "data-unexpected"));
   if (unexpected !== 0) throw new Error(`${unexpected} updates arrived without a grant`);
-  return { moving, granted, refused, revoked, key, reconnected, unexpected };
+  return { moving, granted, refused, revoked, key, device, reconnected, unexpected };
 }
 
 /** Two different values in one cell, without a click. */
@@ -139,6 +150,22 @@ async function revokeAndGrantOneKey(page, device) {
   return { device, key };
 }
 
+/** The twin and the methods of a device, as page_device.mjs has them. */
+async function useADevice(page, device) {
+  await checkRows(page);
+  const seen = await seeTheTwin(page, device);
+  const changed = await changeTheInterval(page, device);
+  const other = await browser.newPage();
+  other.setDefaultTimeout(WAIT_MS);
+  const typed = await typeWhileTheTwinChanges(page, other, url, device);
+  await other.close();
+  const methods = await callMethods(page);
+  const failures = await explainFailures(page);
+  await page.screenshot({ path: join(outputDirectory, "page-device.png"), fullPage: true });
+  const refusals = await giveUpGrants(page, device);
+  return { seen, changed, typed, methods, failures, refusals };
+}
+
 /** A dropped connection: a new session, the same grants, values again. */
 async function loseTheConnection(page) {
   const granted = '#device-rows tr:is([data-access="granted"], [data-access="partial"])';
@@ -191,7 +218,7 @@ function watchProblems(page) {
   const problems = [];
   page.on("pageerror", (error) => problems.push(error.message));
   page.on("console", (message) => {
-    const expected = message.text().includes("status of 403");
+    const expected = /status of (400|403|404|429|500) /.test(message.text());
     if (message.type() === "error" && !expected) problems.push(message.text());
   });
   return problems;
