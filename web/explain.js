@@ -12,7 +12,7 @@ export function explain(error) {
   const { status } = error;
   if (status === undefined) return "The relay cannot be reached.";
   const { text, code } = told(error.message);
-  return `${status}: ${headline(status, text, code, error.retryAfterS)}${detail(status, text)}`;
+  return `${status}: ${headline(status, text, code, error.retryAfterS)}${detail(status, text, code)}`;
 }
 
 /** Whether the refusal says that the relay was started without an IoT Hub. */
@@ -31,7 +31,7 @@ function headline(status, text, code, retryAfterS) {
     case 400:
       return "the request was not accepted.";
     case 403:
-      return "refused, this session has no grant for it.";
+      return code === "" ? "refused, this session has no grant for it." : "the IoT Hub takes no such calls at present.";
     case 404:
       if (OFFLINE.includes(code)) return "the device is not connected.";
       return UNKNOWN.includes(code) ? "the IoT Hub knows no such device." : "the device is unknown, or not connected.";
@@ -49,8 +49,8 @@ function headline(status, text, code, retryAfterS) {
 }
 
 /** The relay's or hub's own words, where they say more than the sentence before. */
-function detail(status, text) {
-  return status === 403 || text === "" ? "" : ` (${text.slice(0, TEXT_CHARS_MAX)})`;
+function detail(status, text, code) {
+  return text === "" || (status === 403 && code === "") ? "" : ` (${text.slice(0, TEXT_CHARS_MAX)})`;
 }
 
 /**
