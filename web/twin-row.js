@@ -68,12 +68,17 @@ export class TwinRow {
     this.#show("reported", this.#reportedCell, this.#reportedCell.firstChild, textOf(reported), first);
     setText(this.#acknowledgement, acknowledgement === undefined ? "" : acknowledgementText(acknowledgement));
     this.#value.dataset.empty = wanted === "" && desired !== GROUP;
-    this.#value.hidden = desired === GROUP || this.editing;
+    this.#value.hidden = this.editing || !this.#settable;
     if (wanted === "" && pending === undefined) setText(this.#value, "Set");
     if (pending !== undefined && wanted === "") setText(this.#value, "removing");
     if (settled) flash(this.#value);
     setAttribute(this.#value, "aria-label", this.#label(wanted));
     setText(this.#comparison, pending === undefined ? (COMPARISONS[comparison] ?? "") : waiting(nowMs - pending.acceptedMs));
+  }
+
+  /** An object is set by its members, on whichever side it is. */
+  get #settable() {
+    return this.#desired !== GROUP && !(this.#desired === undefined && this.#reported === GROUP);
   }
 
   #label(wanted) {
@@ -113,7 +118,7 @@ export class TwinRow {
     this.#editor.node.remove();
     this.#editor = null;
     this.node.dataset.editing = false;
-    this.#value.hidden = this.#desired === GROUP;
+    this.#value.hidden = !this.#settable;
     if (focused) this.#value.focus();
   }
 }
