@@ -1,73 +1,36 @@
 // Opens the live page of `hubrelay demo` in headless Chromium and checks what it is there to show:
-// values move, a grant brings values at once, a revocation stops them, a lost connection heals, and a device's twin and
-// methods are used behind grants of their own.
+// values move, a grant brings values at once, a revocation stops them, and a lost connection heals.
 //
 //   node page.mjs <url> <output directory>
-//
-// Chromium is taken from HUBRELAY_TEST_CHROMIUM, or found on PATH. On success one line of JSON is printed
-// and the exit code is 0; otherwise the reason is on stderr and the exit code is 1. Either way the output
-// directory holds screenshots.
 
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { launchChromium } from "./chromium.mjs";
-import {
-  callMethods,
-  changeTheInterval,
-  checkRows,
-  explainFailures,
-  giveUpGrants,
-  seeTheTwin,
-  typeWhileTheTwinChanges,
-} from "./page_device.mjs";
+import { visitPage } from "./page_visit.mjs";
 
-/** Bound of every single wait. */
-const WAIT_MS = 30_000;
 /** Updates that other devices must send while a revoked one stays silent. */
 const OTHER_UPDATES = 40;
 /** And the least time it is watched for; each simulated device sends at least every five seconds. */
 const SILENCE_MS = 6000;
 
-const [url, outputDirectory] = process.argv.slice(2);
-if (outputDirectory === undefined) {
-  console.error("usage: node page.mjs <url> <output directory>");
-  process.exit(2);
-}
-mkdirSync(outputDirectory, { recursive: true });
+await visitPage(async ({ page, url, outputDirectory }) => {
+  const results = await check(page, url, outputDirectory);
+  await screenshots(page, outputDirectory);
+  return results;
+});
 
-const browser = await launchChromium();
-let page;
-try {
-  page = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
-  page.setDefaultTimeout(WAIT_MS);
-  const problems = watchProblems(page);
-  const results = await check(page);
-  await screenshots(page);
-  if (problems.length > 0) throw new Error(`the page reported: ${problems.join("; ")}`);
-  console.log(JSON.stringify(results));
-} catch (error) {
-  console.error(error);
-  await page?.screenshot({ path: join(outputDirectory, "failure.png"), fullPage: true });
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
-
-async function check(page) {
+async function check(page, url, outputDirectory) {
   await page.goto(url);
   await page.waitForSelector('body[data-socket="connected"]');
 
   const moving = await seeAValueMove(page);
   const granted = await grantALockedDevice(page);
   const refused = await tryALockedDevice(page);
-  const revoked = await revokeIt(page, granted.device);
+  const revoked = await revokeIt(page, granted.device, outputDirectory);
   const key = await revokeAndGrantOneKey(page, moving.device);
-  const device = await useADevice(page, await page.locator("#device-rows tr").first().getAttribute("data-device"));
   const reconnected = await loseTheConnection(page);
   const unexpected = Number(await page.getAttribute("body", "data-unexpected"));
   if (unexpected !== 0) throw new Error(`${unexpected} updates arrived without a grant`);
-  return { moving, granted, refused, revoked, key, device, reconnected, unexpected };
+  return { moving, granted, refused, revoked, key, reconnected, unexpected };
 }
 
 /** Two different values in one cell, without a click. */
@@ -111,7 +74,7 @@ async function tryALockedDevice(page) {
 }
 
 /** The Revoke button: a refusal is shown, and nothing more arrives while others go on. */
-async function revokeIt(page, device) {
+async function revokeIt(page, device, outputDirectory) {
   await clickAccess(page, device, "revoke");
   await page.waitForSelector(`tr[data-device="${device}"][data-access="revoked"][data-refused="403"]`);
   const before = await updatesOf(page, device);
@@ -150,22 +113,6 @@ async function revokeAndGrantOneKey(page, device) {
   return { device, key };
 }
 
-/** The twin and the methods of a device, as page_device.mjs has them. */
-async function useADevice(page, device) {
-  await checkRows(page);
-  const seen = await seeTheTwin(page, device);
-  const changed = await changeTheInterval(page, device);
-  const other = await browser.newPage();
-  other.setDefaultTimeout(WAIT_MS);
-  const typed = await typeWhileTheTwinChanges(page, other, url, device);
-  await other.close();
-  const methods = await callMethods(page);
-  const failures = await explainFailures(page);
-  await page.screenshot({ path: join(outputDirectory, "page-device.png"), fullPage: true });
-  const refusals = await giveUpGrants(page, device);
-  return { seen, changed, typed, methods, failures, refusals };
-}
-
 /** A dropped connection: a new session, the same grants, values again. */
 async function loseTheConnection(page) {
   const granted = '#device-rows tr:is([data-access="granted"], [data-access="partial"])';
@@ -184,7 +131,7 @@ async function loseTheConnection(page) {
   return { devices: before };
 }
 
-async function screenshots(page) {
+async function screenshots(page, outputDirectory) {
   await page.locator("#device-rows .device-name").first().click();
   for (const width of [1440, 360]) {
     for (const colorScheme of ["light", "dark"]) {
@@ -211,15 +158,4 @@ async function waitForUpdates(page, device, enough) {
     ([device, enough]) => Number(document.querySelector(`tr[data-device="${device}"]`).dataset.updates) >= enough,
     [device, enough],
   );
-}
-
-/** Collects script errors and broken policies. Refused calls are reported by Chromium too, but belong to the test. */
-function watchProblems(page) {
-  const problems = [];
-  page.on("pageerror", (error) => problems.push(error.message));
-  page.on("console", (message) => {
-    const expected = /status of (400|403|404|429|500) /.test(message.text());
-    if (message.type() === "error" && !expected) problems.push(message.text());
-  });
-  return problems;
 }

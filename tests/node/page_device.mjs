@@ -1,11 +1,35 @@
-// What the live page does with one device beside its telemetry: its twin, its desired properties, its methods.
-// Used by page.mjs; each function drives the page as a visitor does and gives what it saw.
+// Drives what the live page of `hubrelay demo` does with one device beside its telemetry: its twin, its desired
+// properties, its methods, and the grants that each of them needs.
+//
+//   node page_device.mjs <url> <output directory>
+
+import { join } from "node:path";
+
+import { visitPage } from "./page_visit.mjs";
 
 /** The slow method of the simulated devices takes at least this long. */
 const CALIBRATION_MS_MIN = 3000;
 
-/** Chooses a granted device that is always online, and waits for its twin. */
-export async function seeTheTwin(page, device) {
+await visitPage(async ({ page, newPage, url, outputDirectory }) => {
+  await page.goto(url);
+  await page.waitForSelector('body[data-socket="connected"]');
+  await checkRows(page);
+  // The first of the simulated devices is always online.
+  const device = await page.locator("#device-rows tr").first().getAttribute("data-device");
+  const seen = await seeTheTwin(page, device);
+  const changed = await changeTheInterval(page, device);
+  const typed = await typeWhileTheTwinChanges(page, await newPage(), url, device);
+  const methods = await callMethods(page);
+  const failures = await explainFailures(page);
+  await page.screenshot({ path: join(outputDirectory, "page-device.png"), fullPage: true });
+  const refusals = await giveUpGrants(page, device);
+  const unexpected = Number(await page.getAttribute("body", "data-unexpected"));
+  if (unexpected !== 0) throw new Error(`${unexpected} updates arrived without a grant`);
+  return { seen, changed, typed, methods, failures, refusals, unexpected };
+});
+
+/** Chooses a granted device and waits for its twin. */
+async function seeTheTwin(page, device) {
   await page.click(`tr[data-device="${device}"] .device-name`);
   await page.waitForSelector(`#twin[data-device="${device}"][data-state="shown"]`);
   await page.waitForSelector(`${property("telemetryInterval")} .cell-reported .twin-value:not(:empty)`);
@@ -14,7 +38,7 @@ export async function seeTheTwin(page, device) {
 }
 
 /** Edits `telemetryInterval` in place: what is no JSON is not sent, what is comes back from the device. */
-export async function changeTheInterval(page, device) {
+async function changeTheInterval(page, device) {
   const row = property("telemetryInterval");
   const version = await versionOf(page);
   const sent = countCalls(page, "PATCH", "/deviceTwinDesiredProperties");
@@ -39,7 +63,7 @@ export async function changeTheInterval(page, device) {
 }
 
 /** Another visitor adds a property and removes it; the first sees both, and keeps what it is typing meanwhile. */
-export async function typeWhileTheTwinChanges(page, other, url, device) {
+async function typeWhileTheTwinChanges(page, other, url, device) {
   await other.goto(url);
   await other.waitForSelector('body[data-socket="connected"]');
   await seeTheTwin(other, device);
@@ -67,7 +91,7 @@ export async function typeWhileTheTwinChanges(page, other, url, device) {
 }
 
 /** Methods of the simulated devices: one that answers, one that fails, one that takes its time, one that is not there. */
-export async function callMethods(page) {
+async function callMethods(page) {
   const echo = await callMethod(page, "echo", '{"digits": 12345678901234567890}');
   if (echo.status !== "200" || !echo.result.includes("12345678901234567890")) throw new Error(`echo: ${JSON.stringify(echo)}`);
   const selfTest = await callMethod(page, "selfTest", "");
@@ -89,7 +113,7 @@ export async function callMethods(page) {
 }
 
 /** Each grant taken away: what it allowed is refused by the relay, and the page says so. Then all are given back. */
-export async function giveUpGrants(page, device) {
+async function giveUpGrants(page, device) {
   await toggle(page, "directMethod", "revoke");
   const call = await callMethod(page, "echo", "");
   if (call.state !== "refused" || call.status !== "403") throw new Error(`without a grant: ${JSON.stringify(call)}`);
@@ -114,7 +138,7 @@ export async function giveUpGrants(page, device) {
 }
 
 /** Answers that a healthy demo does not give are put in the relay's place, to see them explained. */
-export async function explainFailures(page) {
+async function explainFailures(page) {
   const row = property("telemetryInterval");
   const patch = "**/deviceTwinDesiredProperties";
   const shown = [];
@@ -136,7 +160,7 @@ export async function explainFailures(page) {
 }
 
 /** The rows made of a twin, by the page's own module: nesting, differences, acknowledgements, the hub's members. */
-export async function checkRows(page) {
+async function checkRows(page) {
   const rows = await page.evaluate(async () => {
     const { GROUP, rowsOf } = await import("/assets/twin.js");
     const { rows } = rowsOf({
