@@ -213,6 +213,8 @@ fn subscribed(devices: &[String], sessions: &Sessions) -> (Shard<usize>, Vec<Out
         throttling_interval_ms: None,
         connection_state_ttl_ms: None,
         twin_cache: TwinCache::Forever,
+        reads_twins: false,
+        reads_connection_states: false,
     });
     for (place, device) in devices.iter().enumerate() {
         let device = DeviceId::new(device).expect("the name is short");

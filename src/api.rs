@@ -19,7 +19,7 @@ use self::auth::Reader;
 use self::error::Error;
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::domain::grant::Grant;
+use crate::domain::grant::Access;
 use crate::domain::id::{DeviceId, SessionId};
 use crate::grant_token::GrantTokens;
 use crate::ingest::Status;
@@ -101,16 +101,16 @@ impl State {
         }
     }
 
-    /// Whether the reader may see what `needed` allows of a device.
+    /// Whether the reader may see something of a device.
     async fn check_read(
         &self,
         reader: &Reader,
         device: &DeviceId,
-        needed: &Grant,
+        access: &Access<'_>,
     ) -> Result<(), Error> {
         match reader {
             Reader::Admin => Ok(()),
-            Reader::Session(session) if self.relay.is_granted(*session, device, needed).await? => {
+            Reader::Session(session) if self.relay.is_granted(*session, device, access).await? => {
                 Ok(())
             }
             Reader::Session(_) => Err(Error::ReadNotGranted),

@@ -13,10 +13,13 @@ pub mod connection_state;
 pub mod device_message;
 pub mod disconnect;
 pub mod grant;
+pub mod hub_twin;
 pub mod id;
+pub mod json_pointer;
 pub mod last_value;
 pub mod limits;
 pub mod outbox;
+pub mod payload_policy;
 pub mod raw_json;
 pub mod session;
 pub mod shard;
@@ -26,6 +29,7 @@ pub mod telemetry;
 pub mod time;
 pub mod tombstones;
 pub mod twin;
+pub mod twin_view;
 pub mod update;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod outbox;
 mod sessions;
 mod shards;
 mod subscriptions;
+mod twin_reads;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,10 +34,12 @@ pub use self::grants::{Authorization, TimedGrant};
 use self::sessions::{SessionEntry, SessionTurn, Sessions};
 use self::shards::{Shards, SubscriptionChange};
 pub use self::subscriptions::{StartedAnew, Subscribed, SubscriptionRequest, Wanted};
+pub use self::twin_reads::{ReadTwin, TwinReadError};
+use self::twin_reads::{SHARD_READS_QUEUE, TwinReads};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::disconnect::Disconnect;
-use crate::domain::grant::Grant;
+use crate::domain::grant::Access;
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::limits::{OutboxLimits, SessionLimits};
@@ -44,6 +48,7 @@ use crate::domain::session::Session;
 use crate::domain::shard::ShardSettings;
 use crate::domain::subscription::Selection;
 use crate::domain::time::Stamped;
+use crate::domain::twin_view::TwinView;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
@@ -139,21 +144,27 @@ struct Inner {
     sessions: Sessions,
     shards: Shards,
     expiries: Expiries,
+    twin_reads: TwinReads,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Relay {
-    /// Starts the shards on the current runtime; one that crashes stops the program. [`stop`](Self::stop) ends them.
+    /// Starts the shards on the current runtime; one that crashes stops the program. [`stop`](Self::stop) ends them. The
+    /// `hub` is asked for twins and connection states.
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         clock: SharedClock,
         metrics: &Metrics,
         lifecycle: &Lifecycle,
+        hub: Option<Arc<dyn ReadTwin>>,
     ) -> Self {
+        settings.shard.reads_twins &= hub.is_some();
+        settings.shard.reads_connection_states &= hub.is_some();
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let shards = Shards::start(&settings, &clock, &metrics.relay, lifecycle, &stop);
+        let (reads, to_read) = mpsc::channel(SHARD_READS_QUEUE);
+        let shards = Shards::start(&settings, &clock, &metrics.relay, lifecycle, &stop, &reads);
         let sessions = Sessions::new(&settings, clock.clone(), metrics);
         let relay = Self {
             inner: Arc::new(Inner {
@@ -162,6 +173,7 @@ impl Relay {
                 sessions,
                 shards,
                 expiries: Expiries::default(),
+                twin_reads: TwinReads::new(hub),
                 tasks,
                 stop,
             }),
@@ -172,6 +184,11 @@ impl Relay {
                 expiring.retire_expired_sessions(),
                 expiring.expire_in_time()
             );
+            Ok::<_, Infallible>(())
+        });
+        let reading = relay.clone();
+        lifecycle.spawn("twin reads", async move {
+            reading.read_for_shards(to_read).await;
             Ok::<_, Infallible>(())
         });
         relay
@@ -223,16 +240,39 @@ impl Relay {
         self.inner.sessions.get(id).is_ok()
     }
 
-    /// Whether a session's grants cover what `needed` allows.
+    /// Whether a session may see or do something of or with a device.
     pub async fn is_granted(
         &self,
         id: SessionId,
         device: &DeviceId,
-        needed: &Grant,
+        access: &Access<'_>,
     ) -> Result<bool, NoSuchSession> {
         let entry = self.inner.sessions.get(id)?;
         let session = self.lock(&entry).await?;
-        Ok(session.is_granted(device, needed))
+        Ok(session.is_granted(device, access))
+    }
+
+    /// How much of a device's twin a session may see, if anything.
+    pub async fn twin_view(
+        &self,
+        id: SessionId,
+        device: &DeviceId,
+    ) -> Result<Option<TwinView>, NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        let session = self.lock(&entry).await?;
+        Ok(session.twin_view(device))
+    }
+
+    /// How much a session may see of the twin that a change of it made, as the answer to the change.
+    pub async fn twin_view_after(
+        &self,
+        id: SessionId,
+        device: &DeviceId,
+        change: &Access<'_>,
+    ) -> Result<TwinView, NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        let session = self.lock(&entry).await?;
+        Ok(session.twin_view_after(device, change))
     }
 
     /// The telemetry keys of a device that a session may see.
@@ -284,11 +324,13 @@ impl Relay {
             .unwrap_or_default()
     }
 
-    /// Whether a device is connected, as far as is known, and since which message.
+    /// Whether a device is connected, and since which message; as far as is known and not so old that the hub knows better.
     pub async fn connection_state(&self, device: &DeviceId) -> Option<Stamped<bool>> {
         self.inner
             .shards
-            .ask(device, |shard, device, _| shard.connection_state(device))
+            .ask(device, |shard, device, now| {
+                shard.connection_state(device, now)
+            })
             .await
             .flatten()
     }

@@ -18,7 +18,7 @@ use super::error::Error;
 use super::json_response;
 use super::last_values::envelope;
 use super::path::DevicePath;
-use crate::domain::grant::Grant;
+use crate::domain::grant::Access;
 use crate::domain::id::DeviceId;
 use crate::domain::time::Timestamp;
 
@@ -30,7 +30,7 @@ pub(super) async fn connection_state(
 ) -> Result<Response, Error> {
     let device = path.device;
     state
-        .check_read(&reader, &device, &Grant::ConnectionState)
+        .check_read(&reader, &device, &Access::ConnectionState)
         .await?;
     match state.relay.connection_state(&device).await {
         Some(state) => Ok(device_response(
@@ -52,7 +52,7 @@ pub(super) async fn device_twin(
 ) -> Result<Response, Error> {
     let device = path.device;
     state
-        .check_read(&reader, &device, &Grant::DeviceTwin)
+        .check_read(&reader, &device, &Access::DeviceTwin)
         .await?;
     let known = state.relay.device_twin(&device).await;
     let twin = known.ok_or(Error::DeviceTwinNeedsHub)?;

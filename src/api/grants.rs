@@ -119,11 +119,11 @@ fn parse(
     };
     let grant = match &*kind {
         "telemetry" => Grant::Telemetry(telemetry_key(members.telemetry_key)?),
-        "deviceTwin" => Grant::DeviceTwin,
+        "deviceTwin" => Grant::DeviceTwin(None),
         "connectionState" => Grant::ConnectionState,
         "d2cMessages" => Grant::D2cMessages,
-        "desiredProperties" => Grant::DesiredProperties,
-        "directMethod" => Grant::DirectMethod(method_name(members.direct_method_name)?),
+        "desiredProperties" => Grant::DesiredProperties(None),
+        "directMethod" => Grant::DirectMethod(method_name(members.direct_method_name)?, None),
         _ => return Err(Malformed),
     };
     Ok((members.session_id, device, grant, dialect))
@@ -161,10 +161,11 @@ fn method_name(member: Option<&RawValue>) -> Result<Option<Arc<str>>, Malformed>
 /// Grants that only the hub API can make use of are refused while it is disabled, after an unknown session is.
 fn check_available(state: &State, session: SessionId, grant: &Grant) -> Result<(), Error> {
     let needs_hub = match grant {
-        Grant::DesiredProperties | Grant::DirectMethod(_) => true,
-        Grant::Telemetry(_) | Grant::DeviceTwin | Grant::ConnectionState | Grant::D2cMessages => {
-            false
-        }
+        Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => true,
+        Grant::Telemetry(_)
+        | Grant::DeviceTwin(_)
+        | Grant::ConnectionState
+        | Grant::D2cMessages => false,
     };
     if needs_hub && !state.hub_api_enabled() {
         state.check_session(session)?;

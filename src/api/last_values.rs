@@ -13,7 +13,7 @@ use super::auth::Reader;
 use super::error::Error;
 use super::json_response;
 use super::path::DevicePath;
-use crate::domain::grant::Grant;
+use crate::domain::grant::Access;
 use crate::domain::id::{DeviceId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::subscription::Selection;
@@ -38,7 +38,7 @@ pub(super) async fn delete(
     DevicePath { device, key }: DevicePath,
 ) -> Result<Response, Error> {
     state
-        .check_read(&reader, &device, &Grant::Telemetry(None))
+        .check_read(&reader, &device, &Access::Telemetry(None))
         .await?;
     let removed = state.relay.delete_last_values(&device, key.as_ref()).await;
     Ok(wrapped(&device, &removed))
@@ -50,7 +50,7 @@ async fn get_one(
     device: &DeviceId,
     key: TelemetryKey,
 ) -> Result<Response, Error> {
-    let needed = Grant::Telemetry(Some(key.clone()));
+    let needed = Access::Telemetry(Some(key.as_str()));
     state.check_read(reader, device, &needed).await?;
     let last = state
         .relay

@@ -81,6 +81,7 @@ impl Api {
             Arc::new(clock.clone()),
             &metrics,
             &lifecycle,
+            None,
         );
         let grant_tokens =
             GrantTokens::start(&config, Arc::new(clock.clone()), &metrics, &lifecycle);
@@ -130,7 +131,13 @@ impl Api {
         };
         let messages = vec![
             message(DeviceId::new(device).unwrap(), content),
-            message(other.clone(), Content::ConnectionState(marked)),
+            message(
+                other.clone(),
+                Content::ConnectionState {
+                    connected: marked,
+                    sequence: None,
+                },
+            ),
         ];
         self.relay.ingest(messages).await;
         while !matches!(self.relay.connection_state(&other).await, Some(state) if state.value == marked)
@@ -256,6 +263,8 @@ fn settings(config: &Config) -> Settings {
                 DeviceTwinCache::Forever => TwinCache::Forever,
                 DeviceTwinCache::For(_) => panic!("no test needs it"),
             },
+            reads_twins: true,
+            reads_connection_states: true,
             ..SETTINGS.shard
         },
         session_limits: SessionLimits {

@@ -80,7 +80,13 @@ impl RelayServer {
             log_filter,
             clock,
         } = self;
-        let relay = Relay::start(relay_settings(&config), clock.clone(), &metrics, lifecycle);
+        let relay = Relay::start(
+            relay_settings(&config),
+            clock.clone(),
+            &metrics,
+            lifecycle,
+            None,
+        );
         let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let status = Status::new();
         start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
@@ -174,6 +180,9 @@ fn relay_settings(config: &Config) -> Settings {
                 DeviceTwinCache::For(ttl) => TwinCache::ForMs(whole_ms(ttl)),
                 DeviceTwinCache::Forever => TwinCache::Forever,
             },
+            reads_twins: true,
+            // With a custom key telemetry alone says whether a device is connected.
+            reads_connection_states: config.decoding.custom_connection_state_key.is_none(),
         },
         session_limits: SessionLimits {
             grants_max: limits.grants_per_session_max,

@@ -1,5 +1,6 @@
 //! What comes in: one message about one device, as `ingest` decoded it.
 
+use super::connection_state::ConnectionSequence;
 use super::id::DeviceId;
 use super::raw_json::RawJson;
 use super::telemetry::Telemetry;
@@ -8,7 +9,7 @@ use super::time::Timestamp;
 /// One message about one device.
 #[derive(Clone, Debug)]
 pub struct DeviceMessage {
-    /// The device it is about.
+    /// The device, or module of one, that it is about.
     pub device_id: DeviceId,
     /// Its time, by the order of precedence of the ux4iot documentation.
     pub timestamp: Timestamp,
@@ -22,7 +23,12 @@ pub enum Content {
     /// The device sent data.
     Telemetry(TelemetryMessage),
     /// The hub saw the device connect or disconnect.
-    ConnectionState(bool),
+    ConnectionState {
+        /// Whether it is connected.
+        connected: bool,
+        /// The event's place among those of the device, if it tells.
+        sequence: Option<ConnectionSequence>,
+    },
     /// The hub saw the device's twin change.
     Twin(TwinEvent),
 }

@@ -1,9 +1,13 @@
 //! What a session may see or do, as a security backend said.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::id::TelemetryKey;
+use super::json_pointer::{Pointer, Pointers};
+use super::payload_policy::PayloadPolicy;
 use super::subscription::{DeviceSubscriptions, Selection, Subscription};
+use super::twin_view::TwinView;
 
 /// Longest name of a direct method in bytes.
 pub const METHOD_NAME_BYTES_MAX: usize = 1024;
@@ -13,37 +17,70 @@ pub const METHOD_NAME_BYTES_MAX: usize = 1024;
 pub enum Grant {
     /// See the values of one telemetry key, or of every key.
     Telemetry(Option<TelemetryKey>),
-    /// See the twin.
+    /// See the twin, or some parts of it; pointers are those into the twin as clients get it.
+    DeviceTwin(Option<Pointers>),
+    /// See the connection state.
+    ConnectionState,
+    /// See complete device-to-cloud messages.
+    D2cMessages,
+    /// Change desired properties, or some of them.
+    DesiredProperties(Option<Pointers>),
+    /// Change tags of the twin, or some of them.
+    Tags(Option<Pointers>),
+    /// Call one direct method, or every one, with any payload or with those that a policy allows.
+    DirectMethod(Option<Arc<str>>, Option<PayloadPolicy>),
+}
+
+/// What a session is about to see or do.
+#[derive(Clone, Copy, Debug)]
+pub enum Access<'a> {
+    /// See the values of one telemetry key, or of every key.
+    Telemetry(Option<&'a str>),
+    /// See the twin, as far as the session may.
     DeviceTwin,
     /// See the connection state.
     ConnectionState,
     /// See complete device-to-cloud messages.
     D2cMessages,
-    /// Change desired properties.
-    DesiredProperties,
-    /// Call one direct method, or every one.
-    DirectMethod(Option<Arc<str>>),
+    /// Change desired properties by a JSON merge patch.
+    DesiredProperties {
+        /// The patch, a JSON text.
+        patch: &'a str,
+    },
+    /// Change tags by a JSON merge patch.
+    Tags {
+        /// The patch, a JSON text.
+        patch: &'a str,
+    },
+    /// Call a direct method.
+    DirectMethod {
+        /// The method.
+        name: &'a str,
+        /// What it is called with, a JSON text.
+        payload: &'a str,
+    },
 }
 
 /// What one session may see of one device, or do with it.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "kinds of grant are independent of each other; each is there or not"
-)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceGrants {
     /// Telemetry keys it may see.
     pub telemetry: Selection<TelemetryKey>,
-    /// Whether it may see the twin.
-    pub device_twin: bool,
-    /// Whether it may see the connection state.
-    pub connection_state: bool,
-    /// Whether it may see device-to-cloud messages.
-    pub d2c_messages: bool,
-    /// Whether it may change desired properties.
-    pub desired_properties: bool,
-    /// Direct methods it may call.
-    pub direct_methods: Selection<Arc<str>>,
+    device_twin: Extent,
+    connection_state: bool,
+    d2c_messages: bool,
+    desired_properties: Extent,
+    tags: Extent,
+    direct_methods: Selection<Arc<str>>,
+    /// Direct methods it may call with some payloads, beside those above.
+    restricted_methods: BTreeSet<(Option<Arc<str>>, PayloadPolicy)>,
+}
+
+/// How much of a document is granted: all of it, some parts, or both, each revocable by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Extent {
+    whole: bool,
+    parts: BTreeSet<Pointers>,
 }
 
 impl DeviceGrants {
@@ -51,59 +88,107 @@ impl DeviceGrants {
     pub fn insert(&mut self, grant: Grant) -> bool {
         match grant {
             Grant::Telemetry(key) => self.telemetry.insert(key),
-            Grant::DeviceTwin => !std::mem::replace(&mut self.device_twin, true),
+            Grant::DeviceTwin(parts) => self.device_twin.insert(parts),
             Grant::ConnectionState => !std::mem::replace(&mut self.connection_state, true),
             Grant::D2cMessages => !std::mem::replace(&mut self.d2c_messages, true),
-            Grant::DesiredProperties => !std::mem::replace(&mut self.desired_properties, true),
-            Grant::DirectMethod(name) => self.direct_methods.insert(name),
+            Grant::DesiredProperties(parts) => self.desired_properties.insert(parts),
+            Grant::Tags(parts) => self.tags.insert(parts),
+            Grant::DirectMethod(name, None) => self.direct_methods.insert(name),
+            Grant::DirectMethod(name, Some(policy)) => {
+                self.restricted_methods.insert((name, policy))
+            }
         }
     }
 
-    /// Takes a grant away. Without a key (or method name) it also takes away those for single keys (or methods):
-    /// "all" means all, so that a revocation never leaves more open than it says.
+    /// Takes a grant away, and those that are narrower by what it leaves open: without a key (or method name) also those
+    /// for single keys (or methods), without pointers or a policy also those with. "All" means all, so that a revocation
+    /// never leaves more open than it says.
     pub fn remove(&mut self, grant: &Grant) {
         match grant {
             Grant::Telemetry(None) => self.telemetry = Selection::default(),
-            Grant::Telemetry(Some(key)) => {
-                self.telemetry.remove(Some(key.as_str()));
+            Grant::DeviceTwin(None) => self.device_twin = Extent::default(),
+            Grant::DesiredProperties(None) => self.desired_properties = Extent::default(),
+            Grant::Tags(None) => self.tags = Extent::default(),
+            Grant::DirectMethod(None, None) => {
+                self.direct_methods = Selection::default();
+                self.restricted_methods.clear();
             }
-            Grant::DeviceTwin => self.device_twin = false,
-            Grant::ConnectionState => self.connection_state = false,
-            Grant::D2cMessages => self.d2c_messages = false,
-            Grant::DesiredProperties => self.desired_properties = false,
-            Grant::DirectMethod(None) => self.direct_methods = Selection::default(),
-            Grant::DirectMethod(Some(name)) => {
-                self.direct_methods.remove(Some(name));
+            Grant::DirectMethod(name, None) => {
+                self.direct_methods.remove(name.as_deref());
+                self.restricted_methods.retain(|(of, _)| of != name);
+            }
+            Grant::DirectMethod(None, Some(policy)) => {
+                self.restricted_methods.retain(|(_, of)| of != policy);
+            }
+            _ => {
+                self.remove_exactly(grant);
             }
         }
     }
 
-    /// Takes away exactly this grant; one for all leaves those for single keys (or methods) as they are. Returns
-    /// whether it was there.
+    /// Takes away exactly this grant; narrower ones stay as they are. Returns whether it was there.
     pub fn remove_exactly(&mut self, grant: &Grant) -> bool {
         match grant {
             Grant::Telemetry(key) => self
                 .telemetry
                 .remove(key.as_ref().map(TelemetryKey::as_str)),
-            Grant::DirectMethod(name) => self.direct_methods.remove(name.as_deref()),
-            Grant::DeviceTwin => std::mem::take(&mut self.device_twin),
+            Grant::DeviceTwin(parts) => self.device_twin.remove(parts.as_ref()),
             Grant::ConnectionState => std::mem::take(&mut self.connection_state),
             Grant::D2cMessages => std::mem::take(&mut self.d2c_messages),
-            Grant::DesiredProperties => std::mem::take(&mut self.desired_properties),
+            Grant::DesiredProperties(parts) => self.desired_properties.remove(parts.as_ref()),
+            Grant::Tags(parts) => self.tags.remove(parts.as_ref()),
+            Grant::DirectMethod(name, None) => self.direct_methods.remove(name.as_deref()),
+            Grant::DirectMethod(name, Some(policy)) => self
+                .restricted_methods
+                .remove(&(name.clone(), policy.clone())),
         }
     }
 
-    /// Whether what `needed` allows is allowed: by a grant for the key or method, or by one for all.
-    pub fn covers(&self, needed: &Grant) -> bool {
-        match needed {
-            Grant::Telemetry(key) => self
-                .telemetry
-                .covers(key.as_ref().map(TelemetryKey::as_str)),
-            Grant::DeviceTwin => self.device_twin,
-            Grant::ConnectionState => self.connection_state,
-            Grant::D2cMessages => self.d2c_messages,
-            Grant::DesiredProperties => self.desired_properties,
-            Grant::DirectMethod(name) => self.direct_methods.covers(name.as_deref()),
+    /// Whether something may be seen or done: by a grant for it, or by one for all of its kind.
+    pub fn allow(&self, access: &Access<'_>) -> bool {
+        match *access {
+            Access::Telemetry(key) => self.telemetry.covers(key),
+            Access::DeviceTwin => !self.device_twin.is_empty(),
+            Access::ConnectionState => self.connection_state,
+            Access::D2cMessages => self.d2c_messages,
+            Access::DesiredProperties { patch } => self.desired_properties.allow_patch(patch),
+            Access::Tags { patch } => self.tags.allow_patch(patch),
+            Access::DirectMethod { name, payload } => {
+                let is_for = |of: &Option<Arc<str>>| of.as_deref().is_none_or(|of| of == name);
+                self.direct_methods.covers(Some(name))
+                    || (self.restricted_methods.iter())
+                        .any(|(of, policy)| is_for(of) && policy.allows(payload))
+            }
+        }
+    }
+
+    /// How much of the twin may be seen, if anything.
+    pub fn twin_view(&self) -> Option<TwinView> {
+        let granted = &self.device_twin;
+        if granted.whole {
+            Some(TwinView::Whole)
+        } else {
+            (!granted.is_empty()).then(|| TwinView::Parts(granted.union()))
+        }
+    }
+
+    /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed. Whoever may
+    /// change every desired property, or every tag, sees the whole, as in ux4iot.
+    pub fn view_after(&self, change: &Access<'_>) -> TwinView {
+        let (changed, at) = match change {
+            Access::DesiredProperties { .. } => (&self.desired_properties, "/properties/desired"),
+            Access::Tags { .. } => (&self.tags, "/tags"),
+            _ => return self.twin_view().unwrap_or_default(),
+        };
+        let seen = self.twin_view().unwrap_or_default();
+        match seen {
+            TwinView::Parts(seen) if !changed.whole => {
+                let root = Pointer::parse(at).expect("it is a pointer");
+                let changed = changed.union();
+                let below = changed.iter().map(|pointer| root.join(pointer));
+                TwinView::Parts(seen.iter().cloned().chain(below).collect())
+            }
+            _ => TwinView::Whole,
         }
     }
 
@@ -113,11 +198,15 @@ impl DeviceGrants {
             Grant::Telemetry(key) => self
                 .telemetry
                 .contains(key.as_ref().map(TelemetryKey::as_str)),
-            Grant::DirectMethod(name) => self.direct_methods.contains(name.as_deref()),
-            Grant::DeviceTwin
-            | Grant::ConnectionState
-            | Grant::D2cMessages
-            | Grant::DesiredProperties => self.covers(grant),
+            Grant::DeviceTwin(parts) => self.device_twin.contains(parts.as_ref()),
+            Grant::ConnectionState => self.connection_state,
+            Grant::D2cMessages => self.d2c_messages,
+            Grant::DesiredProperties(parts) => self.desired_properties.contains(parts.as_ref()),
+            Grant::Tags(parts) => self.tags.contains(parts.as_ref()),
+            Grant::DirectMethod(name, None) => self.direct_methods.contains(name.as_deref()),
+            Grant::DirectMethod(name, Some(policy)) => self
+                .restricted_methods
+                .contains(&(name.clone(), policy.clone())),
         }
     }
 
@@ -125,7 +214,7 @@ impl DeviceGrants {
     pub fn restrict(&self, subscriptions: &mut DeviceSubscriptions) -> Vec<Subscription> {
         let uncovered: Vec<_> = subscriptions
             .iter()
-            .filter(|subscription| !self.covers(&subscription.needed_grant()))
+            .filter(|subscription| !self.allow(&subscription.needed_access()))
             .collect();
         for subscription in &uncovered {
             subscriptions.remove(subscription);
@@ -136,16 +225,13 @@ impl DeviceGrants {
     /// How many grants there are.
     pub fn len(&self) -> usize {
         self.telemetry.len()
+            + self.device_twin.len()
+            + usize::from(self.connection_state)
+            + usize::from(self.d2c_messages)
+            + self.desired_properties.len()
+            + self.tags.len()
             + self.direct_methods.len()
-            + [
-                self.device_twin,
-                self.connection_state,
-                self.d2c_messages,
-                self.desired_properties,
-            ]
-            .into_iter()
-            .filter(|granted| *granted)
-            .count()
+            + self.restricted_methods.len()
     }
 
     /// Whether there are none.
@@ -154,65 +240,225 @@ impl DeviceGrants {
     }
 }
 
+impl Extent {
+    fn insert(&mut self, parts: Option<Pointers>) -> bool {
+        match parts {
+            None => !std::mem::replace(&mut self.whole, true),
+            Some(parts) => self.parts.insert(parts),
+        }
+    }
+
+    fn remove(&mut self, parts: Option<&Pointers>) -> bool {
+        match parts {
+            None => std::mem::take(&mut self.whole),
+            Some(parts) => self.parts.remove(parts),
+        }
+    }
+
+    fn contains(&self, parts: Option<&Pointers>) -> bool {
+        match parts {
+            None => self.whole,
+            Some(parts) => self.parts.contains(parts),
+        }
+    }
+
+    fn allow_patch(&self, patch: &str) -> bool {
+        self.whole || (!self.parts.is_empty() && self.union().allow_patch(patch))
+    }
+
+    /// What the parts name together.
+    fn union(&self) -> Pointers {
+        let pointers = self.parts.iter().flat_map(Pointers::iter);
+        pointers
+            .cloned()
+            .collect::<Vec<Pointer>>()
+            .into_iter()
+            .collect()
+    }
+
+    fn len(&self) -> usize {
+        self.parts.len() + usize::from(self.whole)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::json_pointer::tests::pointers;
+    use super::super::payload_policy::{Condition, Scalar, Test};
     use super::*;
 
     fn key(name: &str) -> Option<TelemetryKey> {
         TelemetryKey::new(name)
     }
 
+    fn grants(all: impl IntoIterator<Item = Grant>) -> DeviceGrants {
+        let mut grants = DeviceGrants::default();
+        for grant in all {
+            grants.insert(grant);
+        }
+        grants
+    }
+
+    /// The payload must be this JSON value.
+    fn only(json: &str) -> PayloadPolicy {
+        let condition = Condition {
+            pointer: Pointer::parse("").unwrap(),
+            test: Test::Equals(Scalar::parse(json).unwrap()),
+        };
+        PayloadPolicy::new(vec![condition]).unwrap()
+    }
+
+    fn call<'a>(name: &'a str, payload: &'a str) -> Access<'a> {
+        Access::DirectMethod { name, payload }
+    }
+
     #[test]
     fn a_grant_for_all_keys_covers_each_and_one_for_a_key_only_itself() {
-        let mut grants = DeviceGrants::default();
-        grants.insert(Grant::Telemetry(key("t")));
-        assert!(grants.covers(&Grant::Telemetry(key("t"))));
-        assert!(!grants.covers(&Grant::Telemetry(key("u"))));
-        assert!(!grants.covers(&Grant::Telemetry(None)));
+        let mut grants = grants([Grant::Telemetry(key("t"))]);
+        assert!(grants.allow(&Access::Telemetry(Some("t"))));
+        assert!(!grants.allow(&Access::Telemetry(Some("u"))));
+        assert!(!grants.allow(&Access::Telemetry(None)));
         grants.insert(Grant::Telemetry(None));
-        assert!(grants.covers(&Grant::Telemetry(key("u"))));
-        assert!(grants.covers(&Grant::Telemetry(None)));
+        assert!(grants.allow(&Access::Telemetry(Some("u"))));
+        assert!(grants.allow(&Access::Telemetry(None)));
     }
 
     #[test]
     fn no_kind_of_grant_covers_another() {
         let kinds = [
-            Grant::Telemetry(None),
-            Grant::DeviceTwin,
-            Grant::ConnectionState,
-            Grant::D2cMessages,
-            Grant::DesiredProperties,
-            Grant::DirectMethod(None),
+            (Grant::Telemetry(None), Access::Telemetry(None)),
+            (Grant::DeviceTwin(None), Access::DeviceTwin),
+            (Grant::ConnectionState, Access::ConnectionState),
+            (Grant::D2cMessages, Access::D2cMessages),
+            (
+                Grant::DesiredProperties(None),
+                Access::DesiredProperties { patch: "{}" },
+            ),
+            (Grant::Tags(None), Access::Tags { patch: "{}" }),
+            (Grant::DirectMethod(None, None), call("m", "null")),
         ];
-        for granted in &kinds {
-            let mut grants = DeviceGrants::default();
-            grants.insert(granted.clone());
-            for needed in &kinds {
-                assert_eq!(
-                    grants.covers(needed),
-                    needed == granted,
-                    "{granted:?} for {needed:?}"
-                );
+        for (granted, of_it) in &kinds {
+            let grants = grants([granted.clone()]);
+            for (_, access) in &kinds {
+                let same = std::mem::discriminant(access) == std::mem::discriminant(of_it);
+                assert_eq!(grants.allow(access), same, "{granted:?} for {access:?}");
             }
         }
     }
 
     #[test]
-    fn revoking_all_keys_revokes_single_ones_too() {
-        let mut grants = DeviceGrants::default();
-        grants.insert(Grant::Telemetry(key("t")));
-        grants.insert(Grant::DirectMethod(Some("m".into())));
-        grants.remove(&Grant::Telemetry(None));
-        grants.remove(&Grant::DirectMethod(None));
+    fn revoking_all_revokes_what_is_narrower_too() {
+        let parts = Some(pointers(&["/a"]));
+        let mut grants = grants([
+            Grant::Telemetry(key("t")),
+            Grant::DirectMethod(Some("m".into()), None),
+            Grant::DirectMethod(Some("m".into()), Some(only("1"))),
+            Grant::DirectMethod(None, Some(only("1"))),
+            Grant::DeviceTwin(parts.clone()),
+            Grant::DesiredProperties(parts.clone()),
+            Grant::Tags(parts),
+        ]);
+        assert_eq!(grants.len(), 7);
+        for all in [
+            Grant::Telemetry(None),
+            Grant::DirectMethod(None, None),
+            Grant::DeviceTwin(None),
+            Grant::DesiredProperties(None),
+            Grant::Tags(None),
+        ] {
+            grants.remove(&all);
+        }
         assert!(grants.is_empty());
     }
 
     #[test]
-    fn revoking_a_key_leaves_a_grant_for_all_as_it_is() {
-        let mut grants = DeviceGrants::default();
-        grants.insert(Grant::Telemetry(None));
-        grants.insert(Grant::Telemetry(key("t")));
+    fn revoking_what_is_narrow_leaves_a_grant_for_all_as_it_is() {
+        let parts = Some(pointers(&["/a"]));
+        let mut grants = grants([
+            Grant::Telemetry(None),
+            Grant::Telemetry(key("t")),
+            Grant::DeviceTwin(None),
+            Grant::DeviceTwin(parts.clone()),
+        ]);
         grants.remove(&Grant::Telemetry(key("t")));
-        assert!(grants.covers(&Grant::Telemetry(key("t"))));
+        grants.remove(&Grant::DeviceTwin(parts));
+        assert!(grants.allow(&Access::Telemetry(Some("t"))));
+        assert_eq!(grants.twin_view(), Some(TwinView::Whole));
+        assert_eq!(grants.len(), 2);
+    }
+
+    #[test]
+    fn one_methods_revocation_takes_its_policies_and_no_other_methods() {
+        let mut grants = grants([
+            Grant::DirectMethod(Some("m".into()), Some(only("1"))),
+            Grant::DirectMethod(Some("n".into()), Some(only("1"))),
+            Grant::DirectMethod(Some("n".into()), Some(only("2"))),
+        ]);
+        grants.remove(&Grant::DirectMethod(Some("m".into()), None));
+        assert!(!grants.allow(&call("m", "1")));
+        grants.remove(&Grant::DirectMethod(Some("n".into()), Some(only("1"))));
+        assert!(!grants.allow(&call("n", "1")));
+        assert!(grants.allow(&call("n", "2")));
+    }
+
+    #[test]
+    fn any_of_several_policies_suffices() {
+        let grants = grants([
+            Grant::DirectMethod(Some("m".into()), Some(only("1"))),
+            Grant::DirectMethod(Some("m".into()), Some(only("2"))),
+            Grant::DirectMethod(None, Some(only("3"))),
+        ]);
+        for (name, payload, allowed) in [
+            ("m", "1", true),
+            ("m", "2", true),
+            ("m", "3", true),
+            ("m", "4", false),
+            ("n", "1", false),
+            ("n", "3", true),
+        ] {
+            assert_eq!(
+                grants.allow(&call(name, payload)),
+                allowed,
+                "{name}({payload})"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_of_several_grants_add_up() {
+        let of = |text| Some(pointers(&[text]));
+        let mut grants = grants([
+            Grant::DesiredProperties(of("/a")),
+            Grant::DesiredProperties(of("/b")),
+            Grant::DeviceTwin(of("/tags/a")),
+            Grant::DeviceTwin(of("/tags/b")),
+        ]);
+        let patch = r#"{"a":1,"b":2}"#;
+        assert!(grants.allow(&Access::DesiredProperties { patch }));
+        assert!(!grants.allow(&Access::Tags { patch }));
+        let both = TwinView::Parts(pointers(&["/tags/a", "/tags/b"]));
+        assert_eq!(grants.twin_view(), Some(both));
+        let after_patch = TwinView::Parts(pointers(&[
+            "/properties/desired/a",
+            "/properties/desired/b",
+            "/tags/a",
+            "/tags/b",
+        ]));
+        assert_eq!(
+            grants.view_after(&Access::DesiredProperties { patch }),
+            after_patch
+        );
+        grants.insert(Grant::DesiredProperties(None));
+        assert_eq!(
+            grants.view_after(&Access::DesiredProperties { patch }),
+            TwinView::Whole
+        );
+        grants.remove(&Grant::DeviceTwin(of("/tags/b")));
+        let one = TwinView::Parts(pointers(&["/tags/a"]));
+        assert_eq!(grants.twin_view(), Some(one));
     }
 }

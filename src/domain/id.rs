@@ -2,9 +2,13 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use hashbrown::Equivalent;
 use uuid::Uuid;
+
+use super::raw_json::offset;
 
 /// Longest accepted device id in bytes. IoT Hub allows 128 characters; other sources may use longer names.
 pub const DEVICE_ID_BYTES_MAX: usize = 1024;
@@ -12,52 +16,143 @@ pub const DEVICE_ID_BYTES_MAX: usize = 1024;
 /// Longest accepted telemetry key in bytes.
 pub const TELEMETRY_KEY_BYTES_MAX: usize = 4096;
 
-macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $bytes_max:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+/// Longest accepted module id in bytes, as IoT Hub has it.
+pub const MODULE_ID_BYTES_MAX: usize = 128;
 
-        impl $name {
-            /// Takes a non-empty name within the length limit; `None` otherwise.
-            pub fn new(name: &str) -> Option<Self> {
-                (!name.is_empty() && name.len() <= $bytes_max).then(|| Self(Arc::from(name)))
-            }
-
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, formatter)
-            }
-        }
-    };
+/// The exact id of a device, or of a module of one; both are case-sensitive.
+///
+/// A module is like a device of its own: nothing that is said of its device holds for it, be it values or grants.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceId {
+    /// The device's id and right behind it the module's, if it is one.
+    text: Arc<str>,
+    device_bytes: u32,
 }
 
-text_id! {
-    /// The exact id of a device; case-sensitive.
-    DeviceId, DEVICE_ID_BYTES_MAX
+impl DeviceId {
+    /// Takes the id of a device: not empty and within the length limit; `None` otherwise.
+    pub fn new(device: &str) -> Option<Self> {
+        is_within(device, DEVICE_ID_BYTES_MAX).then(|| Self {
+            text: Arc::from(device),
+            device_bytes: offset(device.len()),
+        })
+    }
+
+    /// Takes the ids of a device and of a module of it, both not empty and within their length limits; `None` otherwise.
+    pub fn of_module(device: &str, module: &str) -> Option<Self> {
+        let fits = is_within(device, DEVICE_ID_BYTES_MAX) && is_within(module, MODULE_ID_BYTES_MAX);
+        fits.then(|| Self {
+            text: Arc::from(format!("{device}{module}")),
+            device_bytes: offset(device.len()),
+        })
+    }
+
+    /// The device's id, also that of the device that a module belongs to.
+    pub fn as_str(&self) -> &str {
+        &self.text[..self.device_bytes as usize]
+    }
+
+    /// The module's id, if it is one.
+    pub fn module(&self) -> Option<&str> {
+        Some(&self.text[self.device_bytes as usize..]).filter(|module| !module.is_empty())
+    }
 }
 
-text_id! {
-    /// The name of one top-level member of a device's telemetry.
-    TelemetryKey, TELEMETRY_KEY_BYTES_MAX
+/// Hashed like a [`DeviceName`] of the same parts.
+impl Hash for DeviceId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let name = DeviceName {
+            device: self.as_str(),
+            module: self.module(),
+        };
+        name.hash(state);
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())?;
+        self.module()
+            .map_or(Ok(()), |module| write!(formatter, "/{module}"))
+    }
+}
+
+impl fmt::Debug for DeviceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), formatter)
+    }
+}
+
+/// The parts of a [`DeviceId`], to look one up by.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceName<'a> {
+    /// The device's id.
+    pub device: &'a str,
+    /// The module's id, if it is one.
+    pub module: Option<&'a str>,
+}
+
+impl DeviceName<'_> {
+    /// The id of that name; `None` when a part is empty or too long.
+    pub fn to_id(self) -> Option<DeviceId> {
+        match self.module {
+            None => DeviceId::new(self.device),
+            Some(module) => DeviceId::of_module(self.device, module),
+        }
+    }
+}
+
+impl Hash for DeviceName<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.device.hash(state);
+        if let Some(module) = self.module {
+            module.hash(state);
+        }
+    }
+}
+
+impl Equivalent<DeviceId> for DeviceName<'_> {
+    fn equivalent(&self, id: &DeviceId) -> bool {
+        self.device == id.as_str() && self.module == id.module()
+    }
+}
+
+/// The name of one top-level member of a device's telemetry.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TelemetryKey(Arc<str>);
+
+impl TelemetryKey {
+    /// Takes a non-empty name within the length limit; `None` otherwise.
+    pub fn new(name: &str) -> Option<Self> {
+        is_within(name, TELEMETRY_KEY_BYTES_MAX).then(|| Self(Arc::from(name)))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TelemetryKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TelemetryKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TelemetryKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+fn is_within(name: &str, bytes_max: usize) -> bool {
+    !name.is_empty() && name.len() <= bytes_max
 }
 
 /// The id of a session, which is also its bearer secret: a UUID version 7 with 74 random bits.
@@ -129,6 +224,49 @@ mod tests {
     fn the_debug_form_of_a_session_id_hides_its_random_half() {
         let id = SessionId::issue(1_700_000_000_123, [0x5a; 10]);
         assert!(!format!("{id:?}").contains("5a5a5a"));
+    }
+
+    #[test]
+    fn a_module_is_neither_its_device_nor_a_device_of_a_like_name() {
+        let module = DeviceId::of_module("d", "m").unwrap();
+        assert_eq!((module.as_str(), module.module()), ("d", Some("m")));
+        assert_eq!(format!("{module}"), "d/m");
+        for other in [
+            DeviceId::new("d"),
+            DeviceId::new("dm"),
+            DeviceId::new("d/m"),
+        ] {
+            assert_ne!(other.as_ref(), Some(&module));
+            assert_eq!(other.unwrap().module(), None);
+        }
+        assert_ne!(
+            DeviceId::of_module("a", "bc"),
+            DeviceId::of_module("ab", "c")
+        );
+        assert_eq!(DeviceId::of_module("d", ""), None);
+        assert_eq!(DeviceId::of_module("", "m"), None);
+        assert_eq!(
+            DeviceId::of_module("d", &"m".repeat(MODULE_ID_BYTES_MAX + 1)),
+            None
+        );
+    }
+
+    #[test]
+    fn an_id_is_found_by_its_parts() {
+        let ids: hashbrown::HashSet<_> = [DeviceId::new("d"), DeviceId::of_module("d", "m")]
+            .into_iter()
+            .flatten()
+            .collect();
+        let found = |module| {
+            let name = DeviceName {
+                device: "d",
+                module,
+            };
+            ids.get(&name).map(ToString::to_string)
+        };
+        assert_eq!(found(None).as_deref(), Some("d"));
+        assert_eq!(found(Some("m")).as_deref(), Some("d/m"));
+        assert_eq!(found(Some("n")), None);
     }
 
     #[test]

@@ -197,6 +197,8 @@ impl World {
             throttling_interval_ms,
             connection_state_ttl_ms: None,
             twin_cache: TwinCache::Off,
+            reads_twins: false,
+            reads_connection_states: false,
         };
         Self {
             shard: Shard::new(settings),
@@ -322,7 +324,13 @@ impl World {
                 self.owed[session].ever += 1;
             }
         }
-        self.apply(device, Content::ConnectionState(connected));
+        self.apply(
+            device,
+            Content::ConnectionState {
+                connected,
+                sequence: None,
+            },
+        );
     }
 
     fn apply(&mut self, device: usize, content: Content) {
@@ -544,7 +552,7 @@ proptest! {
             }
             for (device, connected) in &world.owed[session].connection_state {
                 prop_assert_eq!(world.received[session].connection_state.get(device), Some(connected));
-                let cached = world.shard.connection_state(&device_id(*device)).map(|state| state.value);
+                let cached = world.shard.connection_state(&device_id(*device), world.now).map(|state| state.value);
                 prop_assert_eq!(cached, Some(*connected));
             }
         }

@@ -24,6 +24,7 @@ use super::limits::OutboxLimits;
 use super::subscription::{DeviceSubscriptions, Part};
 use super::telemetry::MergedTelemetry;
 use super::time::Stamp;
+use super::twin_view::TwinView;
 use super::update::{Update, UpdateBody};
 
 /// What is still to be sent to one client.
@@ -144,16 +145,33 @@ impl Outbox {
     }
 
     /// Drops what is not covered by what the session still wants of the devices in `wanted`; what waits of others
-    /// stays. Updates with some telemetry keys still wanted are cut down to those. One pass, however many devices there
-    /// are.
+    /// stays. Updates with some telemetry keys still wanted are cut down to those, twins to what is still shown of them.
+    /// One pass, however many devices there are.
     pub fn retain(&mut self, wanted: &BTreeMap<DeviceId, DeviceSubscriptions>) {
-        let keep = |device: &DeviceId, part: Part<'_>| {
-            wanted.get(device).is_none_or(|wanted| wanted.covers(part))
+        let cut = |update: &Arc<Update>| match wanted.get(&update.device_id) {
+            Some(wanted) => cut_down(update, wanted),
+            None => Some(update.clone()),
         };
-        self.keep(keep);
+        self.cut(cut);
         if let Some(replay) = &mut self.replay {
-            replay.retain(keep);
+            replay.cut(cut);
         }
+        let conflated_bytes = &mut self.conflated_bytes;
+        self.conflated.retain(|device, conflated| {
+            let Some(wanted) = wanted.get(device) else {
+                return true;
+            };
+            *conflated_bytes -= conflated.bytes();
+            conflated.retain(|part| wanted.covers(part));
+            if let Some(twin) = &mut conflated.device_twin
+                && let Some(shown) = cut_down(twin, wanted)
+            {
+                *twin = shown;
+            }
+            *conflated_bytes += conflated.bytes();
+            !conflated.is_empty()
+        });
+        self.forget_turns();
     }
 
     /// Drops what is in a snapshot, or older than it: all that waits of what `fresh` covers, but messages, which no
@@ -162,9 +180,18 @@ impl Outbox {
         if self.is_empty() {
             return;
         }
-        self.keep(|device, part| {
+        let keep = |device: &DeviceId, part: Part<'_>| {
             part == Part::Message || !fresh.get(device).is_some_and(|fresh| fresh.covers(part))
+        };
+        self.cut(|update| retain_parts(update, |part| keep(&update.device_id, part)));
+        let conflated_bytes = &mut self.conflated_bytes;
+        self.conflated.retain(|device, conflated| {
+            *conflated_bytes -= conflated.bytes();
+            conflated.retain(|part| keep(device, part));
+            *conflated_bytes += conflated.bytes();
+            !conflated.is_empty()
         });
+        self.forget_turns();
     }
 
     /// Drops everything, also what left already.
@@ -174,16 +201,13 @@ impl Outbox {
         self.skipped = skipped;
     }
 
-    fn keep(&mut self, keep: impl Fn(&DeviceId, Part<'_>) -> bool + Copy) {
-        retain_updates(&mut self.queue, &mut self.queue_bytes, keep);
-        retain_updates(&mut self.messages, &mut self.messages_bytes, keep);
-        let conflated_bytes = &mut self.conflated_bytes;
-        self.conflated.retain(|device, conflated| {
-            *conflated_bytes -= conflated.bytes();
-            conflated.retain(|part| keep(device, part));
-            *conflated_bytes += conflated.bytes();
-            !conflated.is_empty()
-        });
+    /// Replaces whatever waits in a queue by what `cut` leaves of it.
+    fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>> + Copy) {
+        cut_updates(&mut self.queue, &mut self.queue_bytes, cut);
+        cut_updates(&mut self.messages, &mut self.messages_bytes, cut);
+    }
+
+    fn forget_turns(&mut self) {
         self.turns
             .retain(|device| self.conflated.contains_key(device));
     }
@@ -331,25 +355,43 @@ impl Conflated {
     }
 }
 
-fn retain_updates(
+fn cut_updates(
     queue: &mut VecDeque<Arc<Update>>,
     queue_bytes: &mut usize,
-    keep: impl Fn(&DeviceId, Part<'_>) -> bool,
+    cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>,
 ) {
-    queue.retain_mut(|update| {
-        *queue_bytes -= update.bytes();
-        let kept = cut_down(update, |part| keep(&update.device_id, part));
-        let keep = kept.is_some();
-        if let Some(kept) = kept {
-            *queue_bytes += kept.bytes();
-            *update = kept;
-        }
-        keep
-    });
+    queue.retain_mut(|update| cut_update(update, queue_bytes, &cut));
+}
+
+/// Replaces an update by what `cut` leaves of it, and counts its bytes anew. Returns whether anything is left.
+fn cut_update(
+    update: &mut Arc<Update>,
+    bytes: &mut usize,
+    cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>,
+) -> bool {
+    *bytes -= update.bytes();
+    let left = cut(update);
+    if let Some(left) = &left {
+        *bytes += left.bytes();
+        *update = left.clone();
+    }
+    left.is_some()
+}
+
+/// What is still wanted of an update; itself when that is all of it, `None` when it is nothing.
+fn cut_down(update: &Arc<Update>, wanted: &DeviceSubscriptions) -> Option<Arc<Update>> {
+    if let (UpdateBody::DeviceTwin(twin), Some(view @ TwinView::Parts(_))) =
+        (&update.body, &wanted.device_twin)
+    {
+        let body = UpdateBody::DeviceTwin(view.cut(twin));
+        let (device, stamp) = (update.device_id.clone(), update.stamp.clone());
+        return Some(Arc::new(Update::new(device, stamp, body)));
+    }
+    retain_parts(update, |part| wanted.covers(part))
 }
 
 /// The parts of an update that satisfy `keep`; itself when these are all, `None` when there are none.
-fn cut_down(update: &Arc<Update>, keep: impl Fn(Part<'_>) -> bool) -> Option<Arc<Update>> {
+fn retain_parts(update: &Arc<Update>, keep: impl Fn(Part<'_>) -> bool) -> Option<Arc<Update>> {
     let part = match &update.body {
         UpdateBody::Telemetry(_) => return update.filter_keys(|key| keep(Part::Key(key))),
         UpdateBody::ConnectionState(_) => Part::ConnectionState,

@@ -16,13 +16,14 @@
 
 mod expiry;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use self::expiry::Expiries;
-use super::grant::{DeviceGrants, Grant};
+use super::grant::{Access, DeviceGrants, Grant};
 use super::id::{DeviceId, TelemetryKey};
 use super::limits::SessionLimits;
 use super::subscription::{Added, Delivery, DeviceSubscriptions, Selection, Subscription};
+use super::twin_view::TwinView;
 
 /// How long a session that lost its connection is kept, from its last use.
 pub const UNBOUND_TTL_MS: u64 = 10 * 60 * 1000;
@@ -110,6 +111,16 @@ pub enum SubscribeRefusal {
 /// The session has as many grants as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyGrants;
+
+/// What a session lost with some grants.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// The subscriptions that ended.
+    pub ended: Vec<(DeviceId, Subscription)>,
+    /// The devices of which it sees less than before: those of the subscriptions that ended, and those whose twin it sees
+    /// less of.
+    pub devices: BTreeSet<DeviceId>,
+}
 
 /// What happens to a connection that names a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,14 +257,15 @@ impl Session {
         self.constraints = constraints;
     }
 
-    /// Adds a grant, until a moment or for good; of two moments for the same grant the later one counts.
+    /// Adds a grant, until a moment or for good; of two moments for the same grant the later one counts. Returns whether
+    /// it shows more of a twin that is subscribed to.
     pub fn grant(
         &mut self,
         device: &DeviceId,
         grant: Grant,
         expires_at_unix_ms: Option<i64>,
         limits: &SessionLimits,
-    ) -> Result<(), TooManyGrants> {
+    ) -> Result<bool, TooManyGrants> {
         let full = self.grant_count >= limits.grants_max;
         let grants = self.grants.entry(device.clone()).or_default();
         if full && !grants.contains(&grant) {
@@ -264,13 +276,15 @@ impl Session {
         self.grant_count += usize::from(new);
         self.expiries
             .granted(device, grant, expires_at_unix_ms, new);
-        Ok(())
+        Ok(self.settle_twin_view(device))
     }
 
-    /// Takes a grant away, and with it every subscription that no other grant covers. Returns these subscriptions.
-    pub fn revoke(&mut self, device: &DeviceId, grant: &Grant) -> Vec<Subscription> {
+    /// Takes a grant away, and with it every subscription that no other grant covers.
+    pub fn revoke(&mut self, device: &DeviceId, grant: &Grant) -> Withdrawn {
         self.expiries.revoked(device, grant);
-        self.take_grants(device, |grants| grants.remove(grant))
+        let mut withdrawn = Withdrawn::default();
+        self.take_grants(device, |grants| grants.remove(grant), &mut withdrawn);
+        withdrawn
     }
 
     /// The first moment at which a grant or the session itself runs out.
@@ -287,29 +301,26 @@ impl Session {
     }
 
     /// Takes away the grants that have run out, exactly as if each were revoked, but one for all keys leaves those for
-    /// single keys as they are. Returns the subscriptions that ended.
-    pub fn expire(&mut self, now_unix_ms: i64) -> Vec<(DeviceId, Subscription)> {
-        let mut ended = Vec::new();
+    /// single keys as they are.
+    pub fn expire(&mut self, now_unix_ms: i64) -> Withdrawn {
+        let mut withdrawn = Withdrawn::default();
         while let Some((device, grant)) = self.expiries.pop_due(now_unix_ms) {
-            let of_device = self.take_grants(&device, |grants| {
+            let take = |grants: &mut DeviceGrants| {
                 grants.remove_exactly(&grant);
-            });
-            ended.extend(
-                of_device
-                    .into_iter()
-                    .map(|subscription| (device.clone(), subscription)),
-            );
+            };
+            self.take_grants(&device, take, &mut withdrawn);
         }
-        ended
+        withdrawn
     }
 
     fn take_grants(
         &mut self,
         device: &DeviceId,
         take: impl FnOnce(&mut DeviceGrants),
-    ) -> Vec<Subscription> {
+        withdrawn: &mut Withdrawn,
+    ) {
         let Some(grants) = self.grants.get_mut(device) else {
-            return Vec::new();
+            return;
         };
         let before = grants.len();
         take(grants);
@@ -320,8 +331,22 @@ impl Session {
             .map(|subscriptions| grants.restrict(subscriptions))
             .unwrap_or_default();
         self.subscription_count -= ended.len();
+        if self.settle_twin_view(device) || !ended.is_empty() {
+            withdrawn.devices.insert(device.clone());
+        }
+        let ended = ended.into_iter();
+        withdrawn
+            .ended
+            .extend(ended.map(|subscription| (device.clone(), subscription)));
         self.forget_if_empty(device);
-        ended
+    }
+
+    /// Lets a subscription of a device's twin show what the grants now say. Returns whether that changed.
+    fn settle_twin_view(&mut self, device: &DeviceId) -> bool {
+        let view = self.twin_view(device).unwrap_or_default();
+        self.subscriptions
+            .get_mut(device)
+            .is_some_and(|subscriptions| subscriptions.see_twin(view))
     }
 
     /// How many subscriptions the session may have.
@@ -350,7 +375,7 @@ impl Session {
         mut delivery: Delivery,
         limits: &SessionLimits,
     ) -> Result<Added, SubscribeRefusal> {
-        if !self.is_granted(device, &subscription.needed_grant()) {
+        if !self.is_granted(device, &subscription.needed_access()) {
             return Err(SubscribeRefusal::NotGranted);
         }
         let constrained_ms = self.constraints.min_interval_ms.unwrap_or_default();
@@ -377,6 +402,7 @@ impl Session {
         }
         let added = subscriptions.insert(subscription, delivery);
         self.subscription_count += usize::from(added == Added::New);
+        self.settle_twin_view(device);
         Ok(added)
     }
 
@@ -386,7 +412,7 @@ impl Session {
         device: &DeviceId,
         subscription: &Subscription,
     ) -> Result<bool, SubscribeRefusal> {
-        if !self.is_granted(device, &subscription.needed_grant()) {
+        if !self.is_granted(device, &subscription.needed_access()) {
             return Err(SubscribeRefusal::NotGranted);
         }
         Ok(self.drop_subscription(device, subscription))
@@ -403,11 +429,22 @@ impl Session {
         removed
     }
 
-    /// Whether the session's grants cover what `needed` allows.
-    pub fn is_granted(&self, device: &DeviceId, needed: &Grant) -> bool {
+    /// Whether the session may see or do something of or with a device.
+    pub fn is_granted(&self, device: &DeviceId, access: &Access<'_>) -> bool {
         self.grants
             .get(device)
-            .is_some_and(|grants| grants.covers(needed))
+            .is_some_and(|grants| grants.allow(access))
+    }
+
+    /// How much of a device's twin the session may see, if anything.
+    pub fn twin_view(&self, device: &DeviceId) -> Option<TwinView> {
+        self.grants.get(device)?.twin_view()
+    }
+
+    /// How much the session may see of the twin that a change of it made.
+    pub fn twin_view_after(&self, device: &DeviceId, change: &Access<'_>) -> TwinView {
+        let grants = self.grants.get(device);
+        grants.map_or_else(TwinView::default, |grants| grants.view_after(change))
     }
 
     /// Whether the session has this very grant.

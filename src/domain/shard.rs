@@ -12,6 +12,7 @@
 mod device;
 mod throttle;
 mod timers;
+mod twin_sight;
 mod views;
 
 use std::sync::Arc;
@@ -23,13 +24,15 @@ use indexmap::IndexMap;
 use self::device::Device;
 use self::timers::{Timer, Timers};
 use super::device_message::DeviceMessage;
+use super::hub_twin::HubTwin;
 use super::id::{DeviceId, SessionId, TelemetryKey};
 use super::last_value::LastValue;
 use super::limits::ShardLimits;
 use super::raw_json::RawJson;
 use super::snapshot::DeviceSnapshot;
 use super::subscription::DeviceSubscriptions;
-use super::time::{Now, Stamp, Stamped};
+use super::time::{Now, Stamp, Stamped, Timestamp};
+use super::twin::{NotATwin, Twin};
 use super::update::Update;
 
 /// How a shard behaves.
@@ -43,6 +46,10 @@ pub struct ShardSettings {
     pub connection_state_ttl_ms: Option<u64>,
     /// How long a twin is good for a read.
     pub twin_cache: TwinCache,
+    /// Whether the hub can be asked for twins.
+    pub reads_twins: bool,
+    /// Whether the hub can be asked if a device is connected.
+    pub reads_connection_states: bool,
 }
 
 /// How long a twin is good for a read. Twin events are merged into the last known twin in any case.
@@ -80,6 +87,8 @@ pub struct Shard<R> {
     devices: HashMap<DeviceId, Device<R>>,
     timers: Timers,
     stats: ShardStats,
+    /// The devices that the hub is to be asked about.
+    reads: Vec<DeviceId>,
 }
 
 /// Sessions that get the same thing, with their recipients. Taking one out costs the same however many there are.
@@ -90,6 +99,7 @@ struct Context<'a, F> {
     settings: &'a ShardSettings,
     timers: &'a mut Timers,
     stats: &'a mut ShardStats,
+    reads: &'a mut Vec<DeviceId>,
     now: Now,
     deliver: F,
 }
@@ -112,6 +122,7 @@ impl<R: Clone> Shard<R> {
             devices: HashMap::new(),
             timers: Timers::default(),
             stats: ShardStats::default(),
+            reads: Vec::new(),
         }
     }
 
@@ -134,11 +145,11 @@ impl<R: Clone> Shard<R> {
                 new.insert(device)
             }
         };
-        let (settings, timers, stats) = (&self.settings, &mut self.timers, &mut self.stats);
         let mut context = Context {
-            settings,
-            timers,
-            stats,
+            settings: &self.settings,
+            timers: &mut self.timers,
+            stats: &mut self.stats,
+            reads: &mut self.reads,
             now,
             deliver,
         };
@@ -191,6 +202,17 @@ impl<R: Clone> Shard<R> {
         self.set_subscriptions(device, session, recipient, subscriptions, now);
         let known = self.devices.get_mut(device)?;
         known.forget_pending(session, fresh);
+        if fresh.device_twin.is_some() {
+            let mut context = Context {
+                settings: &self.settings,
+                timers: &mut self.timers,
+                stats: &mut self.stats,
+                reads: &mut self.reads,
+                now,
+                deliver: |_: &R, _: &Arc<Update>| {},
+            };
+            known.twin.want(device, &mut context);
+        }
         Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
     }
 
@@ -216,11 +238,11 @@ impl<R: Clone> Shard<R> {
             let Some(device) = self.devices.get_mut(&device) else {
                 continue;
             };
-            let (settings, timers, stats) = (&self.settings, &mut self.timers, &mut self.stats);
             let mut context = Context {
-                settings,
-                timers,
-                stats,
+                settings: &self.settings,
+                timers: &mut self.timers,
+                stats: &mut self.stats,
+                reads: &mut self.reads,
                 now,
                 deliver: &mut deliver,
             };
@@ -261,19 +283,17 @@ impl<R: Clone> Shard<R> {
         removed
     }
 
-    /// Whether a device is connected, and since which message this is known.
-    pub fn connection_state(&self, device: &DeviceId) -> Option<Stamped<bool>> {
-        self.devices.get(device)?.connection_state.get()
+    /// Whether a device is connected, and since which message this is known; not when that is so old that the hub knows
+    /// better.
+    pub fn connection_state(&self, device: &DeviceId, now: Now) -> Option<Stamped<bool>> {
+        let known = &self.devices.get(device)?.connection_state;
+        let ask = self.settings.reads_connection_states && known.is_stale(now);
+        known.get().filter(|_| !ask)
     }
 
     /// The whole twin of a device and its time, if it is known and still good for a read.
     pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<Stamped<RawJson>> {
-        let twin = self
-            .devices
-            .get(device)?
-            .twin
-            .as_ref()
-            .filter(|twin| twin.is_complete())?;
+        let twin = self.devices.get(device)?.twin.whole()?;
         let good = match self.settings.twin_cache {
             TwinCache::Off => false,
             TwinCache::ForMs(ttl_ms) => {
@@ -281,10 +301,70 @@ impl<R: Clone> Shard<R> {
             }
             TwinCache::Forever => true,
         };
-        good.then(|| Stamped {
-            value: twin.to_json(),
-            stamp: twin.stamp.clone(),
-        })
+        good.then(|| twin.to_stamped())
+    }
+
+    /// The devices that the hub is to be asked about since the last call. Each question must be answered, by
+    /// [`was_read`](Self::was_read) or [`was_not_read`](Self::was_not_read); until then none about the same thing follows.
+    pub fn take_reads(&mut self) -> Vec<DeviceId> {
+        std::mem::take(&mut self.reads)
+    }
+
+    /// Takes in what the hub says of a device, whoever asked for it, and hands out the updates that follow from it. Returns
+    /// the newest whole twin that is known then, and its time. A device that is not known, and cannot be for want of room,
+    /// is answered for all the same.
+    pub fn was_read(
+        &mut self,
+        device: &DeviceId,
+        read: &HubTwin,
+        now: Now,
+        deliver: impl FnMut(&R, &Arc<Update>),
+    ) -> Result<Stamped<RawJson>, NotATwin> {
+        let stamp = Stamp {
+            timestamp: Timestamp::UnixMs(now.unix_ms),
+            received_unix_ms: now.unix_ms,
+        };
+        let full = self.devices.len() >= self.settings.limits.devices_max;
+        let known = match self.devices.entry(device.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if full => {
+                return Ok(Twin::whole(&read.twin, stamp, now.monotonic_ms)?.to_stamped());
+            }
+            Entry::Vacant(new) => new.insert(Device::new(device.clone())),
+        };
+        let mut context = Context {
+            settings: &self.settings,
+            timers: &mut self.timers,
+            stats: &mut self.stats,
+            reads: &mut self.reads,
+            now,
+            deliver,
+        };
+        let twin = known.was_read(read, stamp, &mut context);
+        self.forget_if_empty(device);
+        twin
+    }
+
+    /// The hub gave no answer about a device: subscribers get what is known.
+    pub fn was_not_read(
+        &mut self,
+        device: &DeviceId,
+        now: Now,
+        deliver: impl FnMut(&R, &Arc<Update>),
+    ) {
+        let Some(known) = self.devices.get_mut(device) else {
+            return;
+        };
+        let mut context = Context {
+            settings: &self.settings,
+            timers: &mut self.timers,
+            stats: &mut self.stats,
+            reads: &mut self.reads,
+            now,
+            deliver,
+        };
+        known.was_not_read(&mut context);
+        self.forget_if_empty(device);
     }
 
     /// What the shard did and holds.

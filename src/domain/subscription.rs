@@ -6,8 +6,9 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 pub use self::telemetry_selection::{KeyPattern, TelemetrySelection};
-use super::grant::Grant;
+use super::grant::{Access, Grant};
 use super::id::TelemetryKey;
+use super::twin_view::TwinView;
 
 /// One thing that a session wants to see of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,15 +26,26 @@ pub enum Subscription {
 }
 
 impl Subscription {
-    /// The grant that a subscription asks for: the narrowest one that covers it.
+    /// The grant for all that a subscription can show: the narrowest one.
     pub fn needed_grant(&self) -> Grant {
         match self {
             Self::Telemetry(key) => Grant::Telemetry(key.clone()),
-            // Which keys a pattern will match is not known beforehand.
             Self::TelemetryPattern(_) => Grant::Telemetry(None),
-            Self::DeviceTwin => Grant::DeviceTwin,
+            Self::DeviceTwin => Grant::DeviceTwin(None),
             Self::ConnectionState => Grant::ConnectionState,
             Self::D2cMessages => Grant::D2cMessages,
+        }
+    }
+
+    /// What must be granted for a subscription.
+    pub fn needed_access(&self) -> Access<'_> {
+        match self {
+            Self::Telemetry(key) => Access::Telemetry(key.as_ref().map(TelemetryKey::as_str)),
+            // Which keys a pattern will match is not known beforehand.
+            Self::TelemetryPattern(_) => Access::Telemetry(None),
+            Self::DeviceTwin => Access::DeviceTwin,
+            Self::ConnectionState => Access::ConnectionState,
+            Self::D2cMessages => Access::D2cMessages,
         }
     }
 }
@@ -141,8 +153,8 @@ impl<N: Ord + Borrow<str>> Selection<N> {
 pub struct DeviceSubscriptions {
     /// Telemetry keys.
     pub telemetry: TelemetrySelection,
-    /// Twin changes.
-    pub device_twin: bool,
+    /// Twin changes, and how much of the twin is shown.
+    pub device_twin: Option<TwinView>,
     /// Connection state changes.
     pub connection_state: bool,
     /// Device-to-cloud messages.
@@ -150,14 +162,19 @@ pub struct DeviceSubscriptions {
 }
 
 impl DeviceSubscriptions {
-    /// Adds one subscription, or changes how it is delivered; only telemetry knows more than one way.
+    /// Adds one subscription, or changes how it is delivered; only telemetry knows more than one way. Of a twin nothing
+    /// is shown until [`see_twin`](Self::see_twin) says how much.
     pub fn insert(&mut self, subscription: Subscription, delivery: Delivery) -> Added {
         let flag = match subscription {
             Subscription::Telemetry(key) => return self.telemetry.insert(key, delivery),
             Subscription::TelemetryPattern(pattern) => {
                 return self.telemetry.insert_pattern(pattern, delivery);
             }
-            Subscription::DeviceTwin => &mut self.device_twin,
+            Subscription::DeviceTwin if self.device_twin.is_some() => return Added::Known,
+            Subscription::DeviceTwin => {
+                self.device_twin = Some(TwinView::default());
+                return Added::New;
+            }
             Subscription::ConnectionState => &mut self.connection_state,
             Subscription::D2cMessages => &mut self.d2c_messages,
         };
@@ -168,6 +185,13 @@ impl DeviceSubscriptions {
         }
     }
 
+    /// Says how much of the twin is shown, if it is subscribed to. Returns whether that changed.
+    pub fn see_twin(&mut self, view: TwinView) -> bool {
+        self.device_twin
+            .as_mut()
+            .is_some_and(|seen| std::mem::replace(seen, view) != *seen)
+    }
+
     /// Takes one subscription away. Returns whether it was there.
     pub fn remove(&mut self, subscription: &Subscription) -> bool {
         match subscription {
@@ -175,7 +199,7 @@ impl DeviceSubscriptions {
                 .telemetry
                 .remove(key.as_ref().map(TelemetryKey::as_str)),
             Subscription::TelemetryPattern(pattern) => self.telemetry.remove_pattern(pattern),
-            Subscription::DeviceTwin => std::mem::take(&mut self.device_twin),
+            Subscription::DeviceTwin => self.device_twin.take().is_some(),
             Subscription::ConnectionState => std::mem::take(&mut self.connection_state),
             Subscription::D2cMessages => std::mem::take(&mut self.d2c_messages),
         }
@@ -188,7 +212,7 @@ impl DeviceSubscriptions {
                 .telemetry
                 .contains(key.as_ref().map(TelemetryKey::as_str)),
             Subscription::TelemetryPattern(pattern) => self.telemetry.contains_pattern(pattern),
-            Subscription::DeviceTwin => self.device_twin,
+            Subscription::DeviceTwin => self.device_twin.is_some(),
             Subscription::ConnectionState => self.connection_state,
             Subscription::D2cMessages => self.d2c_messages,
         }
@@ -198,7 +222,7 @@ impl DeviceSubscriptions {
     pub fn covers(&self, part: Part<'_>) -> bool {
         match part {
             Part::Key(key) => self.telemetry.covers(key),
-            Part::DeviceTwin => self.device_twin,
+            Part::DeviceTwin => self.device_twin.is_some(),
             Part::ConnectionState => self.connection_state,
             Part::Message => self.d2c_messages,
         }
@@ -207,7 +231,7 @@ impl DeviceSubscriptions {
     /// Every subscription.
     pub fn iter(&self) -> impl Iterator<Item = Subscription> + '_ {
         let flags = [
-            (self.device_twin, Subscription::DeviceTwin),
+            (self.device_twin.is_some(), Subscription::DeviceTwin),
             (self.connection_state, Subscription::ConnectionState),
             (self.d2c_messages, Subscription::D2cMessages),
         ];
@@ -220,7 +244,7 @@ impl DeviceSubscriptions {
     /// How many subscriptions there are.
     pub fn len(&self) -> usize {
         self.telemetry.len()
-            + usize::from(self.device_twin)
+            + usize::from(self.device_twin.is_some())
             + usize::from(self.connection_state)
             + usize::from(self.d2c_messages)
     }

@@ -294,12 +294,12 @@ fn read_grant(
                     "is empty, too long or no text",
                 ))
             });
-            Grant::DirectMethod(name.transpose()?)
+            Grant::DirectMethod(name.transpose()?, None)
         }
-        Some("deviceTwin") => Grant::DeviceTwin,
+        Some("deviceTwin") => Grant::DeviceTwin(None),
         Some("connectionState") => Grant::ConnectionState,
         Some("d2cMessages") => Grant::D2cMessages,
-        Some("desiredProperties") => Grant::DesiredProperties,
+        Some("desiredProperties") => Grant::DesiredProperties(None),
         Some(_) | None => {
             return Err(wrong(
                 member("type"),

@@ -16,10 +16,12 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 
 use self::class::Class;
 use self::device_ids::DeviceIds;
@@ -27,8 +29,9 @@ use self::json::{Shape, Unusable};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
 use crate::config::DecodingConfig;
+use crate::domain::connection_state::ConnectionSequence;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
-use crate::domain::id::DeviceId;
+use crate::domain::id::{DeviceId, DeviceName};
 use crate::domain::raw_json::{RawJson, Span};
 use crate::domain::telemetry::{Member, Telemetry};
 use crate::domain::time::Timestamp;
@@ -107,9 +110,12 @@ impl Decoder {
         }
         let connected = class::connection_state(event).ok_or(DropReason::UnknownOperation)?;
         Ok(DeviceMessage {
-            device_id: self.envelope_device_id(event)?,
+            device_id: self.envelope_device_id(event, Class::ConnectionState)?,
             timestamp: hub_event_time(event, consumed_unix_ms),
-            content: Content::ConnectionState(connected),
+            content: Content::ConnectionState {
+                connected,
+                sequence: connection_sequence(event.body),
+            },
         })
     }
 
@@ -127,7 +133,7 @@ impl Decoder {
         }
         json::validate(text, self.options.json_depth_max).map_err(drop_reason)?;
         Ok(DeviceMessage {
-            device_id: self.envelope_device_id(event)?,
+            device_id: self.envelope_device_id(event, Class::Twin)?,
             timestamp: hub_event_time(event, consumed_unix_ms),
             content: Content::Twin(TwinEvent {
                 kind,
@@ -233,7 +239,7 @@ impl Decoder {
             [one, others @ ..] if others.iter().all(|other| other.device_id == one.device_id) => {
                 Ok(one.device_id.clone())
             }
-            _ => self.envelope_device_id(event),
+            _ => self.envelope_device_id(event, Class::Telemetry),
         };
         Ok(device_id.map(|device_id| {
             let timestamp = telemetry_time(event, consumed_unix_ms);
@@ -252,7 +258,7 @@ impl Decoder {
     ) -> Result<DeviceMessage, DropReason> {
         let device_id = match self.take_device_id(body) {
             Some(device_id) => device_id?,
-            None => self.envelope_device_id(event)?,
+            None => self.envelope_device_id(event, Class::Telemetry)?,
         };
         let timestamp = self
             .take_time(body)
@@ -280,11 +286,15 @@ impl Decoder {
         if !literal.starts_with('"') || literal == "\"\"" {
             return None;
         }
-        let device_id = if literal.contains('\\') {
-            self.device_ids.get(&json::unescape(literal))
+        let device = if literal.contains('\\') {
+            Cow::Owned(json::unescape(literal))
         } else {
-            self.device_ids.get(json::inner(literal))
+            Cow::Borrowed(json::inner(literal))
         };
+        let device_id = self.device_ids.get(DeviceName {
+            device: &device,
+            module: None,
+        });
         self.members.remove(place);
         Some(device_id.ok_or(DropReason::InvalidDeviceId))
     }
@@ -326,7 +336,7 @@ impl Decoder {
         message: RawJson,
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<(), DropReason> {
-        let device_id = self.envelope_device_id(event)?;
+        let device_id = self.envelope_device_id(event, Class::Telemetry)?;
         messages.push(whole_message(
             device_id,
             telemetry_time(event, consumed_unix_ms),
@@ -335,16 +345,37 @@ impl Decoder {
         Ok(())
     }
 
-    fn envelope_device_id(&mut self, event: &Event<'_>) -> Result<DeviceId, DropReason> {
-        let name = event
+    fn envelope_device_id(
+        &mut self,
+        event: &Event<'_>,
+        class: Class,
+    ) -> Result<DeviceId, DropReason> {
+        let device = event
             .application_properties
             .connection_device_id
             .text()
             .or_else(|| event.annotations.connection_device_id.text())
             .or_else(|| event.application_properties.device_id.text())
             .ok_or(DropReason::MissingDeviceId)?;
+        let name = DeviceName {
+            device,
+            module: class::module_id(event, class),
+        };
         self.device_ids.get(name).ok_or(DropReason::InvalidDeviceId)
     }
+}
+
+/// The place of a connection-state event among those of its device.
+fn connection_sequence(body: &[u8]) -> Option<ConnectionSequence> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        #[serde(borrow)]
+        sequence_number: Cow<'a, str>,
+    }
+
+    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    ConnectionSequence::parse(&body.sequence_number)
 }
 
 fn whole_message(device_id: DeviceId, timestamp: Timestamp, message: RawJson) -> DeviceMessage {

@@ -1,6 +1,6 @@
 //! What sessions may see: grants given, taken away, and running out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::connection::{EndReason, EndedSubscription};
@@ -10,7 +10,7 @@ use super::{GrantError, NoSuchSession, Relay};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, SessionId};
-use crate::domain::session::{SessionConstraints, TooManyGrants};
+use crate::domain::session::{SessionConstraints, TooManyGrants, Withdrawn};
 use crate::domain::subscription::{Delivery, DeviceSubscriptions, Subscription};
 use crate::telemetry::metrics::SessionRefusal;
 
@@ -52,17 +52,17 @@ impl Relay {
         grants: Vec<(DeviceId, Grant)>,
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
-        let mut session = self.lock(&entry).await?;
-        let grants = grants.into_iter().map(|(device, grant)| TimedGrant {
-            device,
-            grant,
-            expires_at_unix_ms: None,
-        });
-        self.add_grants(&mut session, grants.collect())?;
-        self.inner
-            .expiries
-            .arm(&entry, session.next_expiry_unix_ms());
-        Ok(())
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let grants = grants.into_iter().map(|(device, grant)| TimedGrant {
+                device,
+                grant,
+                expires_at_unix_ms: None,
+            });
+            let added = relay.add_grants(&entry, &mut session, grants.collect());
+            added.await
+        })
+        .await
     }
 
     /// Adds the grants of an authorization and replaces the session's constraints by its own. When they are too many,
@@ -73,13 +73,18 @@ impl Relay {
         authorization: Authorization,
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
-        let mut session = self.lock(&entry).await?;
-        self.add_grants(&mut session, authorization.grants)?;
-        session.constrain(authorization.constraints);
-        self.inner
-            .expiries
-            .arm(&entry, session.next_expiry_unix_ms());
-        Ok(())
+        self.to_the_end(move |relay| async move {
+            let mut session = relay.lock(&entry).await?;
+            let added = relay.add_grants(&entry, &mut session, authorization.grants);
+            added.await?;
+            session.constrain(authorization.constraints);
+            relay
+                .inner
+                .expiries
+                .arm(&entry, session.next_expiry_unix_ms());
+            Ok(())
+        })
+        .await
     }
 
     /// Adds a grant of a 2.x client: what can be seen with it is subscribed to, and what is known of it is sent at once,
@@ -113,6 +118,7 @@ impl Relay {
                 .map_err(|_| GrantError::TooMany)?;
             let mut fresh = DeviceSubscriptions::default();
             fresh.insert(subscription, delivery);
+            fresh.see_twin(session.twin_view(&device).unwrap_or_default());
             let fresh = [(device, fresh)].into();
             relay
                 .tell_shards_of(&entry, &session, fresh, Fresh::Publish)
@@ -132,13 +138,9 @@ impl Relay {
         let entry = self.inner.sessions.get(id)?;
         self.to_the_end(move |relay| async move {
             let mut session = relay.lock(&entry).await?;
-            let ended = session.revoke(&device, &grant);
-            let ended = ended
-                .into_iter()
-                .map(|subscription| (device.clone(), subscription))
-                .collect();
+            let withdrawn = session.revoke(&device, &grant);
             relay
-                .end_subscriptions(&entry, &session, ended, EndReason::Revoked)
+                .withdraw(&entry, &session, withdrawn, EndReason::Revoked)
                 .await;
             Ok(())
         })
@@ -153,16 +155,17 @@ impl Relay {
                 .await;
             return;
         }
-        let ended = session.expire(now_unix_ms);
+        let withdrawn = session.expire(now_unix_ms);
         self.inner
             .expiries
             .arm(entry, session.next_expiry_unix_ms());
-        self.end_subscriptions(entry, session, ended, EndReason::Expired)
+        self.withdraw(entry, session, withdrawn, EndReason::Expired)
             .await;
     }
 
-    fn add_grants(
+    async fn add_grants(
         &self,
+        entry: &Arc<SessionEntry>,
         session: &mut SessionTurn,
         grants: Vec<TimedGrant>,
     ) -> Result<(), GrantError> {
@@ -176,14 +179,26 @@ impl Relay {
             self.inner.sessions.refuse(SessionRefusal::GrantsFull);
             return Err(GrantError::TooMany);
         }
+        let mut twins_widened = BTreeMap::new();
         for given in grants {
             let TimedGrant {
                 device,
                 grant,
                 expires_at_unix_ms,
             } = given;
-            self.add_grant(session, &device, grant, expires_at_unix_ms)?;
+            if self.add_grant(session, &device, grant, expires_at_unix_ms)? {
+                twins_widened.insert(device, DeviceSubscriptions::default());
+            }
         }
+        self.inner
+            .expiries
+            .arm(entry, session.next_expiry_unix_ms());
+        // Whoever sees more of a twin now need not wait for its next change.
+        for (device, fresh) in &mut twins_widened {
+            fresh.device_twin = session.subscriptions(device).device_twin;
+        }
+        self.tell_shards_of(entry, session, twins_widened, Fresh::Publish)
+            .await;
         Ok(())
     }
 
@@ -193,7 +208,7 @@ impl Relay {
         device: &DeviceId,
         grant: Grant,
         expires_at_unix_ms: Option<i64>,
-    ) -> Result<(), GrantError> {
+    ) -> Result<bool, GrantError> {
         let limits = &self.inner.settings.session_limits;
         session
             .grant(device, grant, expires_at_unix_ms, limits)
@@ -203,20 +218,21 @@ impl Relay {
             })
     }
 
-    async fn end_subscriptions(
+    /// Sees to it that what a session lost with its grants does not leave any more, and tells its client.
+    async fn withdraw(
         &self,
         entry: &Arc<SessionEntry>,
         session: &SessionTurn,
-        ended: Vec<(DeviceId, Subscription)>,
+        withdrawn: Withdrawn,
         reason: EndReason,
     ) {
-        let devices = ended.iter().map(|(device, _)| device.clone()).collect();
-        self.narrow(entry, session, devices).await;
+        self.narrow(entry, session, withdrawn.devices).await;
         entry
             .outbox
             .settle_snapshot(self.inner.settings.write_wait)
             .await;
-        let told = ended
+        let told = withdrawn
+            .ended
             .into_iter()
             .map(|(device, subscription)| EndedSubscription {
                 device,
@@ -231,9 +247,9 @@ impl Relay {
 fn seen_by(grant: &Grant) -> Option<Subscription> {
     match grant {
         Grant::Telemetry(key) => Some(Subscription::Telemetry(key.clone())),
-        Grant::DeviceTwin => Some(Subscription::DeviceTwin),
+        Grant::DeviceTwin(_) => Some(Subscription::DeviceTwin),
         Grant::ConnectionState => Some(Subscription::ConnectionState),
         Grant::D2cMessages => Some(Subscription::D2cMessages),
-        Grant::DesiredProperties | Grant::DirectMethod(_) => None,
+        Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => None,
     }
 }

@@ -5,7 +5,7 @@
 //! What the messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one
 //! write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -18,11 +18,15 @@ use super::outbox::SharedOutbox;
 use super::{Settings, change};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
+use crate::domain::hub_twin::HubTwin;
 use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::raw_json::RawJson;
 use crate::domain::shard::ShardStats;
 use crate::domain::snapshot::DeviceSnapshot;
 use crate::domain::subscription::DeviceSubscriptions;
-use crate::domain::time::Now;
+use crate::domain::time::{Now, Stamped};
+use crate::domain::twin::NotATwin;
+use crate::domain::update::Update;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::metrics::RelayMetrics;
 
@@ -79,7 +83,16 @@ enum Command {
         done: oneshot::Sender<Vec<DeviceSnapshot>>,
     },
     Ask(Question),
+    /// What the hub said of a device; `None` when it gave no answer.
+    WasRead {
+        device: DeviceId,
+        read: Option<HubTwin>,
+        done: oneshot::Sender<Option<NewestTwin>>,
+    },
 }
+
+/// The newest whole twin that is known after a read.
+pub(super) type NewestTwin = Result<Stamped<RawJson>, NotATwin>;
 
 impl Shards {
     pub(super) fn start(
@@ -88,6 +101,7 @@ impl Shards {
         metrics: &Arc<RelayMetrics>,
         lifecycle: &Lifecycle,
         stop: &CancellationToken,
+        reads: &mpsc::Sender<DeviceId>,
     ) -> Self {
         let started_at = clock.monotonic();
         let shards = (0..settings.shards.max(1))
@@ -103,6 +117,8 @@ impl Shards {
                     clock: clock.clone(),
                     started_at,
                     to_wake: Vec::new(),
+                    reads: reads.clone(),
+                    to_read: VecDeque::new(),
                 };
                 let stop = stop.clone();
                 lifecycle.spawn("shard", async move {
@@ -219,11 +235,34 @@ impl Shards {
             .await
     }
 
+    /// Hands a shard what the hub said of a device; `None` when the shard has stopped.
+    pub(super) async fn was_read(&self, device: &DeviceId, read: HubTwin) -> Option<NewestTwin> {
+        self.answer_read(device, Some(read)).await
+    }
+
+    /// Tells a shard that the hub gave no answer about a device.
+    pub(super) async fn was_not_read(&self, device: &DeviceId) {
+        self.answer_read(device, None).await;
+    }
+
+    async fn answer_read(&self, device: &DeviceId, read: Option<HubTwin>) -> Option<NewestTwin> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::WasRead {
+            device: device.clone(),
+            read,
+            done,
+        };
+        let shard = &self.shards[self.place(device)];
+        shard.commands.send(command).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// A device and its modules have one place.
     fn place(&self, device: &DeviceId) -> usize {
         if self.shards.len() == 1 {
             return 0;
         }
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(device);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(device.as_str());
         usize::try_from(hash % self.shards.len() as u64).expect("less than the number of shards")
     }
 }
@@ -260,10 +299,14 @@ struct ShardTask {
     clock: SharedClock,
     started_at: Instant,
     to_wake: Vec<Arc<SharedOutbox>>,
+    reads: mpsc::Sender<DeviceId>,
+    /// The devices that the hub is to be asked about, each at most twice: for its twin and for its connection.
+    to_read: VecDeque<DeviceId>,
 }
 
 impl ShardTask {
     async fn run(mut self, stop: CancellationToken) {
+        let reads = self.reads.clone();
         loop {
             let expiry_in_ms = self
                 .shard
@@ -274,8 +317,14 @@ impl ShardTask {
                 () = stop.cancelled() => return,
                 Some(command) = self.commands.recv() => self.command(command),
                 () = sleep(expiry_in_ms), if expiry_in_ms.is_some() => self.expire(),
+                Ok(permit) = reads.reserve(), if !self.to_read.is_empty() => {
+                    if let Some(device) = self.to_read.pop_front() {
+                        permit.send(device);
+                    }
+                }
                 Some(messages) = self.messages.recv() => self.apply(messages),
             }
+            self.to_read.extend(self.shard.take_reads());
             self.count();
         }
     }
@@ -296,7 +345,30 @@ impl ShardTask {
                 let now = self.now();
                 ask(&mut self.shard, now);
             }
+            Command::WasRead { device, read, done } => {
+                let newest = self.was_read(&device, read.as_ref());
+                // Whoever asked may have gone.
+                let _gone = done.send(newest);
+            }
         }
+    }
+
+    fn was_read(&mut self, device: &DeviceId, read: Option<&HubTwin>) -> Option<NewestTwin> {
+        let now = self.now();
+        let to_wake = &mut self.to_wake;
+        let deliver = |outbox: &Arc<SharedOutbox>, update: &Arc<Update>| {
+            if outbox.push(update) {
+                to_wake.push(outbox.clone());
+            }
+        };
+        let newest = if let Some(read) = read {
+            Some(self.shard.was_read(device, read, now, deliver))
+        } else {
+            self.shard.was_not_read(device, now, deliver);
+            None
+        };
+        self.wake();
+        newest
     }
 
     fn set_subscriptions(

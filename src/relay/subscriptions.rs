@@ -160,7 +160,7 @@ impl Relay {
         let is_new = |(device, subscription): &(&DeviceId, &Subscription)| {
             let known = session.subscriptions_of(device);
             !known.is_some_and(|known| known.contains(subscription))
-                && session.is_granted(device, &subscription.needed_grant())
+                && session.is_granted(device, &subscription.needed_access())
         };
         if wanted.len() <= room {
             return true;
@@ -379,7 +379,7 @@ impl Connection {
         let session = self.relay.lock(&self.entry).await?;
         let granted = granted_part(&session, of.iter().map(|(device, of)| (device, of)));
         let outcome = |(device, subscription): &(DeviceId, Subscription)| {
-            if !session.is_granted(device, &subscription.needed_grant()) {
+            if !session.is_granted(device, &subscription.needed_access()) {
                 Err(SubscribeRefusal::NotGranted)
             } else if granted
                 .get(device)
@@ -410,7 +410,7 @@ fn granted_part<'a>(
 ) -> BTreeMap<DeviceId, DeviceSubscriptions> {
     let mut granted: BTreeMap<DeviceId, DeviceSubscriptions> = BTreeMap::new();
     for (device, subscription) in wanted {
-        if session.is_granted(device, &subscription.needed_grant()) {
+        if session.is_granted(device, &subscription.needed_access()) {
             let granted = granted.entry(device.clone()).or_default();
             if let Subscription::TelemetryPattern(pattern) = subscription
                 && !granted.telemetry.has_room_for_pattern(pattern)
@@ -418,6 +418,7 @@ fn granted_part<'a>(
                 continue;
             }
             granted.insert(subscription.clone(), Delivery::default());
+            granted.see_twin(session.twin_view(device).unwrap_or_default());
         }
     }
     granted

@@ -3,6 +3,7 @@ mod remembering_clients;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::domain::device_message::{Content, TelemetryMessage};
+use crate::domain::grant::Grant;
 use crate::domain::limits::ShardLimits;
 use crate::domain::shard::TwinCache;
 use crate::domain::subscription::Subscription;
@@ -21,6 +22,8 @@ pub(crate) const SETTINGS: Settings = Settings {
         throttling_interval_ms: None,
         connection_state_ttl_ms: None,
         twin_cache: TwinCache::Off,
+        reads_twins: false,
+        reads_connection_states: false,
     },
     session_limits: SessionLimits {
         grants_max: 100,
@@ -48,6 +51,7 @@ fn start(settings: Settings) -> Relay {
         SystemClock::shared(),
         &Metrics::new(),
         &Lifecycle::new(),
+        None,
     )
 }
 
@@ -241,7 +245,9 @@ async fn a_deleted_session_is_told_and_gone() {
     ));
     connection.close().await;
     assert_eq!(
-        relay.revoke(id, device("d1"), Grant::DeviceTwin).await,
+        relay
+            .revoke(id, device("d1"), Grant::DeviceTwin(None))
+            .await,
         Err(NoSuchSession)
     );
     let again = relay.connect(Some(id), FirstTransport::Websocket).await;
@@ -309,7 +315,13 @@ async fn a_session_with_subscriptions_ends_with_its_connection_and_others_wait()
 #[tokio::test]
 async fn a_connection_that_nobody_took_ends_its_session_all_the_same() {
     let lifecycle = Lifecycle::new();
-    let relay = Relay::start(SETTINGS, SystemClock::shared(), &Metrics::new(), &lifecycle);
+    let relay = Relay::start(
+        SETTINGS,
+        SystemClock::shared(),
+        &Metrics::new(),
+        &lifecycle,
+        None,
+    );
     let (id, connection) = subscriber(&relay).await;
     drop(connection);
     tokio::time::timeout(PATIENCE, relay.stop())
@@ -353,6 +365,7 @@ async fn ids_from_before_a_restart_are_refused_and_ids_never_issued_are_put_out(
         Arc::new(clock),
         &Metrics::new(),
         &Lifecycle::new(),
+        None,
     );
     let old = SessionId::issue(1_700_000_000_000 - 5_000, [1; 10]);
     let young = SessionId::issue(1_700_000_000_000 - 4_999, [1; 10]);
@@ -393,7 +406,7 @@ async fn a_change_is_finished_even_when_its_caller_goes_away() {
     drop(being_written);
     assert_eq!(
         relay
-            .is_granted(id, &device("d1"), &Grant::Telemetry(key("t")))
+            .is_granted(id, &device("d1"), &Access::Telemetry(Some("t")))
             .await,
         Ok(false)
     );
@@ -406,7 +419,10 @@ async fn a_change_is_finished_even_when_its_caller_goes_away() {
         .subscribe(request(id, "d1", Subscription::ConnectionState))
         .await
         .unwrap();
-    let content = Content::ConnectionState(true);
+    let content = Content::ConnectionState {
+        connected: true,
+        sequence: None,
+    };
     relay
         .ingest(vec![DeviceMessage {
             content,
@@ -431,7 +447,7 @@ async fn a_bulk_change_applies_what_is_granted_and_says_what() {
         .await
         .unwrap();
     relay
-        .grant(second, device("d2"), Grant::DeviceTwin)
+        .grant(second, device("d2"), Grant::DeviceTwin(None))
         .await
         .unwrap();
     let requests = vec![
@@ -522,7 +538,13 @@ async fn a_client_that_reads_nothing_is_disconnected_when_even_newest_values_do_
 #[tokio::test]
 async fn stopping_ends_every_task() {
     let lifecycle = Lifecycle::new();
-    let relay = Relay::start(SETTINGS, SystemClock::shared(), &Metrics::new(), &lifecycle);
+    let relay = Relay::start(
+        SETTINGS,
+        SystemClock::shared(),
+        &Metrics::new(),
+        &lifecycle,
+        None,
+    );
     let (_, mut connection) = subscriber(&relay).await;
     relay.shut_down();
     assert!(matches!(
@@ -550,10 +572,11 @@ async fn whoever_only_creates_sessions_locks_nobody_out() {
         clock.clone(),
         &Metrics::new(),
         &Lifecycle::new(),
+        None,
     );
     let granted = relay.create_session().unwrap();
     relay
-        .grant(granted, device("d1"), Grant::DeviceTwin)
+        .grant(granted, device("d1"), Grant::DeviceTwin(None))
         .await
         .unwrap();
     let idle = [

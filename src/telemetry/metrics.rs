@@ -150,8 +150,6 @@ label! {
         TooDeep = "too_deep",
         /// Its sections or properties cannot be understood.
         Malformed = "malformed",
-        /// It comes from a module of a device.
-        Module = "module",
     }
 }
 

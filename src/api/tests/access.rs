@@ -57,7 +57,14 @@ async fn keys_that_are_not_configured_match_nothing() {
 async fn a_read_is_allowed_by_a_key_or_by_the_grant_of_a_session() {
     let api = Api::start();
     api.telemetry("d1", &[("t", "1")]).await;
-    api.message("d1", Content::ConnectionState(true)).await;
+    api.message(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    )
+    .await;
     let reads = [
         (
             "/lastValue/d1/t",

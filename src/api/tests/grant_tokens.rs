@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::KeySetLocation;
-use crate::domain::grant::Grant;
+use crate::domain::grant::Access;
 
 const SECRET: &str = "a secret that is long enough to sign with";
 const NOW_S: i64 = SENT_AT_MS / 1000;
@@ -53,7 +53,7 @@ async fn a_token_gives_a_new_session_its_grants() {
         let device = DeviceId::new("d2").unwrap();
         let granted = api
             .relay
-            .is_granted(session, &device, &Grant::ConnectionState);
+            .is_granted(session, &device, &Access::ConnectionState);
         assert!(granted.await.unwrap());
     }
     assert_eq!(api.metrics.grant_tokens.accepted.get(), 3);

@@ -133,7 +133,14 @@ async fn deleted_last_values_are_answered_and_gone() {
     let api = Api::start();
     let members = [("a", "1"), ("b", "2"), ("c", "3")];
     api.telemetry("d1", &members).await;
-    api.message("d1", Content::ConnectionState(true)).await;
+    api.message(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    )
+    .await;
     let wrapped = |keys: &[usize]| {
         let members: Vec<_> = keys
             .iter()
@@ -199,7 +206,14 @@ async fn a_connection_state_is_answered_from_what_is_known() {
         .await
         .is(400, "IoT Hub API disabled, cannot read connection state");
     for connected in [true, false] {
-        api.message("d1", Content::ConnectionState(connected)).await;
+        api.message(
+            "d1",
+            Content::ConnectionState {
+                connected,
+                sequence: None,
+            },
+        )
+        .await;
         let answer = api.send(read.clone()).await;
         answer.is_json(&format!(
             r#"{{"deviceId":"d1","data":{connected},"timestamp":"{SENT_AT}"}}"#

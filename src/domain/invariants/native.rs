@@ -152,6 +152,8 @@ impl World {
                 throttling_interval_ms: None,
                 connection_state_ttl_ms: None,
                 twin_cache: TwinCache::Off,
+                reads_twins: false,
+                reads_connection_states: false,
             }),
             session,
             outbox,

@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::cut_down;
-use crate::domain::id::DeviceId;
+use super::cut_update;
 use crate::domain::limits::OutboxLimits;
-use crate::domain::subscription::Part;
 use crate::domain::update::Update;
 
 /// What left an outbox lately.
@@ -67,18 +65,10 @@ impl Replay {
         Some(missed)
     }
 
-    /// Forgets the parts that do not satisfy `keep`.
-    pub(super) fn retain(&mut self, keep: impl Fn(&DeviceId, Part<'_>) -> bool) {
+    /// Replaces each update by what `cut` leaves of it.
+    pub(super) fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>) {
         let bytes = &mut self.bytes;
-        self.updates.retain_mut(|(_, update)| {
-            *bytes -= update.bytes();
-            let kept = cut_down(update, |part| keep(&update.device_id, part));
-            let keep = kept.is_some();
-            if let Some(kept) = kept {
-                *bytes += kept.bytes();
-                *update = kept;
-            }
-            keep
-        });
+        self.updates
+            .retain_mut(|(_, update)| cut_update(update, bytes, &cut));
     }
 }

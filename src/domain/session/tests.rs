@@ -1,3 +1,4 @@
+use super::super::json_pointer::tests::pointers;
 use super::*;
 
 const LIMITS: SessionLimits = SessionLimits {
@@ -63,7 +64,7 @@ fn a_session_with_subscriptions_does_not_survive_its_connection() {
         session.connect(SECOND, Client::SocketIo),
         Connected::Retired
     );
-    assert!(!session.is_granted(&device(), &Grant::Telemetry(key("t"))));
+    assert!(!session.is_granted(&device(), &Access::Telemetry(Some("t"))));
 }
 
 #[test]
@@ -99,11 +100,15 @@ fn revoking_ends_exactly_the_subscriptions_no_longer_covered() {
     assert!(
         session
             .revoke(&device(), &Grant::Telemetry(key("u")))
+            .ended
             .is_empty(),
         "all keys still cover u"
     );
     assert_eq!(
-        session.revoke(&device(), &Grant::Telemetry(None)).len(),
+        session
+            .revoke(&device(), &Grant::Telemetry(None))
+            .ended
+            .len(),
         2,
         "those of t and u"
     );
@@ -115,7 +120,7 @@ fn revoking_ends_exactly_the_subscriptions_no_longer_covered() {
 fn limits_refuse_one_more_but_never_a_repetition() {
     let mut session = subscribed();
     session
-        .grant(&device(), Grant::DeviceTwin, None, &LIMITS)
+        .grant(&device(), Grant::DeviceTwin(None), None, &LIMITS)
         .unwrap();
     session
         .grant(&device(), Grant::ConnectionState, None, &LIMITS)
@@ -125,8 +130,8 @@ fn limits_refuse_one_more_but_never_a_repetition() {
         Err(TooManyGrants)
     );
     assert_eq!(
-        session.grant(&device(), Grant::DeviceTwin, None, &LIMITS),
-        Ok(())
+        session.grant(&device(), Grant::DeviceTwin(None), None, &LIMITS),
+        Ok(false)
     );
     assert_eq!(
         session.subscribe(
@@ -204,9 +209,9 @@ fn a_grant_runs_out_at_its_moment_with_its_subscriptions() {
             .unwrap();
     }
     assert_eq!(session.next_expiry_unix_ms(), Some(100));
-    assert_eq!(session.expire(99), []);
+    assert_eq!(session.expire(99), Withdrawn::default());
     assert_eq!(
-        session.expire(100),
+        session.expire(100).ended,
         [(device(), Subscription::Telemetry(key("u")))],
         "the grant for t alone stays"
     );
@@ -222,7 +227,7 @@ fn a_later_expiry_and_a_grant_for_good_defer_the_end() {
     let mut session = Session::new(0);
     let mut grant = |expires_at| {
         session
-            .grant(&device(), Grant::DeviceTwin, expires_at, &LIMITS)
+            .grant(&device(), Grant::DeviceTwin(None), expires_at, &LIMITS)
             .unwrap();
         session.expire(150);
         session.next_expiry_unix_ms()
@@ -232,17 +237,77 @@ fn a_later_expiry_and_a_grant_for_good_defer_the_end() {
     assert_eq!(grant(Some(300)), Some(300));
     assert_eq!(grant(None), None);
     assert_eq!(grant(Some(400)), None, "it was granted for good");
-    session.revoke(&device(), &Grant::DeviceTwin);
+    session.revoke(&device(), &Grant::DeviceTwin(None));
     session
-        .grant(&device(), Grant::DeviceTwin, Some(500), &LIMITS)
+        .grant(&device(), Grant::DeviceTwin(None), Some(500), &LIMITS)
         .unwrap();
     assert_eq!(
         session.next_expiry_unix_ms(),
         Some(500),
         "it is a new grant"
     );
-    assert_eq!(session.expire(500), []);
-    assert!(!session.is_granted(&device(), &Grant::DeviceTwin));
+    assert_eq!(session.expire(500), Withdrawn::default());
+    assert!(!session.is_granted(&device(), &Access::DeviceTwin));
+}
+
+/// The grant for some part of the twin.
+fn part_of_twin(pointer: &str) -> Grant {
+    Grant::DeviceTwin(Some(pointers(&[pointer])))
+}
+
+fn shown(session: &Session) -> Option<TwinView> {
+    session.subscriptions(&device()).device_twin
+}
+
+#[test]
+fn a_subscription_shows_as_much_of_a_twin_as_is_granted_at_any_moment() {
+    let mut session = Session::new(0);
+    let part = |texts: &[&str]| Some(TwinView::Parts(pointers(texts)));
+    let grant = |session: &mut Session, grant, expires_at| {
+        let roomy = SessionLimits {
+            grants_max: 10,
+            ..LIMITS
+        };
+        session.grant(&device(), grant, expires_at, &roomy).unwrap()
+    };
+    assert!(
+        !grant(&mut session, part_of_twin("/tags"), None),
+        "nothing is subscribed"
+    );
+    session
+        .subscribe(
+            &device(),
+            Subscription::DeviceTwin,
+            Delivery::default(),
+            &LIMITS,
+        )
+        .unwrap();
+    assert_eq!(shown(&session), part(&["/tags"]));
+    assert!(grant(
+        &mut session,
+        part_of_twin("/properties/desired"),
+        Some(100)
+    ));
+    assert_eq!(shown(&session), part(&["/properties/desired", "/tags"]));
+    assert!(
+        !grant(&mut session, part_of_twin("/tags/site"), None),
+        "it shows nothing more"
+    );
+    assert!(grant(&mut session, Grant::DeviceTwin(None), Some(50)));
+    assert_eq!(shown(&session), Some(TwinView::Whole));
+
+    let narrowed = Withdrawn {
+        ended: vec![],
+        devices: [device()].into(),
+    };
+    assert_eq!(session.expire(50), narrowed);
+    assert_eq!(session.expire(100), narrowed);
+    assert_eq!(shown(&session), part(&["/tags"]));
+    assert_eq!(session.revoke(&device(), &part_of_twin("/tags")), narrowed);
+    assert_eq!(shown(&session), part(&["/tags/site"]));
+    let withdrawn = session.revoke(&device(), &Grant::DeviceTwin(None));
+    assert_eq!(withdrawn.ended, [(device(), Subscription::DeviceTwin)]);
+    assert_eq!(shown(&session), None);
 }
 
 #[test]

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::super::connection_state::ConnectionState;
-use super::super::device_message::{Content, TelemetryMessage, TwinEvent};
+use super::super::connection_state::{ConnectionState, Expiry, Source};
+use super::super::device_message::{Content, TelemetryMessage};
+use super::super::hub_twin::HubTwin;
 use super::super::id::{DeviceId, SessionId};
 use super::super::last_value::{KeyTable, Recorded};
+use super::super::raw_json::RawJson;
 use super::super::snapshot::DeviceSnapshot;
 use super::super::subscription::{Delivery, DeviceSubscriptions, Part, TelemetrySelection};
 use super::super::telemetry::Telemetry;
 use super::super::time::{Now, Stamp, Stamped};
-use super::super::twin::Twin;
+use super::super::twin::NotATwin;
 use super::super::update::{Update, UpdateBody};
 use super::throttle::Window;
 use super::timers::{Timer, Timers};
+use super::twin_sight::TwinSight;
 use super::views::{Keys, Place, Views};
 use super::{Context, Recipients, ShardSettings};
 
@@ -27,11 +30,10 @@ pub(super) struct Device<R> {
     pub(super) keys: KeyTable,
     pub(super) connection_state: ConnectionState,
     connection_state_timer: bool,
-    pub(super) twin: Option<Twin>,
+    pub(super) twin: TwinSight<R>,
     views: Views<R>,
     windows: HashMap<SessionId, SmallVec<[(Delivery, Window); 1]>>,
     state_recipients: Recipients<R>,
-    twin_recipients: Recipients<R>,
     message_recipients: Recipients<R>,
 }
 
@@ -42,11 +44,10 @@ impl<R: Clone> Device<R> {
             keys: KeyTable::default(),
             connection_state: ConnectionState::default(),
             connection_state_timer: false,
-            twin: None,
+            twin: TwinSight::default(),
             views: Views::default(),
             windows: HashMap::new(),
             state_recipients: Recipients::default(),
-            twin_recipients: Recipients::default(),
             message_recipients: Recipients::default(),
         }
     }
@@ -67,17 +68,24 @@ impl<R: Clone> Device<R> {
                     self.apply_telemetry(&telemetry, &stamp, context);
                 }
                 if let Some(connected) = connection_state {
-                    self.apply_connection_state(connected, stamp.clone(), context);
+                    self.apply_connection_state(connected, stamp.clone(), Source::Device, context);
                 }
                 if let Some(message) = message.filter(|_| !self.message_recipients.is_empty()) {
                     let update = self.update(stamp, UpdateBody::Message(message));
                     deliver_to_all(&self.message_recipients, &update, context);
                 }
             }
-            Content::ConnectionState(connected) => {
-                self.apply_connection_state(connected, stamp, context);
+            Content::ConnectionState {
+                connected,
+                sequence,
+            } => {
+                let source = Source::Hub(sequence);
+                self.apply_connection_state(connected, stamp, source, context);
             }
-            Content::Twin(event) => self.apply_twin(&event, stamp, context),
+            Content::Twin(event) => {
+                let applied = self.twin.apply(&self.id, &event, stamp, context);
+                context.stats.messages_dropped += u64::from(applied.is_err());
+            }
         }
     }
 
@@ -93,9 +101,10 @@ impl<R: Clone> Device<R> {
         self.views
             .set(session, recipient, &wanted.telemetry, &mut self.keys);
         self.rearrange_windows(session, &wanted.telemetry, timers, now);
+        self.twin
+            .set(session, recipient, wanted.device_twin.as_ref());
         for (recipients, wanted) in [
             (&mut self.state_recipients, wanted.connection_state),
-            (&mut self.twin_recipients, wanted.device_twin),
             (&mut self.message_recipients, wanted.d2c_messages),
         ] {
             if wanted {
@@ -119,12 +128,6 @@ impl<R: Clone> Device<R> {
                 .filter_map(|(key, _)| self.keys.last_value(key.as_str()))
                 .collect()
         };
-        let twin = || {
-            self.twin.as_ref().map(|twin| Stamped {
-                value: twin.to_json(),
-                stamp: twin.stamp.clone(),
-            })
-        };
         DeviceSnapshot {
             device_id: self.id.clone(),
             telemetry,
@@ -132,7 +135,7 @@ impl<R: Clone> Device<R> {
                 .covers(Part::ConnectionState)
                 .then(|| self.connection_state.get())
                 .flatten(),
-            device_twin: of.covers(Part::DeviceTwin).then(twin).flatten(),
+            device_twin: (of.device_twin.as_ref()).and_then(|view| self.twin.shown(view)),
         }
     }
 
@@ -146,8 +149,8 @@ impl<R: Clone> Device<R> {
                 .map(|(key, _)| self.keys.value_bytes(key.as_str()))
                 .sum()
         };
-        let twin = self.twin.as_ref().filter(|_| of.device_twin);
-        telemetry + twin.map_or(0, |twin| twin.to_json().as_str().len())
+        let twin = (of.device_twin.as_ref()).and_then(|view| self.twin.shown(view));
+        telemetry + twin.map_or(0, |twin| twin.value.as_str().len())
     }
 
     /// Drops what throttling holds back for a session of what `of` covers.
@@ -162,12 +165,33 @@ impl<R: Clone> Device<R> {
         context: &mut Context<'_, F>,
     ) {
         self.connection_state_timer = false;
-        if let Some(stamp) = self.connection_state.expire(context.now) {
-            let update = self.update(stamp, UpdateBody::ConnectionState(false));
-            deliver_to_all(&self.state_recipients, &update, context);
-        } else {
-            self.arm_connection_state_timer(context);
+        let can_ask = context.settings.reads_connection_states;
+        match self.connection_state.expire(context.now, can_ask) {
+            Expiry::NotYet => self.arm_connection_state_timer(context),
+            Expiry::AskHub => context.reads.push(self.id.clone()),
+            Expiry::Disconnected(stamp) => self.publish_connection_state(false, stamp, context),
         }
+    }
+
+    /// Takes what the hub says of the device and its twin, whoever asked for it. Returns the newest whole twin that is
+    /// known then.
+    pub(super) fn was_read<F: FnMut(&R, &Arc<Update>)>(
+        &mut self,
+        read: &HubTwin,
+        stamp: Stamp,
+        context: &mut Context<'_, F>,
+    ) -> Result<Stamped<RawJson>, NotATwin> {
+        self.answer_connection_state(Some(read.connected), context);
+        self.twin.was_read(&self.id, &read.twin, stamp, context)
+    }
+
+    /// The hub gave no answer about the device.
+    pub(super) fn was_not_read<F: FnMut(&R, &Arc<Update>)>(
+        &mut self,
+        context: &mut Context<'_, F>,
+    ) {
+        self.answer_connection_state(None, context);
+        self.twin.was_not_read(&self.id, context);
     }
 
     pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
@@ -218,10 +242,9 @@ impl<R: Clone> Device<R> {
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
             && self.connection_state.is_empty()
-            && self.twin.is_none()
+            && self.twin.is_empty()
             && self.views.is_empty()
             && self.state_recipients.is_empty()
-            && self.twin_recipients.is_empty()
             && self.message_recipients.is_empty()
     }
 
@@ -340,34 +363,42 @@ impl<R: Clone> Device<R> {
         &mut self,
         connected: bool,
         stamp: Stamp,
+        source: Source,
         context: &mut Context<'_, F>,
     ) {
         let ttl_ms = context.settings.connection_state_ttl_ms;
-        self.connection_state
-            .set(connected, stamp.clone(), context.now, ttl_ms);
+        let counts =
+            self.connection_state
+                .set(connected, stamp.clone(), source, context.now, ttl_ms);
+        if counts {
+            self.arm_connection_state_timer(context);
+            self.publish_connection_state(connected, stamp, context);
+        }
+    }
+
+    fn answer_connection_state<F: FnMut(&R, &Arc<Update>)>(
+        &mut self,
+        connected: Option<bool>,
+        context: &mut Context<'_, F>,
+    ) {
+        let ttl_ms = context.settings.connection_state_ttl_ms;
+        let gone = self.connection_state.answer(connected, context.now, ttl_ms);
         self.arm_connection_state_timer(context);
+        if let Some(stamp) = gone {
+            self.publish_connection_state(false, stamp, context);
+        }
+    }
+
+    fn publish_connection_state<F: FnMut(&R, &Arc<Update>)>(
+        &self,
+        connected: bool,
+        stamp: Stamp,
+        context: &mut Context<'_, F>,
+    ) {
         if !self.state_recipients.is_empty() {
             let update = self.update(stamp, UpdateBody::ConnectionState(connected));
             deliver_to_all(&self.state_recipients, &update, context);
         }
-    }
-
-    fn apply_twin<F: FnMut(&R, &Arc<Update>)>(
-        &mut self,
-        event: &TwinEvent,
-        stamp: Stamp,
-        context: &mut Context<'_, F>,
-    ) {
-        let now_ms = context.now.monotonic_ms;
-        let Ok(twin) = Twin::after(self.twin.as_ref(), event, stamp.clone(), now_ms) else {
-            context.stats.messages_dropped += 1;
-            return;
-        };
-        if !self.twin_recipients.is_empty() {
-            let update = self.update(stamp, UpdateBody::DeviceTwin(twin.to_json()));
-            deliver_to_all(&self.twin_recipients, &update, context);
-        }
-        self.twin = Some(twin);
     }
 
     /// One timer is enough: when it fires early because the state was renewed, it is set again.

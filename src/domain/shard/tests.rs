@@ -2,6 +2,7 @@ use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEve
 use super::super::subscription::{Delivery, Subscription};
 use super::super::telemetry::tests::telemetry;
 use super::super::time::Timestamp;
+use super::super::twin_view::TwinView;
 use super::*;
 
 const SETTINGS: ShardSettings = ShardSettings {
@@ -12,6 +13,8 @@ const SETTINGS: ShardSettings = ShardSettings {
     throttling_interval_ms: None,
     connection_state_ttl_ms: None,
     twin_cache: TwinCache::Forever,
+    reads_twins: false,
+    reads_connection_states: false,
 };
 
 fn session(recipient: &str) -> SessionId {
@@ -39,6 +42,7 @@ impl Rig {
         for subscription in subscriptions {
             wanted.insert(subscription.clone(), Delivery::default());
         }
+        wanted.see_twin(TwinView::Whole);
         self.want(recipient, &wanted);
     }
 
@@ -186,16 +190,28 @@ fn a_connection_state_that_is_not_renewed_turns_false_once() {
         ..SETTINGS
     });
     rig.subscribe("x", &[Subscription::ConnectionState]);
-    rig.apply("d1", Content::ConnectionState(true));
+    rig.apply(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    );
     rig.advance(60);
-    rig.apply("d1", Content::ConnectionState(true));
+    rig.apply(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    );
     rig.given();
     rig.advance(99);
     assert!(rig.given().is_empty());
     rig.advance(1);
     assert_eq!(rig.given(), ["x: ConnectionState(false)"]);
     assert_eq!(
-        rig.shard.connection_state(&d1()),
+        rig.shard.connection_state(&d1(), rig.now()),
         Some(Stamped {
             value: false,
             stamp: Stamp {
@@ -281,8 +297,20 @@ fn throttling_leaves_last_values_and_other_kinds_alone() {
     rig.subscribe("x", &[Subscription::ConnectionState]);
     rig.send(&[("a", "1")]);
     rig.send(&[("a", "2")]);
-    rig.apply("d1", Content::ConnectionState(true));
-    rig.apply("d1", Content::ConnectionState(true));
+    rig.apply(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    );
+    rig.apply(
+        "d1",
+        Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        },
+    );
     assert_eq!(rig.given().len(), 2);
     let last = rig
         .shard
@@ -302,7 +330,13 @@ fn over_the_limits_messages_are_dropped_and_values_not_remembered_but_delivered(
     );
     assert_eq!(rig.shard.last_values(&d1()).len(), 3);
     for number in 0..20 {
-        rig.apply(&format!("other-{number}"), Content::ConnectionState(true));
+        rig.apply(
+            &format!("other-{number}"),
+            Content::ConnectionState {
+                connected: true,
+                sequence: None,
+            },
+        );
     }
     let stats = rig.shard.stats();
     assert_eq!(

@@ -60,10 +60,14 @@ fn every_kind_of_grant_is_read_and_ends_with_the_token_or_before() {
         ("d1", Grant::Telemetry(None), 60_000),
         ("d1", Grant::Telemetry(key), 60_000),
         ("d 2", Grant::ConnectionState, 30_000),
-        ("d2", Grant::DeviceTwin, 60_000),
-        ("d2", Grant::DesiredProperties, 60_000),
-        ("d2", Grant::DirectMethod(None), 60_000),
-        ("d2", Grant::DirectMethod(Some("reboot".into())), 60_000),
+        ("d2", Grant::DeviceTwin(None), 60_000),
+        ("d2", Grant::DesiredProperties(None), 60_000),
+        ("d2", Grant::DirectMethod(None, None), 60_000),
+        (
+            "d2",
+            Grant::DirectMethod(Some("reboot".into()), None),
+            60_000,
+        ),
     ];
     assert_eq!(grants, expected);
     let constraints = SessionConstraints {

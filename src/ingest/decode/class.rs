@@ -24,8 +24,6 @@ pub(super) enum Ignored {
     OtherEvent,
     /// Source and schema are both unknown.
     UnknownEvent,
-    /// It is about a module, not a device.
-    Module,
 }
 
 const OTHER_SOURCES: [&str; 5] = [
@@ -53,36 +51,38 @@ pub(super) fn classify(event: &Event<'_>) -> Class {
         .application_properties
         .message_schema
         .or(event.annotations.message_schema);
-    let class = if is(schema, "deviceConnectionStateNotification")
-        || is(source, "deviceConnectionStateEvents")
+    if is(schema, "deviceConnectionStateNotification") || is(source, "deviceConnectionStateEvents")
     {
         Class::ConnectionState
-    } else if is(schema, "twinChangeNotification") || is(source, "twinChangeEvents") {
+    } else if is(schema, "twinChangeNotification")
+        || is(source, "twinChangeEvents")
+        || is_creation(event)
+    {
         Class::Twin
     } else if is(schema, "Telemetry") || is(source, "Telemetry") {
         Class::Telemetry
     } else if OTHER_SOURCES.iter().any(|other| is(source, other))
         || OTHER_SCHEMAS.iter().any(|other| is(schema, other))
     {
-        return Class::Ignored(Ignored::OtherEvent);
+        Class::Ignored(Ignored::OtherEvent)
     } else if source.text().is_none() && schema.text().is_none() {
         Class::Telemetry
     } else {
-        return Class::Ignored(Ignored::UnknownEvent);
-    };
-    if is_about_module(event, class) {
-        Class::Ignored(Ignored::Module)
-    } else {
-        class
+        Class::Ignored(Ignored::UnknownEvent)
     }
 }
 
 /// Whether the device is connected, as the event's operation says.
 pub(super) fn connection_state(event: &Event<'_>) -> Option<bool> {
     let operation = operation_type(event)?;
-    if operation.eq_ignore_ascii_case("deviceConnected") {
+    let is_one_of = |names: [&str; 2]| {
+        names
+            .iter()
+            .any(|name| operation.eq_ignore_ascii_case(name))
+    };
+    if is_one_of(["deviceConnected", "moduleConnected"]) {
         Some(true)
-    } else if operation.eq_ignore_ascii_case("deviceDisconnected") {
+    } else if is_one_of(["deviceDisconnected", "moduleDisconnected"]) {
         Some(false)
     } else {
         None
@@ -94,7 +94,7 @@ pub(super) fn twin_event_kind(event: &Event<'_>) -> Option<TwinEventKind> {
     let operation = operation_type(event)?;
     if operation.eq_ignore_ascii_case("updateTwin") {
         Some(TwinEventKind::Update)
-    } else if operation.eq_ignore_ascii_case("replaceTwin") {
+    } else if operation.eq_ignore_ascii_case("replaceTwin") || is_creation(event) {
         Some(TwinEventKind::Replace)
     } else {
         None
@@ -109,28 +109,27 @@ fn operation_type<'a>(event: &Event<'a>) -> Option<&'a str> {
         .text()
 }
 
-/// The hub stamps the module on a module's telemetry; on its own events the application properties name it. On
-/// telemetry an application property `moduleId` is the device's own and says nothing.
-fn is_about_module(event: &Event<'_>, class: Class) -> bool {
-    if event
+/// Whether a device or module was made: such a life cycle event holds the twin that it begins with.
+fn is_creation(event: &Event<'_>) -> bool {
+    operation_type(event).is_some_and(|operation| {
+        operation.eq_ignore_ascii_case("createDeviceIdentity")
+            || operation.eq_ignore_ascii_case("createModuleIdentity")
+    })
+}
+
+/// The module that an event is about, if it is about one. The hub stamps it on a module's telemetry; on its own events the
+/// application properties name it. On telemetry an application property `moduleId` is the device's own and says nothing.
+pub(super) fn module_id<'a>(event: &Event<'a>, class: Class) -> Option<&'a str> {
+    let stamped = event
         .annotations
         .connection_module_id
         .or(event.application_properties.connection_module_id)
-        .text()
-        .is_some()
-    {
-        return true;
-    }
-    match class {
-        Class::ConnectionState | Class::Twin => {
-            event.application_properties.module_id.text().is_some()
-                || operation_type(event).is_some_and(|operation| {
-                    operation.eq_ignore_ascii_case("moduleConnected")
-                        || operation.eq_ignore_ascii_case("moduleDisconnected")
-                })
-        }
-        Class::Telemetry | Class::Ignored(_) => false,
-    }
+        .text();
+    let named = || event.application_properties.module_id.text();
+    stamped.or_else(|| match class {
+        Class::ConnectionState | Class::Twin => named(),
+        Class::Telemetry | Class::Ignored(_) => None,
+    })
 }
 
 fn is(property: Property<'_>, name: &str) -> bool {

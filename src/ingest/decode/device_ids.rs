@@ -2,7 +2,7 @@
 
 use hashbrown::HashSet;
 
-use crate::domain::id::DeviceId;
+use crate::domain::id::{DeviceId, DeviceName};
 
 /// Ids kept at most. When full the cache starts over: it saves allocations and holds no state.
 const DEVICE_IDS_MAX: usize = 100_000;
@@ -14,12 +14,12 @@ pub(super) struct DeviceIds {
 }
 
 impl DeviceIds {
-    /// The shared id of this name; `None` when the name is empty or too long.
-    pub(super) fn get(&mut self, name: &str) -> Option<DeviceId> {
-        if let Some(device_id) = self.seen.get(name) {
+    /// The shared id of this name; `None` when a part of it is empty or too long.
+    pub(super) fn get(&mut self, name: DeviceName<'_>) -> Option<DeviceId> {
+        if let Some(device_id) = self.seen.get(&name) {
             return Some(device_id.clone());
         }
-        let device_id = DeviceId::new(name)?;
+        let device_id = name.to_id()?;
         if self.seen.len() >= DEVICE_IDS_MAX {
             self.seen.clear();
         }

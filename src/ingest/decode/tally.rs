@@ -19,8 +19,6 @@ pub enum DropReason {
     ConnectionStateUnused,
     /// A connection-state or twin event with an operation that the relay does not know.
     UnknownOperation,
-    /// It is about a module.
-    Module,
     /// A known kind of event that the relay has no use for.
     OtherEvent,
     /// An unknown kind of event.
@@ -29,7 +27,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of [`Tally::dropped`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::MissingDeviceId,
         Self::InvalidDeviceId,
         Self::Undecodable,
@@ -37,7 +35,6 @@ impl DropReason {
         Self::TooLarge,
         Self::ConnectionStateUnused,
         Self::UnknownOperation,
-        Self::Module,
         Self::OtherEvent,
         Self::UnknownEvent,
     ];
@@ -82,7 +79,6 @@ impl Tally {
                 self.drop(match why {
                     Ignored::OtherEvent => DropReason::OtherEvent,
                     Ignored::UnknownEvent => DropReason::UnknownEvent,
-                    Ignored::Module => DropReason::Module,
                 });
             }
         }

@@ -176,7 +176,10 @@ fn the_class_is_also_found_in_the_other_bag() {
         assert!(matches!(
             decode(&event)[..],
             [DeviceMessage {
-                content: Content::ConnectionState(true),
+                content: Content::ConnectionState {
+                    connected: true,
+                    ..
+                },
                 ..
             }]
         ));
@@ -184,43 +187,81 @@ fn the_class_is_also_found_in_the_other_bag() {
 }
 
 #[test]
-fn events_about_modules_are_ignored_but_a_devices_own_property_named_module_id_is_not() {
+fn events_about_a_module_are_the_modules_but_a_devices_own_property_named_module_id_says_nothing() {
     let state = ("iothub-message-schema", "deviceConnectionStateNotification");
+    let twin = ("iothub-message-schema", "twinChangeNotification");
     let device = ("iothub-connection-device-id", "d1");
+    let named = ("moduleId", "m");
+    let stamped = ("iothub-connection-module-id", "m");
     let about_modules = [
-        event(&[device, state, ("opType", "moduleConnected")], "{}"),
-        event(
-            &[
-                device,
-                state,
-                ("opType", "deviceConnected"),
-                ("moduleId", "m"),
-            ],
-            "{}",
-        ),
-        event(
-            &[
-                device,
-                ("iothub-message-schema", "twinChangeNotification"),
-                ("opType", "updateTwin"),
-                ("moduleId", "m"),
-            ],
-            "{}",
-        ),
-        event(
-            &[device, ("iothub-connection-module-id", "m")],
-            r#"{"a":1}"#,
-        ),
+        event(&[device, state, ("opType", "moduleConnected"), named], "{}"),
+        event(&[device, state, ("opType", "deviceConnected"), named], "{}"),
+        event(&[device, twin, ("opType", "updateTwin"), named], "{}"),
+        event(&[device, twin, ("opType", "updateTwin"), stamped], "{}"),
+        event(&[device, stamped], r#"{"a":1}"#),
+        event(&[device, stamped], r#"[{"a":1}]"#),
+        event(&[device, stamped], "5"),
     ];
     for event in about_modules {
-        let (messages, tally) = decode_with(DecodingConfig::default(), &event);
-        assert!(messages.is_empty());
-        assert_eq!((tally.ignored, tally.dropped(DropReason::Module)), (1, 1));
+        for message in decode(&event) {
+            assert_eq!(Some(message.device_id), DeviceId::of_module("d1", "m"));
+        }
+        assert!(!decode(&event).is_empty());
     }
-    assert_eq!(
-        decode(&event(&[device, ("moduleId", "m")], r#"{"a":1}"#)).len(),
-        1
+    // A gateway's module may speak for other devices, and a device may name its parts as it likes.
+    for event in [
+        event(&[device, stamped], r#"{"deviceId":"d1","a":1}"#),
+        event(&[device, named], r#"{"a":1}"#),
+    ] {
+        assert_eq!(
+            Some(&decode(&event)[0].device_id),
+            DeviceId::new("d1").as_ref()
+        );
+    }
+}
+
+#[test]
+fn a_twin_begins_with_the_event_that_made_its_device() {
+    let schema = ("iothub-message-schema", "deviceLifecycleNotification");
+    let device = ("iothub-connection-device-id", "d1");
+    let made = event(
+        &[device, schema, ("opType", "createDeviceIdentity")],
+        r#"{"version":2}"#,
     );
+    assert!(matches!(
+        &decode(&made)[0].content,
+        Content::Twin(TwinEvent {
+            kind: TwinEventKind::Replace,
+            ..
+        })
+    ));
+    let deleted = event(&[device, schema, ("opType", "deleteDeviceIdentity")], "{}");
+    assert!(decode(&deleted).is_empty());
+}
+
+#[test]
+fn a_connection_event_tells_its_place_among_those_of_its_device() {
+    let properties = [
+        ("iothub-connection-device-id", "d1"),
+        ("iothub-message-schema", "deviceConnectionStateNotification"),
+        ("opType", "deviceConnected"),
+    ];
+    for (body, expected) in [
+        (
+            r#"{"sequenceNumber":"0000A1"}"#,
+            ConnectionSequence::parse("a1"),
+        ),
+        (r#"{"sequenceNumber":"x"}"#, None),
+        (r#"{"sequenceNumber":5}"#, None),
+        ("", None),
+    ] {
+        let Content::ConnectionState { sequence, .. } =
+            decode(&event(&properties, body))[0].content
+        else {
+            panic!("it is about a connection");
+        };
+        assert_eq!(sequence, expected, "{body}");
+    }
 }
 
 #[test]
@@ -374,7 +415,10 @@ fn the_operations_time_counts_only_for_events_of_the_hub() {
     assert!(matches!(
         messages[..],
         [DeviceMessage {
-            content: Content::ConnectionState(false),
+            content: Content::ConnectionState {
+                connected: false,
+                ..
+            },
             ..
         }]
     ));

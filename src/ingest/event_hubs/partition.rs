@@ -303,7 +303,6 @@ fn count(metrics: &IngestMetrics, tally: &Tally) {
             DropReason::TooLarge => MessageDrop::TooLarge,
             DropReason::TooDeep => MessageDrop::TooDeep,
             DropReason::InvalidDeviceId | DropReason::UnknownOperation => MessageDrop::Malformed,
-            DropReason::Module => MessageDrop::Module,
             DropReason::Undecodable => {
                 metrics.decode_failures.inc_by(number);
                 continue;

@@ -330,7 +330,7 @@ async fn a_grant_that_runs_out_is_a_revocation_at_its_moment() {
     assert_eq!(ended[0].reason, EndReason::Expired);
     assert_eq!(
         relay
-            .is_granted(id, &device("d1"), &Grant::Telemetry(None))
+            .is_granted(id, &device("d1"), &Access::Telemetry(None))
             .await,
         Ok(false)
     );
@@ -405,7 +405,7 @@ async fn an_authorization_with_too_many_grants_changes_nothing() {
     let id = session(&relay).await;
     let given = |name: &str| TimedGrant {
         device: device(name),
-        grant: Grant::DeviceTwin,
+        grant: Grant::DeviceTwin(None),
         expires_at_unix_ms: None,
     };
     let many = Authorization {
@@ -417,7 +417,7 @@ async fn an_authorization_with_too_many_grants_changes_nothing() {
     };
     assert_eq!(relay.authorize(id, many).await, Err(GrantError::TooMany));
     let granted = relay
-        .is_granted(id, &device("d1"), &Grant::DeviceTwin)
+        .is_granted(id, &device("d1"), &Access::DeviceTwin)
         .await;
     assert_eq!(granted, Ok(false));
     relay

@@ -290,7 +290,7 @@ proptest! {
         for text in messages.iter().filter_map(|message| match &message.content {
             Content::Telemetry(telemetry) => telemetry.message.as_ref(),
             Content::Twin(twin) => Some(&twin.body),
-            Content::ConnectionState(_) => None,
+            Content::ConnectionState { connected: _, .. } => None,
         }) {
             prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(text.as_str()).is_ok());
         }

@@ -75,7 +75,7 @@ impl Fixture {
         let metrics = Metrics::new();
         let clock = SystemClock::shared();
         let lifecycle = Lifecycle::new();
-        let relay = Relay::start(RELAY_SETTINGS, clock.clone(), &metrics, &lifecycle);
+        let relay = Relay::start(RELAY_SETTINGS, clock.clone(), &metrics, &lifecycle, None);
         let tokens = GrantTokens::start(&Config::default(), clock, &metrics, &lifecycle);
         let push = |settings| {
             let metrics = Arc::clone(&metrics.push);

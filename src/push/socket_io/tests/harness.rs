@@ -77,6 +77,7 @@ impl Server {
             SystemClock::shared(),
             &metrics,
             &Lifecycle::new(),
+            None,
         );
         let clock = SystemClock::shared();
         let config = Config::default();

@@ -27,7 +27,12 @@ async fn nothing_follows_a_revocation_but_the_word_of_it() {
     for number in 21..=40 {
         server.settle(number).await;
     }
-    server.send_content(Content::ConnectionState(true)).await;
+    server
+        .send_content(Content::ConnectionState {
+            connected: true,
+            sequence: None,
+        })
+        .await;
     let mut event = events.next().await.unwrap();
     while event.name == "updates" {
         for update in event.data["updates"].as_array().unwrap() {

@@ -62,7 +62,7 @@ impl Server {
         let metrics = Metrics::new();
         let lifecycle = Lifecycle::new();
         let clock = SystemClock::shared();
-        let relay = Relay::start(roomy(), clock.clone(), &metrics, &lifecycle);
+        let relay = Relay::start(roomy(), clock.clone(), &metrics, &lifecycle, None);
         let mut config = Config::default();
         config.grant_tokens.secret = Some(Secret::new(SECRET));
         let grant_tokens = GrantTokens::start(&config, clock, &metrics, &lifecycle);

@@ -108,7 +108,7 @@ async fn the_answer_to_a_subscribe_carries_what_is_known() {
             key("a"),
             key("b"),
             Grant::ConnectionState,
-            Grant::DeviceTwin,
+            Grant::DeviceTwin(None),
         ])
         .await;
     let before = server.relay.unix_ms();
@@ -116,7 +116,13 @@ async fn the_answer_to_a_subscribe_carries_what_is_known() {
         .send_telemetry("d1", &[("a", "9007199254740993"), ("c", "3")])
         .await;
     server
-        .send_content("d1", Content::ConnectionState(true))
+        .send_content(
+            "d1",
+            Content::ConnectionState {
+                connected: true,
+                sequence: None,
+            },
+        )
         .await;
     let subscribed = client
         .subscribe([

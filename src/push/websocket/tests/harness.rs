@@ -108,7 +108,7 @@ impl Server {
         let mut config = Config::default();
         config.grant_tokens.secret = secret.map(|secret| Secret::new(secret.to_owned()));
         let tokens = GrantTokens::start(&config, clock.clone(), &metrics, &lifecycle);
-        let relay = Relay::start(relay_settings, clock, &metrics, &lifecycle);
+        let relay = Relay::start(relay_settings, clock, &metrics, &lifecycle, None);
         let rate = Arc::new(SessionRate::new(1, 1_000));
         let push_metrics = Arc::clone(&metrics.push);
         let push = Push::new(relay.clone(), tokens, rate, settings, push_metrics);

@@ -64,7 +64,13 @@ async fn each_kind_arrives_with_its_times_and_a_number() {
     );
 
     server
-        .send_content("d1", Content::ConnectionState(false))
+        .send_content(
+            "d1",
+            Content::ConnectionState {
+                connected: false,
+                sequence: None,
+            },
+        )
         .await;
     let updates = client.updates().await;
     assert_eq!(updates.sequence, 2);
