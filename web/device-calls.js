@@ -30,7 +30,7 @@ export class DeviceCalls {
     // Without the grant to see the twin nothing would ever tell that it has changed.
     if (device.grants.holds("deviceTwin")) {
       const wanted = value === null ? undefined : canonicalJson(value);
-      device.twin.await(path, { json: wanted, version, acceptedMs: Date.now() });
+      device.twin.expect(path, { json: wanted, version, acceptedMs: Date.now() });
     }
     this.#onChange();
   }

@@ -62,7 +62,10 @@ export function highlight(node) {
 /** Marks a changed cell for a moment; without motion where the visitor asked for less. */
 export function flash(node) {
   const style = getComputedStyle(node);
-  const marked = { backgroundColor: style.getPropertyValue("--accent-wash"), color: style.getPropertyValue("--accent") };
+  const marked = {
+    backgroundColor: style.getPropertyValue("--accent-wash"),
+    color: style.getPropertyValue("--accent"),
+  };
   const still = prefersStillness();
   node.animate(still ? [marked, marked] : [marked, { ...marked, offset: 0.3 }, {}], { duration: still ? 1500 : 2400 });
 }

@@ -40,7 +40,9 @@ function headline(status, text, code, retryAfterS) {
     case 413:
       return "that is too much data.";
     case 429:
-      return retryAfterS === undefined ? "too many calls, try again later." : `too many calls, try again in ${retryAfterS} s.`;
+      return retryAfterS === undefined
+        ? "too many calls, try again later."
+        : `too many calls, try again in ${retryAfterS} s.`;
     case 504:
       return "the device did not answer in time.";
     default:

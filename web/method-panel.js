@@ -2,9 +2,9 @@
 
 import { byId, element, setText } from "./dom.js";
 import { explain } from "./explain.js";
+import { showProblem } from "./field.js";
 import { GrantToggle } from "./grant-toggle.js";
 import { readTyped, writeJson } from "./json.js";
-import { showProblem } from "./twin-row.js";
 
 /** What the simulated devices answer to. */
 const SUGGESTIONS = [
@@ -122,8 +122,15 @@ class CallEntry {
     this.#result.tabIndex = 0;
     this.#result.setAttribute("role", "region");
     this.#result.setAttribute("aria-label", `Answer of ${name}`);
-    const head = element("div", { className: "call-head" }, element("b", { textContent: name }), this.#status, this.#duration);
-    const sent = payload === "null" ? [] : [element("code", { className: "call-payload", textContent: payload, title: payload })];
+    const head = element(
+      "div",
+      { className: "call-head" },
+      element("b", { textContent: name }),
+      this.#status,
+      this.#duration,
+    );
+    const sent =
+      payload === "null" ? [] : [element("code", { className: "call-payload", textContent: payload, title: payload })];
     this.node = element("li", { data: { call: id, name } }, head, ...sent, this.#result);
   }
 
@@ -165,7 +172,9 @@ function suggestionButton({ name, payload }) {
 function noteOf({ deviceId, grants, connected, refusals }) {
   if (!grants.holds("directMethod")) {
     const refusal = refusals.get("directMethod");
-    return refusal === undefined ? `This session may not call methods of ${deviceId}; a call will be refused.` : `directMethod was not granted, ${explain(refusal)}`;
+    return refusal === undefined
+      ? `This session may not call methods of ${deviceId}; a call will be refused.`
+      : `directMethod was not granted, ${explain(refusal)}`;
   }
   return connected === false ? `${deviceId} is offline; a call will not reach it.` : "";
 }
@@ -173,7 +182,9 @@ function noteOf({ deviceId, grants, connected, refusals }) {
 function problemOfTimeout(text) {
   const seconds = Number(text);
   const { least, most } = TIMEOUT_S;
-  return Number.isInteger(seconds) && seconds >= least && seconds <= most ? "" : `The time-out is ${least} to ${most} s.`;
+  return Number.isInteger(seconds) && seconds >= least && seconds <= most
+    ? ""
+    : `The time-out is ${least} to ${most} s.`;
 }
 
 function durationText(durationMs) {

@@ -72,7 +72,8 @@ export class RelaySession {
       // Subscribed first and read second, so that no update is missed between the two.
       const delivered = granted.filter(isDelivered);
       if (delivered.length === 1) await this.#subscribe(sessionId, device, delivered[0]);
-      else if (delivered.length > 1) await this.#subscribeAll(delivered.map((right) => request(sessionId, device, right)));
+      else if (delivered.length > 1)
+        await this.#subscribeAll(delivered.map((right) => request(sessionId, device, right)));
       for (const right of delivered) await this.#read(sessionId, device, right);
     });
   }

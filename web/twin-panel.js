@@ -2,11 +2,12 @@
 
 import { announce, byId, element, holdsFocus, setText } from "./dom.js";
 import { explain, saysNoHub } from "./explain.js";
+import { showProblem } from "./field.js";
 import { formatAge } from "./format.js";
 import { GrantToggle } from "./grant-toggle.js";
 import { readTyped, writeJson } from "./json.js";
 import { problemOfPath, rowsOf } from "./twin.js";
-import { showProblem, TwinRow } from "./twin-row.js";
+import { TwinRow } from "./twin-row.js";
 
 /** Callbacks: those of `GrantToggle`, `onReadTwin(device)`, `onSetDesired(device, path, json)`. */
 export class TwinPanel {
@@ -75,7 +76,10 @@ export class TwinPanel {
     byId("twin-again").hidden = twin.problem === null;
     const write = device.refusals.get("desiredProperties");
     byId("twin-write-problem").hidden = write === undefined;
-    setText(byId("twin-write-problem"), write === undefined ? "" : `desiredProperties was not granted, ${explain(write)}`);
+    setText(
+      byId("twin-write-problem"),
+      write === undefined ? "" : `desiredProperties was not granted, ${explain(write)}`,
+    );
   }
 
   #renderRows(twin, nowMs) {
@@ -162,7 +166,8 @@ export class TwinPanel {
       announce(`Desired ${path} of ${device.deviceId} set to ${json}`);
       name.value = "";
       value.value = "";
-      if (!device.grants.holds("deviceTwin")) setText(problem, "Accepted. Without the grant deviceTwin this page does not see its effect.");
+      if (!device.grants.holds("deviceTwin"))
+        setText(problem, "Accepted. Without the grant deviceTwin this page does not see its effect.");
     } catch (error) {
       if (device === this.#device) showProblem(value, problem, explain(error));
     } finally {

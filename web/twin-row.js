@@ -3,6 +3,7 @@
 
 import { announce, element, flash, holdsFocus, setAttribute, setText } from "./dom.js";
 import { explain } from "./explain.js";
+import { jsonInput, showProblem } from "./field.js";
 import { readTyped, writeJson } from "./json.js";
 import { GROUP } from "./twin.js";
 
@@ -73,7 +74,10 @@ export class TwinRow {
     if (pending !== undefined && wanted === "") setText(this.#value, "removing");
     if (settled) flash(this.#value);
     setAttribute(this.#value, "aria-label", this.#label(wanted));
-    setText(this.#comparison, pending === undefined ? (COMPARISONS[comparison] ?? "") : waiting(nowMs - pending.acceptedMs));
+    setText(
+      this.#comparison,
+      pending === undefined ? (COMPARISONS[comparison] ?? "") : waiting(nowMs - pending.acceptedMs),
+    );
   }
 
   /** An object is set by its members, on whichever side it is. */
@@ -136,7 +140,9 @@ class Editor {
     const problemId = `twin-problem-${path}`;
     this.#input = jsonInput({ value: text, "aria-label": `Desired ${path}, as JSON`, "aria-describedby": problemId });
     this.#problem = element("p", { id: problemId, className: "field-problem", role: "alert" });
-    const buttons = [element("button", { className: "button small-button", textContent: "Set", data: { action: "grant" } })];
+    const buttons = [
+      element("button", { className: "button small-button", textContent: "Set", data: { action: "grant" } }),
+    ];
     if (removable) buttons.push(this.#button("Remove", () => this.#send("null", `Removed ${path}`)));
     buttons.push(this.#button("Cancel", onClose));
     this.node = element(
@@ -164,12 +170,18 @@ class Editor {
   }
 
   #button(label, onclick) {
-    return element("button", { type: "button", className: "button small-button quiet-button", textContent: label, onclick });
+    return element("button", {
+      type: "button",
+      className: "button small-button quiet-button",
+      textContent: label,
+      onclick,
+    });
   }
 
   #submit(path) {
     const { problem } = readTyped(this.#input.value);
-    if (problem === undefined) this.#send(this.#input.value.trim(), `Desired ${path} set to ${this.#input.value.trim()}`);
+    if (problem === undefined)
+      this.#send(this.#input.value.trim(), `Desired ${path} set to ${this.#input.value.trim()}`);
     else showProblem(this.#input, this.#problem, problem);
   }
 
@@ -187,24 +199,6 @@ class Editor {
       this.node.dataset.sending = false;
     }
   }
-}
-
-/** An input for JSON, without what browsers do to prose. */
-export function jsonInput(properties) {
-  return element("input", {
-    className: "field code-field",
-    spellcheck: false,
-    autocomplete: "off",
-    autocapitalize: "off",
-    ...properties,
-  });
-}
-
-/** Says what is wrong with an input, or that nothing is. */
-export function showProblem(input, node, problem) {
-  setText(node, problem);
-  if (problem === "") input.removeAttribute("aria-invalid");
-  else setAttribute(input, "aria-invalid", "true");
 }
 
 function textOf(side) {

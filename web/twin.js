@@ -36,7 +36,7 @@ export class Twin {
   }
 
   /** Notes a change of `path` to `json` (undefined: removed) that the hub accepted as this version of the twin. */
-  await(path, change) {
+  expect(path, change) {
     if (!this.#shows(path, change)) this.pending.set(path, change);
   }
 
@@ -144,7 +144,6 @@ export function problemOfPath(path) {
   if (path === "") return "Type a name; dots lead into objects, as in network.apn.";
   if (names.some((name) => name === "")) return "There is an empty name between or beside the dots.";
   if (names.length > DEPTH_MAX) return `Twins are at most ${DEPTH_MAX} levels deep.`;
-  // eslint-disable-next-line no-control-regex
   if (/[$\s\u0000-\u001f\u007f-\u009f]/.test(path)) return "A name has no spaces, control characters or $.";
   if (new TextEncoder().encode(path).length > NAME_BYTES_MAX) return "The name is too long.";
   return "";

@@ -61,6 +61,7 @@ const ASSETS: &[Asset] = &[
     asset!("device-table.js", JAVASCRIPT),
     asset!("dom.js", JAVASCRIPT),
     asset!("explain.js", JAVASCRIPT),
+    asset!("field.js", JAVASCRIPT),
     asset!("format.js", JAVASCRIPT),
     asset!("gate.js", JAVASCRIPT),
     asset!("grant-toggle.js", JAVASCRIPT),

@@ -80,10 +80,7 @@ async function revokeIt(page, device, outputDirectory) {
   const before = await updatesOf(page, device);
   const total = Number(await page.getAttribute("body", "data-updates"));
   const startedAt = Date.now();
-  await page.waitForFunction(
-    (enough) => Number(document.body.dataset.updates) >= enough,
-    total + OTHER_UPDATES,
-  );
+  await page.waitForFunction((enough) => Number(document.body.dataset.updates) >= enough, total + OTHER_UPDATES);
   await page.waitForTimeout(Math.max(0, SILENCE_MS - (Date.now() - startedAt)));
   const after = await updatesOf(page, device);
   if (after !== before) throw new Error(`${device} got ${after - before} updates after it was revoked`);
@@ -98,7 +95,9 @@ async function revokeAndGrantOneKey(page, device) {
   const toggle = (key) => page.locator(`#keys [data-key="${key}"] .small-button`);
   const key = await page.locator("#keys li").first().getAttribute("data-key");
   await toggle(key).click();
-  await page.waitForSelector(`tr[data-device="${device}"][data-access="partial"] [data-key="${key}"][data-stopped="true"]`);
+  await page.waitForSelector(
+    `tr[data-device="${device}"][data-access="partial"] [data-key="${key}"][data-stopped="true"]`,
+  );
   const changes = () => page.getAttribute(`tr[data-device="${device}"] [data-key="${key}"]`, "data-changes");
   const before = await changes();
   const updates = await updatesOf(page, device);
@@ -107,7 +106,8 @@ async function revokeAndGrantOneKey(page, device) {
   await toggle(key).click();
   await page.waitForFunction(
     ([device, key, before]) =>
-      Number(document.querySelector(`tr[data-device="${device}"] [data-key="${key}"]`).dataset.changes) > Number(before),
+      Number(document.querySelector(`tr[data-device="${device}"] [data-key="${key}"]`).dataset.changes) >
+      Number(before),
     [device, key, before],
   );
   return { device, key };

@@ -93,9 +93,11 @@ async function typeWhileTheTwinChanges(page, other, url, device) {
 /** Methods of the simulated devices: one that answers, one that fails, one that takes its time, one that is not there. */
 async function callMethods(page) {
   const echo = await callMethod(page, "echo", '{"digits": 12345678901234567890}');
-  if (echo.status !== "200" || !echo.result.includes("12345678901234567890")) throw new Error(`echo: ${JSON.stringify(echo)}`);
+  if (echo.status !== "200" || !echo.result.includes("12345678901234567890"))
+    throw new Error(`echo: ${JSON.stringify(echo)}`);
   const selfTest = await callMethod(page, "selfTest", "");
-  if (selfTest.status !== "500" || selfTest.tone !== "refused") throw new Error(`selfTest: ${JSON.stringify(selfTest)}`);
+  if (selfTest.status !== "500" || selfTest.tone !== "refused")
+    throw new Error(`selfTest: ${JSON.stringify(selfTest)}`);
 
   await call(page, "calibrate", "");
   const running = '#method-calls li[data-name="calibrate"][data-state="running"]';
@@ -144,11 +146,20 @@ async function explainFailures(page) {
   const shown = [];
   await page.click(`${row} button.twin-value`);
   for (const [answer, expected] of [
-    [{ status: 429, headers: { "retry-after": "7" }, body: "Too many calls" }, "429: too many calls, try again in 7 s."],
-    [{ status: 404, body: '{"Message":"{\\"errorCode\\":404103,\\"message\\":\\"away\\"}"}' }, "404: the device is not connected. (away)"],
+    [
+      { status: 429, headers: { "retry-after": "7" }, body: "Too many calls" },
+      "429: too many calls, try again in 7 s.",
+    ],
+    [
+      { status: 404, body: '{"Message":"{\\"errorCode\\":404103,\\"message\\":\\"away\\"}"}' },
+      "404: the device is not connected. (away)",
+    ],
     [{ status: 404, body: '{"Message":"ErrorCode:DeviceNotFound;d1"}' }, "404: the IoT Hub knows no such device. (d1)"],
     [{ status: 500, body: "IoTHub Response: error" }, "500: the IoT Hub could not be reached, or failed."],
-    [{ status: 400, body: "IoT Hub API disabled, cannot invoke direct method" }, "400: this relay has no IoT Hub connection"],
+    [
+      { status: 400, body: "IoT Hub API disabled, cannot invoke direct method" },
+      "400: this relay has no IoT Hub connection",
+    ],
   ]) {
     await page.route(patch, (route) => route.fulfill(answer));
     await page.press(`${row} .twin-editor input`, "Enter");
@@ -165,7 +176,13 @@ async function checkRows(page) {
     const { GROUP, rowsOf } = await import("/assets/twin.js");
     const { rows } = rowsOf({
       desired: { $version: 3, interval: 5, limits: { high: 9, low: 1 }, mode: "on", speed: 2 },
-      reported: { $metadata: {}, interval: { value: 5, ac: 200, av: 3 }, limits: { low: 1, high: 8 }, name: "n", speed: { value: 1, ac: 400, av: 3 } },
+      reported: {
+        $metadata: {},
+        interval: { value: 5, ac: 200, av: 3 },
+        limits: { low: 1, high: 8 },
+        name: "n",
+        speed: { value: 1, ac: 400, av: 3 },
+      },
     });
     const side = (value) => (value === GROUP ? "{}" : value);
     return rows.map(({ path, depth, desired, reported, comparison }) =>
