@@ -68,12 +68,11 @@ export class TwinRow {
     this.#show("desired", this.#desiredCell, this.#value, wanted, first || pending !== undefined);
     this.#show("reported", this.#reportedCell, this.#reportedCell.firstChild, textOf(reported), first);
     setText(this.#acknowledgement, acknowledgement === undefined ? "" : acknowledgementText(acknowledgement));
-    this.#value.dataset.empty = wanted === "" && desired !== GROUP;
+    this.#value.dataset.empty = wanted === "" && pending === undefined && desired !== GROUP;
     this.#value.hidden = this.editing || !this.#settable;
-    if (wanted === "" && pending === undefined) setText(this.#value, "Set");
-    if (pending !== undefined && wanted === "") setText(this.#value, "removing");
+    if (wanted === "") setText(this.#value, pending === undefined ? "Set" : "Removing");
     if (settled) flash(this.#value);
-    setAttribute(this.#value, "aria-label", this.#label(wanted));
+    setAttribute(this.#value, "aria-label", this.#label(this.#value.textContent));
     setText(
       this.#comparison,
       pending === undefined ? (COMPARISONS[comparison] ?? "") : waiting(nowMs - pending.acceptedMs),
@@ -85,8 +84,8 @@ export class TwinRow {
     return this.#desired !== GROUP && !(this.#desired === undefined && this.#reported === GROUP);
   }
 
-  #label(wanted) {
-    return wanted === "" ? `Set desired ${this.#path}` : `Edit desired ${this.#path}, now ${wanted}`;
+  #label(shown) {
+    return this.#value.dataset.empty === "true" ? `Set desired ${this.#path}` : `Edit desired ${this.#path}, ${shown}`;
   }
 
   #show(side, container, node, text, quietly) {
