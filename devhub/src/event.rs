@@ -10,6 +10,10 @@ use bytes::Bytes;
 pub struct Event {
     /// Message annotations beside the `x-opt-*` ones that the partition adds.
     pub annotations: Vec<(String, AnnotationValue)>,
+    /// AMQP properties section: message-id.
+    pub message_id: Option<String>,
+    /// AMQP properties section: to.
+    pub to: Option<String>,
     /// AMQP properties section: content-type.
     pub content_type: Option<String>,
     /// AMQP properties section: content-encoding.
@@ -18,6 +22,10 @@ pub struct Event {
     pub correlation_id: Option<String>,
     /// AMQP properties section: user-id, as bytes.
     pub user_id: Option<Bytes>,
+    /// AMQP properties section: absolute-expiry-time, in milliseconds since the Unix epoch.
+    pub absolute_expiry_time_ms: Option<i64>,
+    /// AMQP properties section: creation-time, in milliseconds since the Unix epoch.
+    pub creation_time_ms: Option<i64>,
     /// Application properties; IoT Hub writes strings only.
     pub application_properties: Vec<(String, String)>,
     /// The data section.

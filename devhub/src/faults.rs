@@ -1,4 +1,4 @@
-//! Faults to test clients with: what a real event hub does at times, on demand.
+//! Faults to test clients with: what a real event hub or IoT hub does at times, on demand.
 
 use std::sync::{
     Arc,
@@ -11,11 +11,13 @@ use crate::{
         server::Connections,
     },
     event_hub::EventHub,
+    service_api::{ServiceFault, faults::ServiceFaults},
 };
 
 /// The fault switches of a running devhub. Cloned handles mean the same switches.
 #[derive(Clone, Debug)]
 pub struct Faults {
+    pub(crate) service: Arc<ServiceFaults>,
     pub(crate) hub: EventHub,
     pub(crate) switches: Arc<Switches>,
     pub(crate) connections: Arc<Connections>,
@@ -45,6 +47,11 @@ impl Faults {
             partition.set_stalled(stalled);
         }
         partition.is_some()
+    }
+
+    /// Has a fault meet requests to the service REST API from now on; the default one ends that.
+    pub fn meet_service_requests(&self, fault: ServiceFault) {
+        self.service.set(fault);
     }
 
     /// While set, every attach but those to `$cbs` is refused with `com.microsoft:server-busy`.

@@ -11,6 +11,7 @@ use crate::{
     LogBounds,
     clock::{Clock, SystemClock},
     event_hub::ConsumerGroups,
+    iot_hub::Routes,
     sas::SharedAccessKey,
 };
 
@@ -22,11 +23,21 @@ pub struct Options {
     pub amqp: SocketAddr,
     /// Where to listen for AMQP over TLS; port 0 means any.
     pub amqp_tls: Option<SocketAddr>,
-    /// Where certificates and the policy's key are kept, so that a restarted devhub is still trusted and
-    /// still takes its clients' connection strings; without it they live in memory only.
+    /// Where to listen for MQTT of devices over plain TCP; port 0 means any.
+    pub mqtt: Option<SocketAddr>,
+    /// Where to listen for MQTT of devices over TLS; port 0 means any. Some device SDKs insist on 8883.
+    pub mqtt_tls: Option<SocketAddr>,
+    /// Where to listen for the IoT Hub service REST API over TLS; port 0 means any.
+    pub rest: Option<SocketAddr>,
+    /// Where certificates and keys are kept, so that a restarted devhub is still trusted and still takes its
+    /// clients' connection strings; without it they live in memory only.
     pub tls_dir: Option<PathBuf>,
     /// The name of the event hub.
     pub hub_name: String,
+    /// The name of the IoT hub, as its events tell it.
+    pub iot_hub_name: String,
+    /// Which events of the IoT hub reach the event hub.
+    pub routes: Routes,
     /// How many partitions it has; at least one.
     pub partitions: u16,
     /// Which consumer groups it has.
@@ -39,7 +50,7 @@ pub struct Options {
     pub shared_access_key: Option<SharedAccessKey>,
     /// Takes every token unseen. For quick starts only: everybody who reaches the port is let in.
     pub accept_any_token: bool,
-    /// How many AMQP connections may be open; more are refused.
+    /// How many connections of each protocol may be open; more are refused.
     pub connections_max: usize,
     /// The idle time-out told to AMQP peers.
     pub idle_timeout: Duration,
@@ -52,8 +63,13 @@ impl Default for Options {
         Self {
             amqp: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             amqp_tls: None,
+            mqtt: None,
+            mqtt_tls: None,
+            rest: None,
             tls_dir: None,
             hub_name: "devhub".to_owned(),
+            iot_hub_name: "devhub".to_owned(),
+            routes: Routes::default(),
             partitions: 4,
             consumer_groups: ConsumerGroups::Any,
             log_bounds: LogBounds::default(),

@@ -1,6 +1,9 @@
-//! Shared access signatures of Event Hubs and Service Bus:
-//! `SharedAccessSignature sr=<resource>&sig=<signature>&se=<expiry>&skn=<policy>`, where the signature
-//! is HMAC-SHA256 over the encoded resource, a line feed and the expiry, with the key's text as key.
+//! Shared access signatures: `SharedAccessSignature sr=<resource>&sig=<signature>&se=<expiry>&skn=<policy>`,
+//! where the signature is HMAC-SHA256 over the encoded resource, a line feed and the expiry.
+//!
+//! Event Hubs takes the key's text as the secret; [`sign`] and [`verify`] do so. IoT Hub takes the bytes that the
+//! text encodes in base64, and a device that signs with its own key names no policy; see [`Token`] and
+//! [`sign_for_iot_hub`].
 
 use std::{fmt, fs, path::Path, time::Duration};
 
@@ -34,10 +37,10 @@ impl SharedAccessKey {
         Self(BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))
     }
 
-    /// The key of the devhub that last used `directory`, or else a random one, kept there in the file
-    /// `shared-access-key` for its owner only.
-    pub fn load_or_create(directory: &Path) -> Result<Self, FileError> {
-        let path = directory.join("shared-access-key");
+    /// The key of the devhub that last used `directory`, or else a random one, kept there in a file of the name
+    /// `file_name` for its owner only.
+    pub fn load_or_create(directory: &Path, file_name: &str) -> Result<Self, FileError> {
+        let path = directory.join(file_name);
         let kept = fs::read_to_string(&path).ok().filter(|text| is_key(text));
         if let Some(text) = kept {
             return Ok(Self(text));
@@ -45,6 +48,17 @@ impl SharedAccessKey {
         let key = Self::generate();
         kept_file::write(&path, &key.0, Access::Owner)?;
         Ok(key)
+    }
+
+    /// A key that is always the same for one name under this key, of the form that Azure makes.
+    pub(crate) fn derive(&self, name: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
+        Self(BASE64_STANDARD.encode(hmac::sign(&key, name.as_bytes())))
+    }
+
+    /// The bytes that the text encodes in base64, which is the secret for IoT Hub.
+    pub(crate) fn decoded(&self) -> Option<Vec<u8>> {
+        BASE64_STANDARD.decode(&self.0).ok()
     }
 
     /// The text, for connection strings.
@@ -94,15 +108,19 @@ pub struct Claims {
 
 /// Signs a token for a resource such as `sb://host/hub` until `expires`, counted from the Unix epoch.
 pub fn sign(resource: &str, policy: &str, key: &SharedAccessKey, expires: Duration) -> String {
-    let resource = utf8_percent_encode(resource, UNRESERVED).to_string();
-    let expiry = expires.as_secs().to_string();
-    let signature = hmac::sign(&hmac_key(key), signed_text(&resource, &expiry).as_bytes());
-    let signature = BASE64_STANDARD.encode(signature);
-    format!(
-        "{PREFIX}sr={resource}&sig={}&se={expiry}&skn={}",
-        utf8_percent_encode(&signature, UNRESERVED),
-        utf8_percent_encode(policy, UNRESERVED),
-    )
+    sign_with(key.0.as_bytes(), resource, Some(policy), expires)
+}
+
+/// Signs a token for IoT Hub: for `host` with a policy, or for `host/devices/id` with the key of a device, which is
+/// named by no policy. The key must be base64.
+pub fn sign_for_iot_hub(
+    resource: &str,
+    policy: Option<&str>,
+    key: &SharedAccessKey,
+    expires: Duration,
+) -> Result<String, Error> {
+    let secret = key.decoded().ok_or(Error::InvalidSignature)?;
+    Ok(sign_with(&secret, resource, policy, expires))
 }
 
 /// Verifies a token against a policy and its key at the time `now`, counted from the Unix epoch.
@@ -113,43 +131,34 @@ pub fn verify(
     key: &SharedAccessKey,
     now: Duration,
 ) -> Result<Claims, Error> {
-    let Fields {
-        resource,
-        signature,
-        expiry,
-        policy: named,
-    } = Fields::parse(token).ok_or(Error::Malformed)?;
-    if decode(named) != policy {
-        return Err(Error::UnknownPolicy);
+    let token = Token::parse(token)?;
+    match token.policy() {
+        Some(named) if named == policy => {}
+        Some(_) => return Err(Error::UnknownPolicy),
+        None => return Err(Error::Malformed),
     }
-    let signature = BASE64_STANDARD
-        .decode(decode(signature))
-        .map_err(|_| Error::Malformed)?;
-    hmac::verify(
-        &hmac_key(key),
-        signed_text(resource, expiry).as_bytes(),
-        &signature,
-    )
-    .map_err(|_| Error::InvalidSignature)?;
-    let expires = Duration::from_secs(expiry.parse().map_err(|_| Error::Malformed)?);
-    if expires <= now {
-        return Err(Error::Expired);
-    }
+    let expires = token.verify_with(key.0.as_bytes(), now)?;
     Ok(Claims {
-        resource: decode(resource),
+        resource: token.resource(),
         expires,
     })
 }
 
-struct Fields<'a> {
+/// A token that was taken apart and says nothing yet: first [`Token::verify_for_iot_hub`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token<'a> {
     resource: &'a str,
     signature: &'a str,
     expiry: &'a str,
-    policy: &'a str,
+    policy: Option<&'a str>,
 }
 
-impl<'a> Fields<'a> {
-    fn parse(token: &'a str) -> Option<Self> {
+impl<'a> Token<'a> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, Error> {
+        Self::fields(token).ok_or(Error::Malformed)
+    }
+
+    fn fields(token: &'a str) -> Option<Self> {
         let [mut resource, mut signature, mut expiry, mut policy] = [None; 4];
         for field in token.strip_prefix(PREFIX)?.split('&') {
             let (name, value) = field.split_once('=')?;
@@ -165,17 +174,68 @@ impl<'a> Fields<'a> {
             resource: resource?,
             signature: signature?,
             expiry: expiry?,
-            policy: policy?,
+            policy: policy.filter(|policy| !policy.is_empty()),
         })
     }
+
+    /// The resource, decoded.
+    pub(crate) fn resource(&self) -> String {
+        decode(self.resource)
+    }
+
+    /// The policy, decoded; `None` for a token signed with a device's own key.
+    pub(crate) fn policy(&self) -> Option<String> {
+        self.policy.map(decode)
+    }
+
+    /// When the token lapses, since the Unix epoch, provided that the key signed it and that it holds at `now`. A key
+    /// that is no base64 has signed nothing.
+    pub(crate) fn verify_for_iot_hub(
+        &self,
+        key: &SharedAccessKey,
+        now: Duration,
+    ) -> Result<Duration, Error> {
+        let secret = key.decoded().ok_or(Error::InvalidSignature)?;
+        self.verify_with(&secret, now)
+    }
+
+    fn verify_with(&self, secret: &[u8], now: Duration) -> Result<Duration, Error> {
+        let signature = BASE64_STANDARD
+            .decode(decode(self.signature))
+            .map_err(|_| Error::Malformed)?;
+        hmac::verify(
+            &hmac::Key::new(hmac::HMAC_SHA256, secret),
+            signed_text(self.resource, self.expiry).as_bytes(),
+            &signature,
+        )
+        .map_err(|_| Error::InvalidSignature)?;
+        let expires = Duration::from_secs(self.expiry.parse().map_err(|_| Error::Malformed)?);
+        if expires <= now {
+            return Err(Error::Expired);
+        }
+        Ok(expires)
+    }
+}
+
+fn sign_with(secret: &[u8], resource: &str, policy: Option<&str>, expires: Duration) -> String {
+    let resource = utf8_percent_encode(resource, UNRESERVED).to_string();
+    let expiry = expires.as_secs().to_string();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let signature = hmac::sign(&key, signed_text(&resource, &expiry).as_bytes());
+    let signature = BASE64_STANDARD.encode(signature);
+    let mut token = format!(
+        "{PREFIX}sr={resource}&sig={}&se={expiry}",
+        utf8_percent_encode(&signature, UNRESERVED),
+    );
+    if let Some(policy) = policy {
+        token.push_str("&skn=");
+        token.extend(utf8_percent_encode(policy, UNRESERVED));
+    }
+    token
 }
 
 fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-fn hmac_key(key: &SharedAccessKey) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, key.0.as_bytes())
 }
 
 fn signed_text(resource: &str, expiry: &str) -> String {
@@ -197,12 +257,12 @@ mod tests {
     #[test]
     fn a_kept_key_is_used_again_unless_it_was_spoilt() {
         let directory = tempfile::tempdir().unwrap();
-        let first = SharedAccessKey::load_or_create(directory.path()).unwrap();
-        let again = SharedAccessKey::load_or_create(directory.path()).unwrap();
+        let first = SharedAccessKey::load_or_create(directory.path(), "shared-access-key").unwrap();
+        let again = SharedAccessKey::load_or_create(directory.path(), "shared-access-key").unwrap();
         assert_eq!(first, again);
 
         fs::write(directory.path().join("shared-access-key"), "spoilt").unwrap();
-        let anew = SharedAccessKey::load_or_create(directory.path()).unwrap();
+        let anew = SharedAccessKey::load_or_create(directory.path(), "shared-access-key").unwrap();
         assert_ne!(first, anew);
     }
 
@@ -251,6 +311,34 @@ mod tests {
         assert_eq!(
             verify(&token, POLICY, &other, NOW),
             Err(Error::InvalidSignature)
+        );
+    }
+
+    #[test]
+    fn iot_hub_takes_the_bytes_that_the_key_encodes_and_needs_no_policy() {
+        let token = sign_for_iot_hub("h/devices/d", None, &key(), LATER).unwrap();
+        let parsed = Token::parse(&token).unwrap();
+        assert_eq!(parsed.resource(), "h/devices/d");
+        assert_eq!(parsed.policy(), None);
+        assert_eq!(parsed.verify_for_iot_hub(&key(), NOW), Ok(LATER));
+        assert_eq!(
+            parsed.verify_for_iot_hub(&key(), LATER),
+            Err(Error::Expired)
+        );
+        let other = SharedAccessKey::new("b3RoZXI=");
+        assert_eq!(
+            parsed.verify_for_iot_hub(&other, NOW),
+            Err(Error::InvalidSignature)
+        );
+        // The same key as text is another secret.
+        assert_eq!(
+            parsed.verify_with(b"a2V5", NOW),
+            Err(Error::InvalidSignature)
+        );
+        assert_eq!(
+            verify(&token, POLICY, &key(), NOW),
+            Err(Error::Malformed),
+            "Event Hubs wants a policy"
         );
     }
 

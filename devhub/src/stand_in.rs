@@ -1,6 +1,11 @@
 //! A running devhub: what is bound, where it can be reached, and how it ends.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -10,11 +15,18 @@ use crate::{
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
+    iot_hub::{Authentication, IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
+    mqtt::{client_certificate, server::Server as MqttServer},
     options::Options,
     sas::SharedAccessKey,
+    service_api::{self, RequestCounts, Service},
     tls::{self, Identity},
 };
+
+/// Where device SDKs connect to when nothing else is said.
+const MQTT_TLS_PORT: u16 = 8883;
+const HTTPS_PORT: u16 = 443;
 
 #[cfg(unix)]
 const SEGMENT_BYTES: u32 = 16 * 1024;
@@ -53,9 +65,13 @@ pub enum Error {
 pub struct Devhub {
     amqp: SocketAddr,
     amqp_tls: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    mqtt_tls: Option<SocketAddr>,
+    rest: Option<SocketAddr>,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
+    service: Service,
     faults: Faults,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -65,30 +81,42 @@ impl Devhub {
     /// Binds all listeners and starts to serve. Must be called on a Tokio runtime.
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
-        let identity = match (&options.amqp_tls, &options.tls_dir) {
-            (None, None) => None,
-            (_, Some(directory)) => Some(Identity::load_or_create(directory, &*options.clock)?),
-            (Some(_), None) => Some(Identity::create(&*options.clock)?),
-        };
+        let identity = tls_identity(&options)?;
+        let mqtt_tls_config = identity.as_ref().map(client_certificate::server_config);
+        let mqtt_tls_config = mqtt_tls_config.transpose()?;
         let (listener, amqp) = bind(options.amqp).await?;
-        let tls_listener = match options.amqp_tls {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
+        let tls_listener = bind_if_any(options.amqp_tls).await?;
+        let mqtt_listener = bind_if_any(options.mqtt).await?;
+        let mqtt_tls_listener = bind_if_any(options.mqtt_tls).await?;
+        let rest_listener = bind_if_any(options.rest).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
             options.consumer_groups,
             options.log_bounds,
-            options.clock,
+            Arc::clone(&options.clock),
+        );
+        let kept_key = |file_name| match &options.tls_dir {
+            Some(directory) => SharedAccessKey::load_or_create(directory, file_name),
+            None => Ok(SharedAccessKey::generate()),
+        };
+        let iot_hub = IotHub::new(
+            IotHubSettings {
+                name: options.iot_hub_name,
+                key: kept_key("iot-hub-key")?,
+                routes: options.routes,
+            },
+            hub.clone(),
+            Arc::clone(&options.clock),
         );
         let policy = options.shared_access_key_name;
-        let key = match (options.shared_access_key, &options.tls_dir) {
-            (Some(key), _) => key,
-            (None, Some(directory)) => SharedAccessKey::load_or_create(directory)?,
-            (None, None) => SharedAccessKey::generate(),
+        let key = match options.shared_access_key {
+            Some(key) => key,
+            None => kept_key("shared-access-key")?,
         };
+        let service = Service::new(iot_hub.clone());
         let faults = Faults {
+            service: Arc::clone(&service.faults),
             hub: hub.clone(),
             switches: Arc::<Switches>::default(),
             connections: Arc::new(Connections::new(options.connections_max)),
@@ -121,9 +149,36 @@ impl Devhub {
             serve(listener, identity.as_ref().map(Identity::server_config));
             address
         });
+        let mqtt_server = MqttServer::new(iot_hub, options.clock, options.connections_max);
+        let serve_mqtt = |(listener, address), tls| {
+            tasks.spawn(
+                mqtt_server
+                    .clone()
+                    .accept(listener, tls, tasks.clone(), stop.clone()),
+            );
+            address
+        };
+        let mqtt = mqtt_listener.map(|bound| serve_mqtt(bound, None));
+        let mqtt_tls = mqtt_tls_listener.map(|bound| serve_mqtt(bound, mqtt_tls_config));
+        let rest = rest_listener
+            .zip(identity.as_ref())
+            .map(|((listener, address), identity)| {
+                tasks.spawn(service_api::serve(
+                    listener,
+                    identity.server_config().into(),
+                    service.clone(),
+                    options.connections_max,
+                    tasks.clone(),
+                    stop.clone(),
+                ));
+                address
+            });
         tracing::info!(
             amqp.address = %amqp,
             amqp.tls_address = amqp_tls.map(tracing::field::display),
+            mqtt.address = mqtt.map(tracing::field::display),
+            mqtt.tls_address = mqtt_tls.map(tracing::field::display),
+            rest.address = rest.map(tracing::field::display),
             event_hub.name = shared.hub.name(),
             event_hub.partitions = shared.hub.partition_count(),
             "the event hub is ready",
@@ -131,13 +186,27 @@ impl Devhub {
         Ok(Self {
             amqp,
             amqp_tls,
+            mqtt,
+            mqtt_tls,
+            rest,
             identity,
             policy,
             key,
+            service,
             faults,
             tasks,
             stop,
         })
+    }
+
+    /// The IoT hub, whose events go into the event hub.
+    pub fn iot_hub(&self) -> &IotHub {
+        &self.service.hub
+    }
+
+    /// How often the service REST API was asked for what.
+    pub fn service_requests(&self) -> RequestCounts {
+        self.service.requests.counts()
     }
 
     /// The event hub, to publish into and to look at.
@@ -158,6 +227,45 @@ impl Devhub {
     /// Where AMQP is served over TLS.
     pub fn amqp_tls_address(&self) -> Option<SocketAddr> {
         self.amqp_tls
+    }
+
+    /// Where MQTT of devices is served over plain TCP.
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.mqtt
+    }
+
+    /// Where MQTT of devices is served over TLS.
+    pub fn mqtt_tls_address(&self) -> Option<SocketAddr> {
+        self.mqtt_tls
+    }
+
+    /// The connection string of a device or module for MQTT over TLS, with the port unless it is
+    /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
+    /// listener, for an identity that is not registered, and for one that has no key.
+    pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
+        let Authentication::Sas(keys) = self.iot_hub().identity(id).ok()?.authentication else {
+            return None;
+        };
+        let module = id
+            .module_id()
+            .map_or_else(String::new, |module| format!("ModuleId={module};"));
+        Some(format!(
+            "HostName={};DeviceId={};{module}SharedAccessKey={}",
+            host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT)),
+            id.device_id(),
+            keys.primary.expose(),
+        ))
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
     }
 
     /// The connection string for clients without TLS. It holds the key.
@@ -196,16 +304,12 @@ impl Devhub {
     }
 
     fn connection_string(&self, address: SocketAddr) -> String {
-        let host = if address.ip().is_loopback() || address.ip().is_unspecified() {
-            format!("localhost:{}", address.port())
-        } else {
-            address.to_string()
-        };
         format!(
             "Endpoint=sb://{host}/;SharedAccessKeyName={};SharedAccessKey={};EntityPath={}",
             self.policy,
             self.key.expose(),
             self.faults.hub.name(),
+            host = host_and_port(address, None),
         )
     }
 }
@@ -213,6 +317,37 @@ impl Devhub {
 impl Drop for Devhub {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The certificates for all TLS listeners, if there are any, or a directory to keep them in.
+fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
+    let listeners = [options.amqp_tls, options.mqtt_tls, options.rest];
+    let addresses: Vec<_> = listeners.iter().flatten().map(SocketAddr::ip).collect();
+    match &options.tls_dir {
+        Some(directory) => {
+            Identity::load_or_create(directory, &addresses, &*options.clock).map(Some)
+        }
+        None if addresses.is_empty() => Ok(None),
+        None => Identity::create(&addresses, &*options.clock).map(Some),
+    }
+}
+
+/// How clients on this machine name an address: `localhost` where that leads to it. A port that clients take by
+/// themselves is left out.
+fn host_and_port(address: SocketAddr, default_port: Option<u16>) -> String {
+    let ip = address.ip();
+    let is_localhost =
+        ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    let host = match ip {
+        _ if is_localhost => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    if default_port == Some(address.port()) {
+        host
+    } else {
+        format!("{host}:{}", address.port())
     }
 }
 
@@ -230,6 +365,12 @@ fn validate(options: &Options) -> Result<(), Error> {
     if !is_name(&options.hub_name) {
         return invalid("hub_name", "consist of letters, digits, '-', '_' and '.'");
     }
+    if !is_name(&options.iot_hub_name) {
+        return invalid(
+            "iot_hub_name",
+            "consist of letters, digits, '-', '_' and '.'",
+        );
+    }
     if !is_name(&options.shared_access_key_name) {
         return invalid(
             "shared_access_key_name",
@@ -245,6 +386,15 @@ fn validate(options: &Options) -> Result<(), Error> {
         return invalid("idle_timeout", "be longer than nothing");
     }
     Ok(())
+}
+
+async fn bind_if_any(
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

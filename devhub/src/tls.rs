@@ -4,6 +4,7 @@
 //! The authority's private key is never written down: nobody can sign anything else with it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
@@ -54,7 +55,7 @@ pub enum Error {
     Pem(#[from] pem::Error),
 }
 
-/// A server certificate for `localhost`, `127.0.0.1` and `::1`, and the authority that signed it.
+/// A server certificate for `localhost`, `127.0.0.1`, `::1` and further addresses, and the authority that signed it.
 #[derive(Clone, Debug)]
 pub struct Identity {
     server_config: Arc<ServerConfig>,
@@ -63,10 +64,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Uses the certificates in `directory` while they are valid for another day, and otherwise
-    /// makes new ones and writes them there: `ca.pem`, `server.pem` and, for the owner only,
+    /// Uses the certificates in `directory` while they are valid for another day and for all `addresses`, and
+    /// otherwise makes new ones and writes them there: `ca.pem`, `server.pem` and, for the owner only,
     /// `server.key`.
-    pub fn load_or_create(directory: &Path, clock: &dyn Clock) -> Result<Self, Error> {
+    pub fn load_or_create(
+        directory: &Path,
+        addresses: &[IpAddr],
+        clock: &dyn Clock,
+    ) -> Result<Self, Error> {
         let [ca_path, server_path, key_path] =
             ["ca.pem", "server.pem", "server.key"].map(|name| directory.join(name));
         let read = |path: &Path| fs::read_to_string(path).ok();
@@ -76,12 +81,12 @@ impl Identity {
                 server: read(&server_path)?,
                 key: read(&key_path)?,
             };
-            pem.is_valid_for(LEFT_MIN, clock).then_some(pem)
+            pem.is_valid_for(addresses, LEFT_MIN, clock).then_some(pem)
         })();
         let pem = if let Some(pem) = stored {
             pem
         } else {
-            let pem = Pem::generate(clock)?;
+            let pem = Pem::generate(addresses, clock)?;
             kept_file::write(&ca_path, &pem.ca, Access::Everybody)?;
             kept_file::write(&server_path, &pem.server, Access::Everybody)?;
             kept_file::write(&key_path, &pem.key, Access::Owner)?;
@@ -95,8 +100,8 @@ impl Identity {
     }
 
     /// Makes certificates that live in memory only.
-    pub fn create(clock: &dyn Clock) -> Result<Self, Error> {
-        let pem = Pem::generate(clock)?;
+    pub fn create(addresses: &[IpAddr], clock: &dyn Clock) -> Result<Self, Error> {
+        let pem = Pem::generate(addresses, clock)?;
         Ok(Self {
             server_config: pem.server_config()?,
             ca_pem: pem.ca,
@@ -128,7 +133,7 @@ struct Pem {
 }
 
 impl Pem {
-    fn generate(clock: &dyn Clock) -> Result<Self, Error> {
+    fn generate(addresses: &[IpAddr], clock: &dyn Clock) -> Result<Self, Error> {
         let today = jiff::Timestamp::from_millisecond(clock.now_ms())
             .unwrap_or_default()
             .to_zoned(jiff::tz::TimeZone::UTC)
@@ -155,12 +160,15 @@ impl Pem {
         server
             .distinguished_name
             .push(DnType::CommonName, "localhost");
-        for address in [
+        let loopback = [
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ] {
-            server.subject_alt_names.push(SanType::IpAddress(address));
-        }
+        ];
+        let named = loopback.into_iter().chain(addresses.iter().copied());
+        let named: BTreeSet<_> = named.filter(|address| !address.is_unspecified()).collect();
+        server
+            .subject_alt_names
+            .extend(named.into_iter().map(SanType::IpAddress));
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
@@ -183,9 +191,9 @@ impl Pem {
         Ok(Arc::new(config))
     }
 
-    /// Whether the leaf holds for `localhost` after `left`, is signed by the authority, and belongs
+    /// Whether the leaf holds for `localhost` and all addresses after `left`, is signed by the authority, and belongs
     /// to the key.
-    fn is_valid_for(&self, left: Duration, clock: &dyn Clock) -> bool {
+    fn is_valid_for(&self, addresses: &[IpAddr], left: Duration, clock: &dyn Clock) -> bool {
         let verified = || -> Result<(), Error> {
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes())?)?;
@@ -193,13 +201,14 @@ impl Pem {
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
             let now = Duration::from_millis(clock.now_ms().try_into().unwrap_or(0));
-            verifier.verify_server_cert(
-                &CertificateDer::from_pem_slice(self.server.as_bytes())?,
-                &[],
-                &ServerName::try_from("localhost").expect("a host name"),
-                &[],
-                UnixTime::since_unix_epoch(now + left),
-            )?;
+            let leaf = CertificateDer::from_pem_slice(self.server.as_bytes())?;
+            let localhost = ServerName::try_from("localhost").expect("a host name");
+            let addresses = addresses.iter().filter(|address| !address.is_unspecified());
+            let named = addresses.map(|address| ServerName::from(*address));
+            for name in std::iter::once(localhost).chain(named) {
+                let then = UnixTime::since_unix_epoch(now + left);
+                verifier.verify_server_cert(&leaf, &[], &name, &[], then)?;
+            }
             self.server_config().map(drop)
         };
         verified().is_ok()
@@ -227,22 +236,40 @@ mod tests {
     #[test]
     fn certificates_are_used_again_while_they_are_valid() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::load_or_create(directory.path(), &SystemClock).unwrap();
-        let second = Identity::load_or_create(directory.path(), &SystemClock).unwrap();
+        let first = Identity::load_or_create(directory.path(), &[], &SystemClock).unwrap();
+        let second = Identity::load_or_create(directory.path(), &[], &SystemClock).unwrap();
         assert_eq!(first.ca_pem(), second.ca_pem());
         let year_2060 = FixedClock(2_840_140_800_000);
-        let third = Identity::load_or_create(directory.path(), &year_2060).unwrap();
+        let third = Identity::load_or_create(directory.path(), &[], &year_2060).unwrap();
         assert_ne!(first.ca_pem(), third.ca_pem());
     }
 
     #[test]
     fn a_key_that_does_not_fit_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::load_or_create(directory.path(), &SystemClock).unwrap();
+        let first = Identity::load_or_create(directory.path(), &[], &SystemClock).unwrap();
         let other = KeyPair::generate().unwrap().serialize_pem();
         fs::write(directory.path().join("server.key"), other).unwrap();
-        let second = Identity::load_or_create(directory.path(), &SystemClock).unwrap();
+        let second = Identity::load_or_create(directory.path(), &[], &SystemClock).unwrap();
         assert_ne!(first.ca_pem(), second.ca_pem());
+    }
+
+    #[test]
+    fn certificates_that_lack_an_address_are_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let load = |addresses: &[&str]| {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            Identity::load_or_create(directory.path(), &addresses, &SystemClock).unwrap()
+        };
+        let first = load(&[]);
+        assert_eq!(
+            first.ca_pem(),
+            load(&["127.0.0.1", "::1", "0.0.0.0"]).ca_pem()
+        );
+        let second = load(&["127.4.5.6"]);
+        assert_ne!(first.ca_pem(), second.ca_pem());
+        assert_eq!(second.ca_pem(), load(&["127.4.5.6"]).ca_pem());
+        assert_eq!(second.ca_pem(), load(&[]).ca_pem());
     }
 
     #[cfg(unix)]
@@ -251,7 +278,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let directory = tempfile::tempdir().unwrap();
-        Identity::load_or_create(directory.path(), &SystemClock).unwrap();
+        Identity::load_or_create(directory.path(), &[], &SystemClock).unwrap();
         let key = fs::metadata(directory.path().join("server.key")).unwrap();
         assert_eq!(key.permissions().mode() & 0o777, 0o600);
     }

@@ -318,26 +318,18 @@ fn encode_bare(event: &Event) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(event.body.len() + 256);
     put_descriptor(&mut out, PROPERTIES);
     codec::put_list(&mut out, |out| {
-        // message-id, user-id, to, subject, reply-to, correlation-id, content-type, content-encoding
+        put_optional(out, event.message_id.as_deref(), put_string);
+        put_optional(out, event.user_id.as_deref(), put_binary);
+        put_optional(out, event.to.as_deref(), put_string);
+        // subject, reply-to
         codec::put_null(out);
-        match &event.user_id {
-            Some(user_id) => put_binary(out, user_id),
-            None => codec::put_null(out),
-        }
-        for _ in 0..3 {
-            codec::put_null(out);
-        }
-        match &event.correlation_id {
-            Some(id) => put_string(out, id),
-            None => codec::put_null(out),
-        }
-        for symbol in [&event.content_type, &event.content_encoding] {
-            match symbol {
-                Some(symbol) => put_symbol(out, symbol),
-                None => codec::put_null(out),
-            }
-        }
-        8
+        codec::put_null(out);
+        put_optional(out, event.correlation_id.as_deref(), put_string);
+        put_optional(out, event.content_type.as_deref(), put_symbol);
+        put_optional(out, event.content_encoding.as_deref(), put_symbol);
+        put_optional(out, event.absolute_expiry_time_ms, put_timestamp);
+        put_optional(out, event.creation_time_ms, put_timestamp);
+        10
     });
     if !event.application_properties.is_empty() {
         put_descriptor(&mut out, APPLICATION_PROPERTIES);
@@ -352,6 +344,13 @@ fn encode_bare(event: &Event) -> Vec<u8> {
     put_descriptor(&mut out, DATA);
     put_binary(&mut out, &event.body);
     out.into()
+}
+
+fn put_optional<T>(out: &mut BytesMut, value: Option<T>, put: impl FnOnce(&mut BytesMut, T)) {
+    match value {
+        Some(value) => put(out, value),
+        None => codec::put_null(out),
+    }
 }
 
 /// Offsets are strings for clients and numbers here; this writes one without a detour by the heap.

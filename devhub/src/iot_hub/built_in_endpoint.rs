@@ -1,73 +1,216 @@
-//! The events of an IoT hub's built-in endpoint, each property in the section where IoT Hub puts it.
+//! The built-in endpoint of an IoT hub: what happens at the hub, as events of its event hub, each property in the
+//! section where IoT Hub puts it.
 //!
-//! What IoT Hub knows for certain stands in message annotations, where a device cannot write; the
-//! device's own properties are application properties. Telemetry carries the identity that sent it and
-//! how that was proven; the hub's own notifications (connection state, twin change) do not, and share
-//! an envelope of application properties instead. See "Create and read IoT Hub messages" and "IoT Hub
-//! non-telemetry event schemas" in the Azure documentation.
+//! What IoT Hub knows for certain stands in message annotations, where a device cannot write; the device's own
+//! properties are application properties. Telemetry carries the identity that sent it and how that was proven; the
+//! hub's own notifications (connection state, twin change, lifecycle) do not, and share an envelope of application
+//! properties instead. See "Create and read IoT Hub messages" and "IoT Hub non-telemetry event schemas" in the Azure
+//! documentation.
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::authentication::AuthMethod;
 use super::connection_sequence::ConnectionSequenceNumber;
-use super::twin_change::TwinChange;
+use super::identity_id::IdentityId;
+use super::telemetry_message::TelemetryMessage;
 use crate::event::{AnnotationValue, Event};
+use crate::event_hub::EventHub;
 
 const CONNECTION_DEVICE_ID: &str = "iothub-connection-device-id";
+const CONNECTION_MODULE_ID: &str = "iothub-connection-module-id";
 const CONNECTION_AUTH_METHOD: &str = "iothub-connection-auth-method";
 const CONNECTION_AUTH_GENERATION_ID: &str = "iothub-connection-auth-generation-id";
 const ENQUEUED_TIME: &str = "iothub-enqueuedtime";
 const MESSAGE_SOURCE: &str = "iothub-message-source";
 const MESSAGE_SCHEMA: &str = "iothub-message-schema";
+const INTERFACE_ID: &str = "iothub-interface-id";
+const DATA_SCHEMA: &str = "dt-dataschema";
+const SUBJECT: &str = "dt-subject";
 
-/// How every simulated device proves who it is: with a token signed by its own key.
-const DEVICE_KEY_AUTH_METHOD: &str =
-    r#"{"scope":"device","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}"#;
-
-/// A device as the hub's registry knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceIdentity {
-    /// The device's id, case-sensitive.
-    pub device_id: String,
-    /// Decimal digits; another one when a device of the same id is created anew.
-    pub generation_id: String,
+/// Which sources reach the endpoint. An IoT hub without routes delivers telemetry alone; here, each is on unless it is
+/// switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four routes, each of which is there or not"
+)]
+pub struct Routes {
+    /// Device-to-cloud messages.
+    pub telemetry: bool,
+    /// Changes of twins.
+    pub twin_changes: bool,
+    /// Devices and modules that connect and disconnect.
+    pub connection_states: bool,
+    /// Identities that are created and deleted.
+    pub lifecycle: bool,
 }
 
-/// One device-to-cloud message with a JSON body, taken in by the hub at `enqueued_at_ms` (milliseconds
-/// since the Unix epoch).
-pub fn telemetry(device: &DeviceIdentity, body: Bytes, enqueued_at_ms: i64) -> Event {
-    Event {
-        annotations: vec![
-            string(CONNECTION_DEVICE_ID, &device.device_id),
-            string(CONNECTION_AUTH_METHOD, DEVICE_KEY_AUTH_METHOD),
-            string(CONNECTION_AUTH_GENERATION_ID, &device.generation_id),
-            timestamp(ENQUEUED_TIME, enqueued_at_ms),
-            string(MESSAGE_SOURCE, "Telemetry"),
-        ],
-        content_type: Some("application/json".to_owned()),
-        content_encoding: Some("utf-8".to_owned()),
-        body,
-        ..Event::default()
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            telemetry: true,
+            twin_changes: true,
+            connection_states: true,
+            lifecycle: true,
+        }
     }
 }
 
-/// Which way a device's connection to the hub changed.
+/// Publishes what has a route. Events of a device and of its modules go to one partition.
+#[derive(Clone, Debug)]
+pub(super) struct BuiltInEndpoint {
+    pub(super) event_hub: EventHub,
+    pub(super) hub_name: String,
+    pub(super) routes: Routes,
+}
+
+impl BuiltInEndpoint {
+    pub(super) fn telemetry(&self, sender: Sender<'_>, message: TelemetryMessage, at_ms: i64) {
+        if self.routes.telemetry {
+            let event = telemetry(sender, message, at_ms);
+            self.event_hub.publish(sender.id.device_id(), &event);
+        }
+    }
+
+    pub(super) fn connection_state(
+        &self,
+        id: &IdentityId,
+        change: ConnectionChange,
+        sequence_number: ConnectionSequenceNumber,
+        at_ms: i64,
+    ) {
+        if self.routes.connection_states {
+            let notification = self.notification(id, at_ms);
+            let event = notification.connection_state(change, sequence_number);
+            self.event_hub.publish(id.device_id(), &event);
+        }
+    }
+
+    pub(super) fn twin_change(
+        &self,
+        id: &IdentityId,
+        operation: TwinOperation,
+        body: &Value,
+        at_ms: i64,
+    ) {
+        if self.routes.twin_changes {
+            let event = self.notification(id, at_ms).twin_change(operation, body);
+            self.event_hub.publish(id.device_id(), &event);
+        }
+    }
+
+    pub(super) fn lifecycle(
+        &self,
+        id: &IdentityId,
+        operation: LifecycleOperation,
+        twin: &Value,
+        at_ms: i64,
+    ) {
+        if self.routes.lifecycle {
+            let event = self.notification(id, at_ms).lifecycle(operation, twin);
+            self.event_hub.publish(id.device_id(), &event);
+        }
+    }
+
+    fn notification<'a>(&'a self, id: &'a IdentityId, at_ms: i64) -> Notification<'a> {
+        Notification {
+            hub_name: &self.hub_name,
+            id,
+            at_ms,
+            correlation_id: Uuid::new_v4(),
+        }
+    }
+}
+
+/// Who a message is from, as the hub knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The device or module.
+    pub id: &'a IdentityId,
+    /// Decimal digits; others when an identity of the same id is created anew.
+    pub generation_id: &'a str,
+    /// How it proved who it is.
+    pub auth_method: AuthMethod,
+}
+
+/// One device-to-cloud message, taken in by the hub at `enqueued_at_ms` (milliseconds since the Unix epoch).
+pub fn telemetry(sender: Sender<'_>, message: TelemetryMessage, enqueued_at_ms: i64) -> Event {
+    let TelemetryMessage {
+        system,
+        properties,
+        body,
+    } = message;
+    let mut annotations = vec![string(CONNECTION_DEVICE_ID, sender.id.device_id())];
+    if let Some(module_id) = sender.id.module_id() {
+        annotations.push(string(CONNECTION_MODULE_ID, module_id));
+    }
+    annotations.extend([
+        string(CONNECTION_AUTH_METHOD, sender.auth_method.annotation()),
+        string(CONNECTION_AUTH_GENERATION_ID, sender.generation_id),
+        timestamp(ENQUEUED_TIME, enqueued_at_ms),
+        string(MESSAGE_SOURCE, "Telemetry"),
+    ]);
+    let told = [
+        (SUBJECT, &system.subject),
+        (INTERFACE_ID, &system.interface_id),
+        (DATA_SCHEMA, &system.data_schema),
+    ];
+    annotations.extend(
+        told.into_iter()
+            .filter_map(|(name, value)| Some(string(name, value.as_deref()?))),
+    );
+    Event {
+        annotations,
+        message_id: system.message_id,
+        to: system.to,
+        content_type: system.content_type,
+        content_encoding: system.content_encoding,
+        correlation_id: system.correlation_id,
+        user_id: system.user_id.map(Bytes::from),
+        absolute_expiry_time_ms: system.absolute_expiry_time_ms,
+        creation_time_ms: system.creation_time_ms,
+        application_properties: properties,
+        body,
+    }
+}
+
+/// Which way a connection to the hub changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionChange {
-    /// The device has come online.
+    /// The device or module has come online.
     Connected,
-    /// The device has gone offline.
+    /// The device or module has gone offline.
     Disconnected,
 }
 
-/// What the hub tells about one of its devices by itself, at one moment.
+/// How a twin was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TwinOperation {
+    /// By a patch; the event holds what changed.
+    Update,
+    /// As a whole; the event holds the twin.
+    Replace,
+}
+
+/// What happened to an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleOperation {
+    /// It was registered.
+    Create,
+    /// It was removed.
+    Delete,
+}
+
+/// What the hub tells about one of its identities by itself, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Notification<'a> {
     /// The IoT hub's name, without a domain.
     pub hub_name: &'a str,
-    /// The device it is about.
-    pub device_id: &'a str,
+    /// The device or module it is about.
+    pub id: &'a IdentityId,
     /// When it happened, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// Unlike that of every other event.
@@ -75,15 +218,17 @@ pub struct Notification<'a> {
 }
 
 impl Notification<'_> {
-    /// The device connected or disconnected. `sequence_number` must be the next of that device.
+    /// The identity connected or disconnected. `sequence_number` must be the next of that identity.
     pub fn connection_state(
         &self,
         change: ConnectionChange,
         sequence_number: ConnectionSequenceNumber,
     ) -> Event {
-        let operation = match change {
-            ConnectionChange::Connected => "deviceConnected",
-            ConnectionChange::Disconnected => "deviceDisconnected",
+        let operation = match (change, self.id.module_id()) {
+            (ConnectionChange::Connected, None) => "deviceConnected",
+            (ConnectionChange::Connected, Some(_)) => "moduleConnected",
+            (ConnectionChange::Disconnected, None) => "deviceDisconnected",
+            (ConnectionChange::Disconnected, Some(_)) => "moduleDisconnected",
         };
         self.event(
             "deviceConnectionStateEvents",
@@ -93,45 +238,75 @@ impl Notification<'_> {
         )
     }
 
-    /// A part of the device's twin changed; the body holds that part alone.
-    pub fn twin_update(&self, change: &TwinChange) -> Event {
+    /// The twin changed; the body is what changed, or all of it when it was replaced.
+    pub fn twin_change(&self, operation: TwinOperation, body: &Value) -> Event {
+        let operation = match operation {
+            TwinOperation::Update => "updateTwin",
+            TwinOperation::Replace => "replaceTwin",
+        };
         self.event(
             "twinChangeEvents",
             "twinChangeNotification",
-            "updateTwin",
-            change.to_json(),
+            operation,
+            body.to_string(),
         )
     }
 
+    /// The identity was created or deleted; the body is its twin.
+    pub fn lifecycle(&self, operation: LifecycleOperation, twin: &Value) -> Event {
+        let (schema, operation) = match (operation, self.id.module_id()) {
+            (LifecycleOperation::Create, None) => {
+                ("deviceLifecycleNotification", "createDeviceIdentity")
+            }
+            (LifecycleOperation::Delete, None) => {
+                ("deviceLifecycleNotification", "deleteDeviceIdentity")
+            }
+            (LifecycleOperation::Create, Some(_)) => {
+                ("moduleLifecycleNotification", "createModuleIdentity")
+            }
+            (LifecycleOperation::Delete, Some(_)) => {
+                ("moduleLifecycleNotification", "deleteModuleIdentity")
+            }
+        };
+        self.event("deviceLifecycleEvents", schema, operation, twin.to_string())
+    }
+
     fn event(&self, source: &str, schema: &str, operation: &str, body: String) -> Event {
-        let application_properties = [
-            ("hubName", self.hub_name.to_owned()),
-            ("deviceId", self.device_id.to_owned()),
-            ("opType", operation.to_owned()),
-            (MESSAGE_SCHEMA, schema.to_owned()),
-            ("operationTimestamp", timestamp_text(self.at_ms)),
+        let device_id = self.id.device_id();
+        let mut annotations = vec![string(CONNECTION_DEVICE_ID, device_id)];
+        let mut application_properties = vec![
+            ("hubName".to_owned(), self.hub_name.to_owned()),
+            ("deviceId".to_owned(), device_id.to_owned()),
         ];
+        if let Some(module_id) = self.id.module_id() {
+            annotations.push(string(CONNECTION_MODULE_ID, module_id));
+            application_properties.push(("moduleId".to_owned(), module_id.to_owned()));
+        }
+        annotations.extend([
+            timestamp(ENQUEUED_TIME, self.at_ms),
+            string(MESSAGE_SOURCE, source),
+        ]);
+        application_properties.extend([
+            ("opType".to_owned(), operation.to_owned()),
+            (MESSAGE_SCHEMA.to_owned(), schema.to_owned()),
+            ("operationTimestamp".to_owned(), timestamp_text(self.at_ms)),
+        ]);
         Event {
-            annotations: vec![
-                string(CONNECTION_DEVICE_ID, self.device_id),
-                timestamp(ENQUEUED_TIME, self.at_ms),
-                string(MESSAGE_SOURCE, source),
-            ],
+            annotations,
             content_type: Some("application/json".to_owned()),
             content_encoding: Some("utf-8".to_owned()),
             correlation_id: Some(self.correlation_id.to_string()),
             user_id: Some(Bytes::copy_from_slice(self.hub_name.as_bytes())),
-            application_properties: application_properties
-                .map(|(name, value)| (name.to_owned(), value))
-                .into(),
+            application_properties,
             body: body.into(),
+            ..Event::default()
         }
     }
 }
 
-/// ISO 8601 in UTC with seven fraction digits, as the hub writes every time. A time out of the
-/// calendar's range becomes the nearest end of it.
-pub(super) fn timestamp_text(at_ms: i64) -> String {
+/// ISO 8601 in UTC with seven fraction digits, as the hub writes every time. A time out of the calendar's range becomes
+/// the nearest end of it.
+pub(crate) fn timestamp_text(at_ms: i64) -> String {
     let at = Timestamp::from_millisecond(at_ms).unwrap_or(if at_ms < 0 {
         Timestamp::MIN
     } else {
@@ -149,114 +324,4 @@ fn timestamp(name: &str, at_ms: i64) -> (String, AnnotationValue) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::iot_hub::connection_sequence::ConnectionSequence;
-    use crate::iot_hub::twin_change::{TwinSide, TwinVersions};
-
-    /// 2022-01-16T16:36:53.814Z
-    const AT_MS: i64 = 1_642_351_013_814;
-
-    fn notification() -> Notification<'static> {
-        Notification {
-            hub_name: "factory",
-            device_id: "press-01",
-            at_ms: AT_MS,
-            correlation_id: Uuid::from_u128(7),
-        }
-    }
-
-    fn body(event: &Event) -> Value {
-        serde_json::from_slice(&event.body).unwrap()
-    }
-
-    fn application_property<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
-        let (_, value) = event
-            .application_properties
-            .iter()
-            .find(|(own, _)| own == name)?;
-        Some(value)
-    }
-
-    #[test]
-    fn telemetry_carries_the_identity_in_annotations_only() {
-        let device = DeviceIdentity {
-            device_id: "press-01".to_owned(),
-            generation_id: "637540164221770949".to_owned(),
-        };
-        let event = telemetry(&device, Bytes::from_static(b"{}"), AT_MS);
-        assert_eq!(
-            event.annotations,
-            [
-                string("iothub-connection-device-id", "press-01"),
-                string(
-                    "iothub-connection-auth-method",
-                    r#"{"scope":"device","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}"#
-                ),
-                string("iothub-connection-auth-generation-id", "637540164221770949"),
-                timestamp("iothub-enqueuedtime", AT_MS),
-                string("iothub-message-source", "Telemetry"),
-            ]
-        );
-        assert_eq!(event.content_type.as_deref(), Some("application/json"));
-        assert_eq!(event.content_encoding.as_deref(), Some("utf-8"));
-        assert_eq!(event.application_properties, []);
-    }
-
-    #[test]
-    fn a_connection_change_has_the_envelope_of_notifications() {
-        let number = ConnectionSequence::default().next(AT_MS);
-        let event = notification().connection_state(ConnectionChange::Disconnected, number);
-        assert_eq!(
-            event.annotations,
-            [
-                string("iothub-connection-device-id", "press-01"),
-                timestamp("iothub-enqueuedtime", AT_MS),
-                string("iothub-message-source", "deviceConnectionStateEvents"),
-            ]
-        );
-        let expected = [
-            ("hubName", "factory"),
-            ("deviceId", "press-01"),
-            ("opType", "deviceDisconnected"),
-            ("iothub-message-schema", "deviceConnectionStateNotification"),
-            ("operationTimestamp", "2022-01-16T16:36:53.8140000Z"),
-        ];
-        assert_eq!(event.application_properties.len(), expected.len());
-        for (name, value) in expected {
-            assert_eq!(application_property(&event, name), Some(value), "{name}");
-        }
-        assert_eq!(event.content_type.as_deref(), Some("application/json"));
-        assert_eq!(event.content_encoding.as_deref(), Some("utf-8"));
-        assert_eq!(event.user_id.as_deref(), Some(b"factory".as_slice()));
-        assert_eq!(
-            event.correlation_id.as_deref(),
-            Some("00000000-0000-0000-0000-000000000007")
-        );
-        assert_eq!(
-            body(&event),
-            json!({ "sequenceNumber": number.to_string() })
-        );
-    }
-
-    #[test]
-    fn a_twin_change_names_its_device_in_the_envelope_and_not_in_the_body() {
-        let patch = json!({ "firmware": "1.4.2" });
-        let change = TwinVersions::default().update(
-            TwinSide::Reported,
-            patch.as_object().unwrap().clone(),
-            AT_MS,
-        );
-        let event = notification().twin_update(&change);
-        assert_eq!(application_property(&event, "opType"), Some("updateTwin"));
-        assert_eq!(
-            application_property(&event, "iothub-message-schema"),
-            Some("twinChangeNotification")
-        );
-        assert_eq!(application_property(&event, "deviceId"), Some("press-01"));
-        assert_eq!(body(&event)["properties"]["reported"]["firmware"], "1.4.2");
-        assert_eq!(body(&event).get("deviceId"), None);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! A devhub in this process, for one test.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,20 +22,41 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) async fn start(partitions: u16) -> Self {
+        Self::start_with(Options {
+            partitions,
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// A hub with one partition and an IoT Hub that devices reach at `address`.
+    pub(crate) async fn start_with_mqtt(address: SocketAddr) -> Self {
+        Self::start_with(Options {
+            partitions: 1,
+            mqtt_tls: Some(address),
+            ..Options::default()
+        })
+        .await
+    }
+
+    async fn start_with(options: Options) -> Self {
         let tls_dir = tempfile::tempdir().unwrap();
         let clock = Arc::<AdvancedClock>::default();
         let options = Options {
             amqp_tls: Some("127.0.0.1:0".parse().unwrap()),
             tls_dir: Some(tls_dir.path().to_owned()),
-            partitions,
             clock: clock.clone(),
-            ..Options::default()
+            ..options
         };
         Self {
             devhub: Devhub::start(options).await.unwrap(),
             clock,
             _tls_dir: tls_dir,
         }
+    }
+
+    pub(crate) fn devhub(&self) -> &Devhub {
+        &self.devhub
     }
 
     pub(crate) fn events(&self) -> &EventHub {

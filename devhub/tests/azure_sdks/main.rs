@@ -1,21 +1,20 @@
-//! Microsoft's own Event Hubs SDKs against devhub, unmodified: what they are told, what they send, what
-//! they receive.
+//! Microsoft's own SDKs against devhub, unmodified: what they are told, what they send, what they receive. Event Hubs
+//! is here, devices are in `devices`.
 
 #![expect(
     clippy::unwrap_used,
     reason = "in a test, what cannot go on has failed"
 )]
 
+mod device;
 mod hub;
 mod sdk;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use devhub::iot_hub::built_in_endpoint::{
-    ConnectionChange, DeviceIdentity, Notification, telemetry,
-};
+use devhub::iot_hub::built_in_endpoint::{ConnectionChange, Notification, Sender, telemetry};
 use devhub::iot_hub::connection_sequence::ConnectionSequence;
+use devhub::iot_hub::{AuthKind, AuthMethod, AuthScope, IdentityId, TelemetryMessage};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -40,6 +39,8 @@ macro_rules! for_each_sdk {
         }
     };
 }
+
+mod devices;
 
 for_each_sdk!(
     lists_the_hub_and_its_partitions,
@@ -232,16 +233,22 @@ async fn receives_only_new_events_from_the_latest_position(sdk: Sdk) {
 async fn sees_iot_hub_properties_where_azure_puts_them(sdk: Sdk) {
     let at_ms = 1_642_351_013_814;
     let hub = Hub::start(1).await;
-    let device = DeviceIdentity {
-        device_id: "press-01".to_owned(),
-        generation_id: "637540164221770949".to_owned(),
+    let id = IdentityId::device("press-01").unwrap();
+    let sender = Sender {
+        id: &id,
+        generation_id: "637540164221770949",
+        auth_method: AuthMethod {
+            scope: AuthScope::Device,
+            kind: AuthKind::Sas,
+            expires_at_ms: None,
+        },
     };
-    let body = Bytes::from_static(br#"{"temperature":21.5}"#);
+    let message = TelemetryMessage::json(r#"{"temperature":21.5}"#);
     hub.events()
-        .publish("press-01", &telemetry(&device, body, at_ms));
+        .publish("press-01", &telemetry(sender, message, at_ms));
     let notification = Notification {
         hub_name: "factory",
-        device_id: "press-01",
+        id: &id,
         at_ms,
         correlation_id: Uuid::from_u128(7),
     };

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,12 +14,12 @@ use tokio::time::timeout;
 /// Longer than any scenario takes on a loaded machine, and shorter than the test runner's own limit.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An Event Hubs SDK.
+/// A language that Microsoft has SDKs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sdk {
-    /// The npm package `@azure/event-hubs`.
+    /// The npm packages `@azure/event-hubs`, `azure-iot-device` and `azure-iot-device-mqtt`.
     JavaScript,
-    /// The Python package `azure-eventhub`.
+    /// The Python packages `azure-eventhub` and `azure-iot-device`.
     Python,
 }
 
@@ -35,7 +36,7 @@ impl Sdk {
         input: &Value,
         certificate_authority: Option<&Path>,
     ) -> Value {
-        let mut command = self.command();
+        let mut command = self.script("event_hubs");
         command.arg(scenario).arg(input.to_string());
         if let Some(path) = certificate_authority {
             command.env("NODE_EXTRA_CA_CERTS", path);
@@ -62,12 +63,31 @@ impl Sdk {
             .unwrap_or_else(|error| panic!("{error} in {stdout:?}\n{stderr}"))
     }
 
-    fn command(self) -> Command {
+    /// Where a device of this SDK can reach an IoT hub on this machine. Python's insists on port 8883, so it gets an
+    /// address for itself.
+    pub(crate) fn mqtt_address(self) -> SocketAddr {
+        match self {
+            Self::JavaScript => SocketAddr::from(([127, 0, 0, 1], 0)),
+            Self::Python if cfg!(target_os = "linux") => {
+                let [b, c, d] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
+                SocketAddr::from(([127, b, c, d], 8883))
+            }
+            // Elsewhere there is one loopback address.
+            Self::Python => SocketAddr::from(([127, 0, 0, 1], 8883)),
+        }
+    }
+
+    /// The script of a device.
+    pub(crate) fn device_command(self) -> Command {
+        self.script("device")
+    }
+
+    fn script(self, name: &str) -> Command {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
         match self {
             Self::JavaScript => {
                 require(&tests.join("node/node_modules/@azure/event-hubs/package.json"));
-                script(OsStr::new("node"), &tests.join("node/event_hubs.mjs"))
+                script(OsStr::new("node"), &tests.join(format!("node/{name}.mjs")))
             }
             Self::Python => {
                 let python = env::var_os("HUBRELAY_TEST_PYTHON").map_or_else(
@@ -75,7 +95,7 @@ impl Sdk {
                     PathBuf::from,
                 );
                 require(&python);
-                script(python.as_os_str(), &tests.join("python/event_hubs.py"))
+                script(python.as_os_str(), &tests.join(format!("python/{name}.py")))
             }
         }
     }

@@ -37,6 +37,10 @@ async fn an_event_arrives_with_stamps_of_the_right_types_and_all_it_had() {
         correlation_id: Some("c".into()),
         user_id: Some(Bytes::from_static(b"u")),
         application_properties: vec![("k".into(), "v".into())],
+        message_id: Some("m".into()),
+        to: Some("t".into()),
+        absolute_expiry_time_ms: Some(6),
+        creation_time_ms: Some(7),
         body: Bytes::from_static(b"{\"t\":1}"),
     };
     devhub.event_hub().publish("d1", &event);
