@@ -63,12 +63,12 @@ export class TwinRow {
     const settled = dataset.pending === "true" && pending === undefined;
     dataset.comparison = comparison;
     dataset.pending = pending !== undefined;
-    dataset.group = desired === GROUP || reported === GROUP;
-    const wanted = pending === undefined ? textOf(desired) : (pending.json ?? "");
+    dataset.group = desired === GROUP ? "desired" : reported === GROUP ? "reported" : "";
+    const wanted = pending === undefined ? textOf(desired, "{…}") : (pending.json ?? "");
     this.#show("desired", this.#desiredCell, this.#value, wanted, first || pending !== undefined);
-    this.#show("reported", this.#reportedCell, this.#reportedCell.firstChild, textOf(reported), first);
+    this.#show("reported", this.#reportedCell, this.#reportedCell.firstChild, textOf(reported, ""), first);
     setText(this.#acknowledgement, acknowledgement === undefined ? "" : acknowledgementText(acknowledgement));
-    this.#value.dataset.empty = wanted === "" && pending === undefined && desired !== GROUP;
+    this.#value.dataset.empty = wanted === "" && pending === undefined;
     this.#value.hidden = this.editing || !this.#settable;
     if (wanted === "") setText(this.#value, pending === undefined ? "Set" : "Removing");
     if (settled) flash(this.#value);
@@ -79,9 +79,9 @@ export class TwinRow {
     );
   }
 
-  /** An object is set by its members, on whichever side it is. */
+  /** An object that is only reported has members to be set instead. */
   get #settable() {
-    return this.#desired !== GROUP && !(this.#desired === undefined && this.#reported === GROUP);
+    return this.#desired !== undefined || this.#reported !== GROUP;
   }
 
   #label(shown) {
@@ -102,10 +102,10 @@ export class TwinRow {
 
   #edit() {
     const given = this.#desired ?? this.#reported;
-    const text = given === undefined || given === GROUP ? "" : writeJson(given);
     this.#editor = new Editor({
       path: this.#path,
-      text,
+      text: given === undefined || given === GROUP ? "" : writeJson(given),
+      hint: given === GROUP ? "members to merge in, as JSON" : "",
       removable: this.#desired !== undefined,
       onSubmit: (json) => this.#callbacks.onSetDesired(this.#device, this.#path, json),
       onClose: () => this.#close(),
@@ -133,11 +133,16 @@ class Editor {
   #onSubmit;
   #onClose;
 
-  constructor({ path, text, removable, onSubmit, onClose }) {
+  constructor({ path, text, hint, removable, onSubmit, onClose }) {
     this.#onSubmit = onSubmit;
     this.#onClose = onClose;
     const problemId = `twin-problem-${path}`;
-    this.#input = jsonInput({ value: text, "aria-label": `Desired ${path}, as JSON`, "aria-describedby": problemId });
+    this.#input = jsonInput({
+      value: text,
+      placeholder: hint,
+      "aria-label": `Desired ${path}, as JSON`,
+      "aria-describedby": problemId,
+    });
     this.#problem = element("p", { id: problemId, className: "field-problem", role: "alert" });
     const buttons = [
       element("button", { className: "button small-button", textContent: "Set", data: { action: "grant" } }),
@@ -200,8 +205,9 @@ class Editor {
   }
 }
 
-function textOf(side) {
-  return side === undefined || side === GROUP ? "" : writeJson(side);
+function textOf(side, group) {
+  if (side === GROUP) return group;
+  return side === undefined ? "" : writeJson(side);
 }
 
 /** Code, the desired version that it is for, and what the device says to it. */
