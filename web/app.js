@@ -163,7 +163,7 @@ function render() {
       connected,
     });
   }
-  inspector.render(connected);
+  inspector.render(connected, nowMs);
   if (inspector.device !== null) {
     session.readTwin(inspector.device);
     twinPanel.render(inspector.device, connected, nowMs);

@@ -17,6 +17,9 @@ const IN_FLIGHT_MS = 1000;
 const OPENING_MS = 5000;
 /** Spans without a grant that are kept for one key. */
 const DENIED_SPANS_MAX = 50;
+/** Messages of a device over which its interval is averaged; fewer say nothing. */
+const ARRIVALS_MAX = 6;
+const ARRIVALS_LEAST = 3;
 /** Span over which updates per second are averaged. */
 const RATE_SPAN_MS = 5000;
 
@@ -99,6 +102,8 @@ export class Device {
   refusal = null;
   /** The relay's last refusal of other types, while they are not granted. */
   refusals = new Map();
+  /** When the last telemetry messages arrived. */
+  #arrivals = [];
   twin = new Twin();
   calls = new MethodCalls();
   /** A grant or revocation is under way. */
@@ -130,6 +135,22 @@ export class Device {
       this.readings.set(key, reading);
     }
     return reading;
+  }
+
+  /** Notes that a message with telemetry has arrived. */
+  noteMessage(nowMs) {
+    this.updatedMs = nowMs;
+    this.#arrivals.push(nowMs);
+    if (this.#arrivals.length > ARRIVALS_MAX) this.#arrivals.shift();
+  }
+
+  /** The time between its messages of late, in ms; undefined while nothing is known, or it has fallen silent. */
+  intervalMs(nowMs) {
+    if (this.#arrivals.length < ARRIVALS_LEAST) return undefined;
+    const [first] = this.#arrivals;
+    const last = this.#arrivals.at(-1);
+    const intervalMs = (last - first) / (this.#arrivals.length - 1);
+    return nowMs - last > 3 * intervalMs + 1000 ? undefined : intervalMs;
   }
 
   /** Brings the readings in line after the grants changed. */
@@ -192,14 +213,16 @@ export class Model {
       if (device.grants.holds("deviceTwin")) device.twin.take(deviceTwin, Date.parse(timestamp));
       else this.#noteUnexpected(device, nowMs);
     }
+    let readable = false;
     for (const [key, value] of Object.entries(telemetry ?? {})) {
       if (device.grants.covers(key)) {
         device.reading(key)?.take(value, Date.parse(timestamp), nowMs, nowMs);
-        device.updatedMs = nowMs;
+        readable = true;
       } else {
         this.#noteUnexpected(device, nowMs);
       }
     }
+    if (readable) device.noteMessage(nowMs);
     return device;
   }
 
