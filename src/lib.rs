@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod domain;
+mod grant_members;
 pub mod grant_token;
 pub mod http;
 pub mod ingest;

@@ -16,6 +16,7 @@ pub mod event_hub;
 pub mod faults;
 pub mod iot_hub;
 mod kept_file;
+mod listeners;
 mod management;
 mod mqtt;
 mod options;

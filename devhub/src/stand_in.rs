@@ -1,35 +1,27 @@
 //! A running devhub: what is bound, where it can be reached, and how it ends.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    amqp::server::{self, Connections, Shared},
+    amqp::server::{Connections, Shared},
     cbs::Authority,
     event_hub::EventHub,
     faults::{Faults, Switches},
-    iot_hub::{Authentication, IdentityId, IotHub, IotHubSettings},
+    iot_hub::{IdentityId, IotHub, IotHubSettings},
     kept_file::Error as FileError,
-    mqtt::{client_certificate, server::Server as MqttServer},
+    listeners::{Addresses, Listeners, Servers, host_and_port},
+    mqtt::server::Server as MqttServer,
     options::Options,
     sas::SharedAccessKey,
-    service_api::{self, RequestCounts, Service},
+    service_api::{RequestCounts, Service},
     tls::{self, Identity},
 };
 
+const HTTPS_PORT: u16 = 443;
 /// Where device SDKs connect to when nothing else is said.
 const MQTT_TLS_PORT: u16 = 8883;
-const HTTPS_PORT: u16 = 443;
-
-#[cfg(unix)]
-const SEGMENT_BYTES: u32 = 16 * 1024;
 
 /// Why a devhub did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +55,7 @@ pub enum Error {
 /// end soon after.
 #[derive(Debug)]
 pub struct Devhub {
-    amqp: SocketAddr,
-    amqp_tls: Option<SocketAddr>,
-    mqtt: Option<SocketAddr>,
-    mqtt_tls: Option<SocketAddr>,
-    rest: Option<SocketAddr>,
+    addresses: Addresses,
     identity: Option<Identity>,
     policy: String,
     key: SharedAccessKey,
@@ -82,13 +70,7 @@ impl Devhub {
     pub async fn start(options: Options) -> Result<Self, Error> {
         validate(&options)?;
         let identity = tls_identity(&options)?;
-        let mqtt_tls_config = identity.as_ref().map(client_certificate::server_config);
-        let mqtt_tls_config = mqtt_tls_config.transpose()?;
-        let (listener, amqp) = bind(options.amqp).await?;
-        let tls_listener = bind_if_any(options.amqp_tls).await?;
-        let mqtt_listener = bind_if_any(options.mqtt).await?;
-        let mqtt_tls_listener = bind_if_any(options.mqtt_tls).await?;
-        let rest_listener = bind_if_any(options.rest).await?;
+        let listeners = Listeners::bind(&options).await?;
         let hub = EventHub::new(
             &options.hub_name,
             options.partitions,
@@ -96,10 +78,7 @@ impl Devhub {
             options.log_bounds,
             Arc::clone(&options.clock),
         );
-        let kept_key = |file_name| match &options.tls_dir {
-            Some(directory) => SharedAccessKey::load_or_create(directory, file_name),
-            None => Ok(SharedAccessKey::generate()),
-        };
+        let kept_key = |file_name| kept_key(options.tls_dir.as_deref(), file_name);
         let iot_hub = IotHub::new(
             IotHubSettings {
                 name: options.iot_hub_name,
@@ -114,7 +93,7 @@ impl Devhub {
             Some(key) => key,
             None => kept_key("shared-access-key")?,
         };
-        let service = Service::new(iot_hub.clone());
+        let service = Service::new(iot_hub);
         let faults = Faults {
             service: Arc::clone(&service.faults),
             hub: hub.clone(),
@@ -134,61 +113,25 @@ impl Devhub {
             idle_timeout: options.idle_timeout,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let serve = |listener, tls| {
-            let shared = Arc::clone(&shared);
-            tasks.spawn(server::accept(
-                listener,
-                tls,
-                shared,
-                tasks.clone(),
-                stop.clone(),
-            ));
+        let servers = Servers {
+            amqp: shared,
+            mqtt: MqttServer::new(service.hub.clone(), options.clock, options.connections_max),
+            rest: service.clone(),
+            connections_max: options.connections_max,
         };
-        serve(listener, None);
-        let amqp_tls = tls_listener.map(|(listener, address)| {
-            serve(listener, identity.as_ref().map(Identity::server_config));
-            address
-        });
-        let mqtt_server = MqttServer::new(iot_hub, options.clock, options.connections_max);
-        let serve_mqtt = |(listener, address), tls| {
-            tasks.spawn(
-                mqtt_server
-                    .clone()
-                    .accept(listener, tls, tasks.clone(), stop.clone()),
-            );
-            address
-        };
-        let mqtt = mqtt_listener.map(|bound| serve_mqtt(bound, None));
-        let mqtt_tls = mqtt_tls_listener.map(|bound| serve_mqtt(bound, mqtt_tls_config));
-        let rest = rest_listener
-            .zip(identity.as_ref())
-            .map(|((listener, address), identity)| {
-                tasks.spawn(service_api::serve(
-                    listener,
-                    identity.server_config().into(),
-                    service.clone(),
-                    options.connections_max,
-                    tasks.clone(),
-                    stop.clone(),
-                ));
-                address
-            });
+        let addresses = listeners.serve(&servers, identity.as_ref(), &tasks, &stop)?;
         tracing::info!(
-            amqp.address = %amqp,
-            amqp.tls_address = amqp_tls.map(tracing::field::display),
-            mqtt.address = mqtt.map(tracing::field::display),
-            mqtt.tls_address = mqtt_tls.map(tracing::field::display),
-            rest.address = rest.map(tracing::field::display),
-            event_hub.name = shared.hub.name(),
-            event_hub.partitions = shared.hub.partition_count(),
+            amqp.address = %addresses.amqp,
+            amqp.tls_address = addresses.amqp_tls.map(tracing::field::display),
+            mqtt.address = addresses.mqtt.map(tracing::field::display),
+            mqtt.tls_address = addresses.mqtt_tls.map(tracing::field::display),
+            rest.address = addresses.rest.map(tracing::field::display),
+            event_hub.name = faults.hub.name(),
+            event_hub.partitions = faults.hub.partition_count(),
             "the event hub is ready",
         );
         Ok(Self {
-            amqp,
-            amqp_tls,
-            mqtt,
-            mqtt_tls,
-            rest,
+            addresses,
             identity,
             policy,
             key,
@@ -221,63 +164,53 @@ impl Devhub {
 
     /// Where AMQP is served over plain TCP.
     pub fn amqp_address(&self) -> SocketAddr {
-        self.amqp
+        self.addresses.amqp
     }
 
     /// Where AMQP is served over TLS.
     pub fn amqp_tls_address(&self) -> Option<SocketAddr> {
-        self.amqp_tls
+        self.addresses.amqp_tls
+    }
+
+    /// Where the service REST API is served.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.addresses.rest
+    }
+
+    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
+    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
+        let host = host_and_port(self.addresses.rest?, Some(HTTPS_PORT));
+        Some(self.service.hub.service_connection_string(&host))
     }
 
     /// Where MQTT of devices is served over plain TCP.
     pub fn mqtt_address(&self) -> Option<SocketAddr> {
-        self.mqtt
+        self.addresses.mqtt
     }
 
     /// Where MQTT of devices is served over TLS.
     pub fn mqtt_tls_address(&self) -> Option<SocketAddr> {
-        self.mqtt_tls
+        self.addresses.mqtt_tls
     }
 
     /// The connection string of a device or module for MQTT over TLS, with the port unless it is
     /// 8883; the SDK must trust [`Devhub::ca_pem`]. It holds the primary key. `None` without a
     /// listener, for an identity that is not registered, and for one that has no key.
     pub fn device_connection_string(&self, id: &IdentityId) -> Option<String> {
-        let Authentication::Sas(keys) = self.iot_hub().identity(id).ok()?.authentication else {
-            return None;
-        };
-        let module = id
-            .module_id()
-            .map_or_else(String::new, |module| format!("ModuleId={module};"));
-        Some(format!(
-            "HostName={};DeviceId={};{module}SharedAccessKey={}",
-            host_and_port(self.mqtt_tls?, Some(MQTT_TLS_PORT)),
-            id.device_id(),
-            keys.primary.expose(),
-        ))
-    }
-
-    /// Where the service REST API is served.
-    pub fn rest_address(&self) -> Option<SocketAddr> {
-        self.rest
-    }
-
-    /// The connection string for services, with all rights. They must trust [`Devhub::ca_pem`]. It holds a key.
-    pub fn iot_hub_service_connection_string(&self) -> Option<String> {
-        let host = host_and_port(self.rest?, Some(HTTPS_PORT));
-        Some(self.service.hub.service_connection_string(&host))
+        let host = host_and_port(self.addresses.mqtt_tls?, Some(MQTT_TLS_PORT));
+        self.service.hub.device_connection_string(id, &host)
     }
 
     /// The connection string for clients without TLS. It holds the key.
     pub fn event_hub_connection_string(&self) -> String {
-        let plain = self.connection_string(self.amqp);
+        let plain = self.connection_string(self.addresses.amqp);
         format!("{plain};UseDevelopmentEmulator=true")
     }
 
     /// The connection string for clients with TLS, which must trust [`Devhub::ca_pem`]. It holds the
     /// key.
     pub fn tls_connection_string(&self) -> Option<String> {
-        Some(self.connection_string(self.amqp_tls?))
+        Some(self.connection_string(self.addresses.amqp_tls?))
     }
 
     /// The certificates, when TLS or a directory for them was asked for.
@@ -333,21 +266,11 @@ fn tls_identity(options: &Options) -> Result<Option<Identity>, tls::Error> {
     }
 }
 
-/// How clients on this machine name an address: `localhost` where that leads to it. A port that clients take by
-/// themselves is left out.
-fn host_and_port(address: SocketAddr, default_port: Option<u16>) -> String {
-    let ip = address.ip();
-    let is_localhost =
-        ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
-    let host = match ip {
-        _ if is_localhost => "localhost".to_owned(),
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    if default_port == Some(address.port()) {
-        host
-    } else {
-        format!("{host}:{}", address.port())
+/// The key in a file of the directory, or one for this time only.
+fn kept_key(directory: Option<&Path>, file_name: &str) -> Result<SharedAccessKey, FileError> {
+    match directory {
+        Some(directory) => SharedAccessKey::load_or_create(directory, file_name),
+        None => Ok(SharedAccessKey::generate()),
     }
 }
 
@@ -386,28 +309,4 @@ fn validate(options: &Options) -> Result<(), Error> {
         return invalid("idle_timeout", "be longer than nothing");
     }
     Ok(())
-}
-
-async fn bind_if_any(
-    address: Option<SocketAddr>,
-) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
-    match address {
-        Some(address) => bind(address).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        // The Python SDK sets the segment size that it reads from its socket. Over loopback that may
-        // be larger than the system lets it set, so it is kept smaller from here.
-        #[cfg(unix)]
-        socket2::SockRef::from(&listener).set_tcp_mss(SEGMENT_BYTES)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound
-        .await
-        .map_err(|source| Error::Bind { address, source })
 }

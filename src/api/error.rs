@@ -53,6 +53,8 @@ pub(super) enum Error {
     TooManySubscriptions,
     /// The path names a device or telemetry key that no device message can have.
     NameTooLong,
+    /// The module that the query names cannot be one, or is named more than once.
+    WrongModuleId,
     /// The device never sent that telemetry key.
     NoLastTelemetry,
     /// Nothing is known of the device's connection state, and nobody can be asked.
@@ -123,6 +125,7 @@ impl Error {
             | Self::UnknownSubscriptionType
             | Self::NotSubscriptionRequests
             | Self::NameTooLong
+            | Self::WrongModuleId
             | Self::ConnectionStateNeedsHub
             | Self::DeviceTwinNeedsHub
             | Self::MalformedDirectMethod
@@ -170,6 +173,9 @@ impl Error {
             Self::SubscriptionNotGranted => "subscription request not granted",
             Self::TooManySubscriptions => "Too many subscriptions in this session",
             Self::NameTooLong => "The deviceId or telemetryKey in the path is empty or too long",
+            Self::WrongModuleId => {
+                "The query member moduleId is not a moduleId of 1 to 128 bytes, or there more than once"
+            }
             Self::NoLastTelemetry => "No last telemetry found",
             Self::NoDevice => "No device found",
             Self::ConnectionStateNeedsHub => "IoT Hub API disabled, cannot read connection state",
@@ -208,6 +214,7 @@ impl Error {
             | Self::UnknownSubscriptionType
             | Self::NotSubscriptionRequests
             | Self::NameTooLong
+            | Self::WrongModuleId
             | Self::MalformedDirectMethod
             | Self::MalformedDesiredProperties
             | Self::MalformedTags

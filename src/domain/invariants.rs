@@ -5,6 +5,7 @@
 //! values.
 
 mod native;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -248,13 +248,13 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
 
-    pub(in crate::domain) fn pointers(texts: &[&str]) -> Pointers {
+    pub(crate) fn pointers(texts: &[&str]) -> Pointers {
         let parsed = texts.iter().map(|text| Pointer::parse(text).unwrap());
         Pointers::new(parsed.collect()).unwrap()
     }

@@ -170,7 +170,7 @@ async fn no_time_limit_holds_for_a_handler() {
         ..LIMITS
     };
     let slow = async move || {
-        tokio::time::sleep(limit * 6).await;
+        sleep(limit * 6).await;
         "hello"
     };
     let server = Running::start(limits, None, Router::new().route("/", get(slow)));

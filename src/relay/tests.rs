@@ -1,9 +1,11 @@
 mod remembering_clients;
+mod twins;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::domain::device_message::{Content, TelemetryMessage};
 use crate::domain::grant::Grant;
+use crate::domain::hub_twin::HubTwin;
 use crate::domain::limits::ShardLimits;
 use crate::domain::shard::TwinCache;
 use crate::domain::subscription::Subscription;

@@ -45,8 +45,10 @@ async fn two_hundred_calls_of_fifty_devices_answered_in_random_order_each_get_th
         async move { call.await }
     };
     let mut silent = tokio::spawn(call(SILENT, json!({"silent": true})));
-    let called = devices.next_line().await;
-    assert_eq!(called["called"]["deviceId"], SILENT);
+    tokio::select! {
+        called = devices.next_line() => assert_eq!(called["called"]["deviceId"], SILENT),
+        answer = &mut silent => panic!("{answer:?}"),
+    }
 
     let mut calls = JoinSet::new();
     for number in 0..CALLS {

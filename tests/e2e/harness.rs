@@ -37,8 +37,8 @@ pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
 pub(crate) use rest::{Answer, Rest};
 pub(crate) use security_backend::{Language, SecurityBackend};
 pub(crate) use session::{
-    Session, connection_state, d2c_messages, desired_properties, device_twin, direct_method,
-    every_key, telemetry,
+    Session, connection_state, d2c_messages, desired_properties, device_twin, device_twin_at,
+    direct_method, every_key, of_module, telemetry,
 };
 pub(crate) use socket::Socket;
 
@@ -70,7 +70,8 @@ impl Testbed {
         Self::around(Devhub::start().await, options).await
     }
 
-    async fn around(devhub: Devhub, options: &[(&str, &str)]) -> Self {
+    /// A relay that reads a running devhub, with `options` in its environment, ready to consume.
+    pub(crate) async fn around(devhub: Devhub, options: &[(&str, &str)]) -> Self {
         let relay = Relay::start(&devhub.event_hub_connection_string, options).await;
         let rest = relay.rest.clone();
         rest.ready().await;

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,13 +24,10 @@ use super::{
     mailbox::{Mailbox, Verdict},
     transport, websocket,
 };
-use crate::{cbs::Authority, event_hub::EventHub, faults::Switches};
+use crate::{cbs::Authority, event_hub::EventHub, faults::Switches, listeners};
 
 /// For each step of a connection's beginning.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait when the process has run out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -108,30 +105,16 @@ pub(crate) async fn accept(
     stop: CancellationToken,
 ) {
     let tls = tls.map(TlsAcceptor::from);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(error.message = %error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Some(registered) = shared.connections.register() else {
-            tracing::warn!(network.peer = %peer, "refused a connection, as there are too many");
-            continue;
-        };
+    listeners::accept(listener, &tasks, &stop, |stream, peer| {
+        let registered = shared.connections.register()?;
         let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), stop.clone());
-        tasks.spawn(async move {
+        Some(async move {
             tracing::debug!(network.peer = %peer, "accepted a connection");
             serve(stream, tls, shared, &registered.mailbox, stop).await;
             tracing::debug!(network.peer = %peer, "a connection ended");
-        });
-    }
+        })
+    })
+    .await;
 }
 
 async fn serve(

@@ -2,6 +2,8 @@
 //! `SELECT * FROM devices|devices.modules [WHERE path = literal | path IN [literal, ..] [AND ..]]`, where a path leads
 //! into the twin document. See "IoT Hub query language" in the Azure documentation. Everything else is refused by name.
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 use super::error::HubError;
@@ -92,7 +94,7 @@ impl Query {
 /// Numbers are equal by value, however they are written.
 fn equal(left: &Value, right: &Value) -> bool {
     match (left.as_f64(), right.as_f64()) {
-        (Some(left), Some(right)) => left.total_cmp(&right).is_eq() || left == right,
+        (Some(left), Some(right)) => left.partial_cmp(&right).is_some_and(Ordering::is_eq),
         _ => left == right,
     }
 }

@@ -1,12 +1,12 @@
-//! The listeners: they accept connections, up to a bound, and own the tasks that serve them.
+//! Devices that connect: up to a bound, with TLS or without.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    sync::Semaphore,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,13 +17,10 @@ use super::{
     end::End,
     sessions::Sessions,
 };
-use crate::{clock::Clock, iot_hub::IotHub};
+use crate::{clock::Clock, iot_hub::IotHub, listeners};
 
 /// For the TLS handshake.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait when the process has run out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The MQTT side of a devhub, for any number of listeners.
 #[derive(Clone, Debug)]
@@ -56,33 +53,20 @@ impl Server {
         stop: CancellationToken,
     ) {
         let tls = tls.map(TlsAcceptor::from);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(error.message = %error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-                tracing::warn!(network.peer = %peer, "refused a device, as there are too many connections");
-                continue;
-            };
+        listeners::accept(listener, &tasks, &stop, |stream, peer| {
+            let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
             let (shared, tls, stop) = (Arc::clone(&self.shared), tls.clone(), stop.clone());
-            tasks.spawn(async move {
-                match serve(stream, tls, &shared, room, &stop).await {
+            Some(async move {
+                match serve(stream, tls, &shared, &stop).await {
                     Ok(ended) => log(peer, &ended),
                     Err(error) => {
-                        tracing::debug!(network.peer = %peer, error.message = %error, "a TLS handshake failed");
+                        tracing::debug!(network.peer = %peer, error.message = %error, "a connection broke off before it began");
                     }
                 }
-            });
-        }
+                drop(room);
+            })
+        })
+        .await;
     }
 }
 
@@ -90,7 +74,6 @@ async fn serve(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     shared: &Shared,
-    _room: OwnedSemaphorePermit,
     stop: &CancellationToken,
 ) -> io::Result<Ended> {
     stream.set_nodelay(true)?;

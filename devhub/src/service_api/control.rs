@@ -20,7 +20,7 @@ pub(super) async fn faults(
     State(service): State<Service>,
     body: WholeBody,
 ) -> Result<StatusCode, Refusal> {
-    let fault: ServiceFault = body.json()?;
+    let fault: ServiceFault = body.object()?;
     if fault
         .status
         .is_some_and(|status| !(400..600).contains(&status))

@@ -138,17 +138,14 @@ pub(super) fn to_json(identity: &IdentityDescription) -> Value {
             "type": kind,
         },
     });
-    match identity.id.module_id() {
-        Some(module_id) => {
-            json["moduleId"] = module_id.into();
-            json["managedBy"] = Value::Null;
-        }
-        None => {
-            json["status"] = identity.status.text().into();
-            json["statusReason"] = identity.status_reason.clone().into();
-            json["statusUpdatedTime"] = time_text(identity.status_updated_ms).into();
-            json["capabilities"] = json!({ "iotEdge": false });
-        }
+    if let Some(module_id) = identity.id.module_id() {
+        json["moduleId"] = module_id.into();
+        json["managedBy"] = Value::Null;
+    } else {
+        json["status"] = identity.status.text().into();
+        json["statusReason"] = identity.status_reason.clone().into();
+        json["statusUpdatedTime"] = time_text(identity.status_updated_ms).into();
+        json["capabilities"] = json!({ "iotEdge": false });
     }
     json
 }

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,7 @@ use tower::Service as _;
 
 use super::Service;
 use super::admission::DropConnection;
+use crate::listeners;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,9 +33,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// For requests under way when devhub stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long to wait when the process has run out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API until `stop`; each connection is a task of `tasks`.
 pub(crate) async fn serve(
@@ -47,31 +45,17 @@ pub(crate) async fn serve(
 ) {
     let router = service.router();
     let places = Arc::new(Semaphore::new(connections_max));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(error.message = %error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(network.peer = %peer, "refused a connection, as there are too many");
-            continue;
-        };
+    listeners::accept(listener, &tasks, &stop, |stream, peer| {
+        let place = Arc::clone(&places).try_acquire_owned().ok()?;
         let connection = serve_connection(stream, tls.clone(), router.clone(), stop.clone());
-        tasks.spawn(async move {
+        Some(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error.message = %error, network.peer = %peer, "a connection broke off");
             }
             drop(place);
-        });
-    }
+        })
+    })
+    .await;
 }
 
 #[derive(Debug, thiserror::Error)]

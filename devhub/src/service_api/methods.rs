@@ -39,7 +39,7 @@ pub(super) async fn invoke(
         payload,
         response_timeout_in_seconds,
         connect_timeout_in_seconds,
-    } = body.json()?;
+    } = body.object()?;
     let payload = payload.map_or_else(
         || Bytes::from_static(b"null"),
         |payload| Bytes::from(String::from(Box::<str>::from(payload))),

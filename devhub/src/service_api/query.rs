@@ -28,7 +28,7 @@ pub(super) async fn run(
     headers: HeaderMap,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
-    let QueryForm { query } = body.json()?;
+    let QueryForm { query } = body.object()?;
     let query = Query::parse(&query)?;
     let count_max = page_size(&headers)?;
     let after = headers

@@ -53,7 +53,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: WholeBody,
 ) -> Result<Tagged, Refusal> {
-    let form: IdentityForm = body.json()?;
+    let form: IdentityForm = body.object()?;
     if form.device_id != id.device_id() {
         return Err(HubError::invalid("deviceId must be that of the path").into());
     }

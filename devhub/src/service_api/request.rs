@@ -85,6 +85,15 @@ async fn read(body: Body) -> Result<Bytes, HubError> {
 }
 
 impl WholeBody {
+    /// The body as a JSON object of a form.
+    pub(super) fn object<T: DeserializeOwned>(&self) -> Result<T, HubError> {
+        // Forms would be read from arrays as well, by position.
+        if self.0.trim_ascii_start().first() != Some(&b'{') {
+            return Err(HubError::invalid("the body must be a JSON object"));
+        }
+        self.json()
+    }
+
     /// The body as JSON of a form.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, HubError> {
         serde_json::from_slice(&self.0)

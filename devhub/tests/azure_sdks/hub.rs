@@ -39,6 +39,16 @@ impl Hub {
         .await
     }
 
+    /// A hub with one partition and an IoT Hub that services reach.
+    pub(crate) async fn start_with_rest() -> Self {
+        Self::start_with(Options {
+            partitions: 1,
+            rest: Some("127.0.0.1:0".parse().unwrap()),
+            ..Options::default()
+        })
+        .await
+    }
+
     async fn start_with(options: Options) -> Self {
         let tls_dir = tempfile::tempdir().unwrap();
         let clock = Arc::<AdvancedClock>::default();

@@ -1,5 +1,5 @@
 //! Microsoft's own SDKs against devhub, unmodified: what they are told, what they send, what they receive. Event Hubs
-//! is here, devices are in `devices`.
+//! is here, devices are in `devices`, back ends in `services`.
 
 #![expect(
     clippy::unwrap_used,
@@ -41,6 +41,7 @@ macro_rules! for_each_sdk {
 }
 
 mod devices;
+mod services;
 
 for_each_sdk!(
     lists_the_hub_and_its_partitions,

@@ -17,9 +17,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A language that Microsoft has SDKs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sdk {
-    /// The npm packages `@azure/event-hubs`, `azure-iot-device` and `azure-iot-device-mqtt`.
+    /// The npm packages `@azure/event-hubs`, `azure-iothub`, `azure-iot-device` and `azure-iot-device-mqtt`.
     JavaScript,
-    /// The Python packages `azure-eventhub` and `azure-iot-device`.
+    /// The Python packages `azure-eventhub`, `azure-iot-hub` and `azure-iot-device`.
     Python,
 }
 
@@ -37,10 +37,27 @@ impl Sdk {
         certificate_authority: Option<&Path>,
     ) -> Value {
         let mut command = self.script("event_hubs");
-        command.arg(scenario).arg(input.to_string());
         if let Some(path) = certificate_authority {
             command.env("NODE_EXTRA_CA_CERTS", path);
         }
+        self.outcome(command, scenario, input).await
+    }
+
+    /// Does the steps of a back end that trusts a certificate authority, and returns what came of each.
+    pub(crate) async fn run_back_end(self, input: &Value, certificate_authority: &Path) -> Value {
+        let mut command = self.script("iot_hub_service");
+        let trusting = match self {
+            Self::JavaScript => "NODE_EXTRA_CA_CERTS",
+            Self::Python => "REQUESTS_CA_BUNDLE",
+        };
+        command
+            .env(trusting, certificate_authority)
+            .env("NO_PROXY", "localhost");
+        self.outcome(command, "steps", input).await
+    }
+
+    async fn outcome(self, mut command: Command, scenario: &str, input: &Value) -> Value {
+        command.arg(scenario).arg(input.to_string());
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,3 +1,5 @@
+mod twins;
+
 use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEventKind};
 use super::super::subscription::{Delivery, Subscription};
 use super::super::telemetry::tests::telemetry;
@@ -361,16 +363,17 @@ fn a_device_that_nobody_knows_or_wants_is_forgotten() {
     assert_eq!((stats.devices, stats.last_values), (0, 0));
 }
 
+fn twin(kind: TwinEventKind, body: &str) -> Content {
+    Content::Twin(TwinEvent {
+        kind,
+        body: RawJson::from_valid(body),
+    })
+}
+
 #[test]
 fn a_twin_event_publishes_the_full_twin() {
     let mut rig = Rig::new(SETTINGS);
     rig.subscribe("x", &[Subscription::DeviceTwin]);
-    let twin = |kind, body: &str| {
-        Content::Twin(TwinEvent {
-            kind,
-            body: RawJson::from_valid(body),
-        })
-    };
     rig.apply(
         "d1",
         twin(

@@ -1,6 +1,6 @@
 //! A page with hooks of the published React client, acted out on the official Socket.IO client, in Node or in a browser.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ pub(crate) struct ReactClient {
     script: NodeScript,
     /// How long it may be silent.
     patience: Duration,
+    /// What each hook was given last.
+    shown: BTreeMap<String, Value>,
     /// The session of its connection.
     pub(crate) session_id: String,
 }
@@ -50,6 +52,7 @@ impl ReactClient {
         let mut client = Self {
             script: NodeScript::start(script, &[&options.to_string()]),
             patience: PATIENCE,
+            shown: BTreeMap::new(),
             session_id: String::new(),
         };
         client.command(json!({"command": "start"})).await;
@@ -111,18 +114,17 @@ impl ReactClient {
             .await
     }
 
-    /// Waits until a hook is given data that `is_wanted`, and answers it.
-    pub(crate) async fn data_where(
-        &mut self,
-        id: &str,
-        is_wanted: impl Fn(&Value) -> bool,
-    ) -> Value {
-        self.until(|event| {
-            event["event"] == "data" && event["id"] == id && is_wanted(&event["data"])
-        })
-        .await
-        .answer()["data"]
-            .clone()
+    /// Waits until a hook shows something that `is_wanted`, and answers it. It may show it already.
+    pub(crate) async fn shows(&mut self, id: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            if let Some(data) = self.shown.get(id)
+                && is_wanted(data)
+            {
+                return data.clone();
+            }
+            self.until(|event| event["event"] == "data" && event["id"] == id)
+                .await;
+        }
     }
 
     /// The next data that is pushed to a hook; last values that it reads do not count.
@@ -153,6 +155,9 @@ impl ReactClient {
             let event = self.script.next_line_within(self.patience).await;
             assert_ne!(event["event"], "failed", "{event}");
             assert_ne!(event["event"], "error", "{event}");
+            if event["event"] == "data" {
+                self.shown.insert(text(&event["id"]), event["data"].clone());
+            }
             let done = is_last(&event);
             happened.0.push(event);
             if done {
