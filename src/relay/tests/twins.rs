@@ -132,6 +132,28 @@ async fn after_a_gap_subscribers_get_the_twin_that_the_hub_has() {
     relay.stop().await;
 }
 
+// The task that was woken last runs first, so the shard's next question overtakes whoever waits for the answer before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_is_older_than_an_event_leads_to_another_question() {
+    let (relay, mut questions) = start_with_hub();
+    let (_, mut connection) = viewer(&relay, None).await;
+    let body = r#"{"version":7,"properties":{"reported":{"b":2}}}"#;
+    relay
+        .ingest(vec![twin_event(TwinEventKind::Update, body)])
+        .await;
+    let lagging = hub_twin(6, r#"{"a":1}"#);
+    questions.next().await.answer.send(Ok(lagging)).unwrap();
+    let whole = hub_twin(7, r#"{"a":1,"b":2}"#);
+    questions.next().await.answer.send(Ok(whole)).unwrap();
+    assert_eq!(
+        values(&batch(&mut connection).await),
+        [
+            r#"DeviceTwin({"version":7,"properties":{"reported":{"a":1,"b":2},"desired":{}},"tags":{"site":5}})"#
+        ]
+    );
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_hub_that_does_not_answer_keeps_nothing_back() {
     let (relay, mut questions) = start_with_hub();
