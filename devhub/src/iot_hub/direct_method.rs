@@ -20,6 +20,9 @@ use super::identity::Identity;
 /// How many calls of one identity may be under way, those included that wait for it to connect.
 pub(super) const PENDING_CALLS_MAX: usize = 128;
 
+/// The longest name. It has to fit into a topic.
+const NAME_BYTES_MAX: usize = 1024;
+
 /// The largest payload, of a call as of an answer.
 const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 
@@ -45,8 +48,10 @@ impl MethodCall {
         connect_timeout: Duration,
     ) -> Result<Self, HubError> {
         let name = name.into();
-        if name.is_empty() {
-            return Err(HubError::invalid("methodName must not be empty"));
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(HubError::invalid(
+                "methodName must have from 1 to 1024 bytes",
+            ));
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(HubError::new(
