@@ -119,12 +119,6 @@ fn primary_key(identity: &Value) -> &str {
         .unwrap_or_else(|| panic!("no key in {identity}"))
 }
 
-fn primary_key(identity: &Value) -> &str {
-    identity["authentication"]["symmetricKey"]["primaryKey"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no key in {identity}"))
-}
-
 /// The service API with the rights of the hub's owner.
 struct Service {
     http: Client,
