@@ -32,7 +32,7 @@ async fn requests_are_answered_with_the_status_that_was_asked_for() {
     assert_eq!(fixture.get("/twins/d").await.status, 200);
     for (status, code) in [
         (401, "IotHubUnauthorized"),
-        (403, "ServerError"),
+        (403, "IotHubQuotaExceeded"),
         (500, "ServerError"),
         (503, "ServiceUnavailable"),
     ] {
