@@ -21,8 +21,10 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::domain::grant::Access;
 use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::time::Timestamp;
 use crate::grant_token::GrantTokens;
 use crate::ingest::Status;
+use crate::iot_hub::IotHub;
 use crate::relay::Relay;
 use crate::session_rate::SessionRate;
 use crate::telemetry::{LogFilter, Metrics};
@@ -30,10 +32,12 @@ use crate::telemetry::{LogFilter, Metrics};
 mod auth;
 mod body;
 mod cors;
+mod device_calls;
 mod devices;
 mod error;
 mod grants;
 mod health;
+mod hub_failure;
 mod last_values;
 mod log_level;
 mod path;
@@ -48,6 +52,7 @@ mod tests;
 #[derive(Clone)]
 pub struct State {
     relay: Relay,
+    iot_hub: Option<IotHub>,
     grant_tokens: GrantTokens,
     config: Arc<Config>,
     metrics: Metrics,
@@ -58,9 +63,14 @@ pub struct State {
 }
 
 impl State {
-    /// Puts the parts together.
+    /// Puts the parts together. Without a client of the hub, calls that need it say that it is disabled.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each part is handed over once, here"
+    )]
     pub fn new(
         relay: Relay,
+        iot_hub: Option<IotHub>,
         grant_tokens: GrantTokens,
         config: Arc<Config>,
         metrics: Metrics,
@@ -74,6 +84,7 @@ impl State {
         ));
         Self {
             relay,
+            iot_hub,
             grant_tokens,
             config,
             metrics,
@@ -90,7 +101,11 @@ impl State {
     }
 
     fn hub_api_enabled(&self) -> bool {
-        self.config.iot_hub.connection_string().is_some()
+        self.iot_hub.is_some()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UnixMs(self.relay.unix_ms())
     }
 
     fn check_session(&self, session: SessionId) -> Result<(), Error> {
@@ -154,11 +169,12 @@ pub fn router(state: State, beside: Router) -> Router {
         )
         .route("/deviceTwin/{device_id}", get(devices::device_twin))
         // Calls to devices
-        .route("/directMethod", post(devices::direct_method))
+        .route("/directMethod", post(device_calls::direct_method))
         .route(
             "/deviceTwinDesiredProperties",
-            patch(devices::patch_desired_properties),
+            patch(device_calls::patch_desired_properties),
         )
+        .route("/deviceTwinTags", patch(device_calls::patch_tags))
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(from_fn_with_state(state.clone(), requests::observe))

@@ -52,7 +52,11 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let stand_in = StandIn::start(&options.devhub).await?;
-    let config = options.relay_config(stand_in.event_hub_connection_string(), "")?;
+    let config = options.relay_config(
+        stand_in.event_hub_connection_string(),
+        stand_in.iot_hub_service_connection_string(),
+        stand_in.ca_certificate(),
+    )?;
     let grace = config.shutdown_grace;
     let server = RelayServer::bind(Arc::new(config), log_filter)?;
     let url = server.url();
@@ -61,21 +65,20 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let follow_key = admin_key.clone();
     let backend_key =
         HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
-    let devices = stand_in.device_ids().to_vec();
+    let devices = stand_in.simulated_device_ids().map(str::to_owned).collect();
     server.start(&lifecycle, |api| demo::router(api, backend_key, devices));
 
-    let stand_in_ready = stand_in.ready();
     if options.devhub.json {
         let ready = Ready {
-            stand_in: stand_in_ready,
+            stand_in: stand_in.ready(),
             admin_connection_string: &admin_connection_string,
             url: &url,
         };
         print_line(&serde_json::to_string(&ready)?)?;
     } else {
         let follow = stand_in
-            .device_ids()
-            .first()
+            .simulated_device_ids()
+            .next()
             .map_or_else(String::new, |device| {
                 format!(
                     "Follow a device from another terminal:\n  \
@@ -85,11 +88,9 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
         print_line(&format!(
             "The live page is at {url}/\n\n\
              Admin connection string: {admin_connection_string}\n\
-             Event Hub connection string: {}\n\
-             CA certificate of its TLS listeners: {}\n\n\
+             {}\n\
              {follow}Press Ctrl-C to stop.",
-            stand_in.event_hub_connection_string(),
-            stand_in_ready.ca_certificate.display(),
+            connection_strings(&stand_in),
         ))?;
     }
     let ended = lifecycle.run(signals, grace).await;
@@ -102,25 +103,34 @@ pub async fn devhub(options: DevhubOptions) -> anyhow::Result<()> {
     let signals = Signals::listen().context("cannot listen for signals")?;
     let lifecycle = Lifecycle::new();
     let stand_in = StandIn::start(&options).await?;
-    let ready = stand_in.ready();
     if options.json {
-        print_line(&serde_json::to_string(&ready)?)?;
+        print_line(&serde_json::to_string(&stand_in.ready())?)?;
     } else {
         print_line(&format!(
-            "Event Hub connection string: {}\n\
-             The same with TLS:           {}\n\
-             CA certificate:              {}\n\
-             Simulated devices:           {}\n\n\
+            "{}\
+             Simulated devices: {}\n\n\
              Press Ctrl-C to stop.",
-            stand_in.event_hub_connection_string(),
-            stand_in.event_hub_tls_connection_string(),
-            ready.ca_certificate.display(),
-            stand_in.device_ids().len(),
+            connection_strings(&stand_in),
+            stand_in.simulated_device_ids().count(),
         ))?;
     }
     let ended = lifecycle.run(signals, stand_in::STOP_GRACE).await;
     stand_in.stop().await;
     Ok(ended?)
+}
+
+/// What people need to connect to the stand-in.
+fn connection_strings(stand_in: &StandIn) -> String {
+    format!(
+        "Event Hub connection string: {}\n\
+         IoT Hub service connection string: {}\n\
+         Device connection string, for a device of your own: {}\n\
+         CA certificate to trust with the latter two: {}\n",
+        stand_in.event_hub_connection_string(),
+        stand_in.iot_hub_service_connection_string(),
+        stand_in.own_device().connection_string,
+        stand_in.ca_certificate().display(),
+    )
 }
 
 /// Where a client on this machine reaches a listener.

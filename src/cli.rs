@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,7 +39,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on this machine: a stand-in for Event Hubs, simulated devices, the relay and a live page
+    /// Run everything on this machine: a stand-in for Azure's hubs, simulated devices, the relay and a live page
     ///
     /// Prints where the page is and the connection strings to try the relay with. Nothing is kept, and nothing outside
     /// of this machine is reached.
@@ -49,9 +49,9 @@ enum Command {
     /// Needs an Event Hub connection string. Options come, in rising priority, from defaults, the file of --config, the
     /// environment, and flags.
     Serve(ServeArgs),
-    /// Run the local stand-in for Event Hubs alone, with simulated devices
+    /// Run the local stand-in for Event Hubs and IoT Hub alone, with simulated devices
     ///
-    /// Microsoft's SDKs connect to it with the connection strings that it prints.
+    /// Microsoft's SDKs for Event Hubs, devices and services connect to it with the connection strings that it prints.
     Devhub(DevhubArgs),
     /// Check the configuration of `serve` and print it, secrets masked
     ///
@@ -106,15 +106,15 @@ struct DevhubArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5671", value_parser = local_address)]
     amqps: SocketAddr,
 
-    /// Reserved: address of the service REST API of the IoT hub, with TLS; nothing listens there yet
+    /// Address of the IoT hub's service API (HTTPS)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = local_address)]
     rest: SocketAddr,
 
-    /// Reserved: address of device MQTT without TLS; nothing listens there yet
+    /// Address of the IoT hub for devices: MQTT without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = local_address)]
     mqtt: SocketAddr,
 
-    /// Reserved: address of device MQTT with TLS; nothing listens there yet
+    /// Address of the IoT hub for devices: MQTT with TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8883", value_parser = local_address)]
     mqtts: SocketAddr,
 
@@ -130,7 +130,7 @@ struct DevhubArgs {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Directory for the generated certificate authority, certificates and shared access key, kept for the next start
+    /// Directory for the generated certificate authority, certificates and shared access keys, kept for the next start
     /// [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     tls_dir: Option<PathBuf>,
@@ -155,7 +155,8 @@ const PARTITIONS_MAX: i64 = 1024;
 
 const DEMO_DEVICES: u32 = 12;
 const DEVHUB_DEVICES: u32 = 8;
-const DEVICES_MAX: i64 = 1_000_000;
+/// Each holds a connection of its own.
+const DEVICES_MAX: i64 = 10_000;
 const RATE_MAX: u32 = 1_000_000;
 
 /// What the demo is to run.
@@ -170,18 +171,25 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. An
-    /// empty `iot_hub` disables the service API.
-    pub fn relay_config(&self, event_hub: &str, iot_hub: &str) -> Result<Config, Errors> {
-        Config::load(&self.relay_sources(event_hub, iot_hub))
+    /// The configuration of the demo's relay: that of the environment, but with the demo's own address and hubs. The
+    /// connection strings are those of the stand-in, `ca_certificate` is the file that holds its authority.
+    pub fn relay_config(
+        &self,
+        event_hub: &str,
+        iot_hub: &str,
+        ca_certificate: &Path,
+    ) -> Result<Config, Errors> {
+        let ca_certificate = ca_certificate.display().to_string();
+        Config::load(&self.relay_sources(event_hub, iot_hub, &ca_certificate))
     }
 
-    fn relay_sources(&self, event_hub: &str, iot_hub: &str) -> Sources {
+    fn relay_sources(&self, event_hub: &str, iot_hub: &str, ca_certificate: &str) -> Sources {
         self.relay
             .clone()
             .with_flag(options::LISTEN, self.listen.to_string())
             .with_flag(options::EVENT_HUB_CONNECTION_STRING, event_hub)
             .with_flag(options::IOT_HUB_CONNECTION_STRING, iot_hub)
+            .with_flag(options::IOT_HUB_CA_FILE, ca_certificate)
             // The stand-in begins empty; what its devices say first is part of what there is to see.
             .with_flag(options::EVENT_HUB_START, EventHubStart::Earliest.as_str())
     }
@@ -194,7 +202,7 @@ pub struct DevhubOptions {
     pub amqp: SocketAddr,
     /// Address of Event Hubs over AMQP with TLS.
     pub amqps: SocketAddr,
-    /// Address of the service REST API of the IoT hub, with TLS.
+    /// Address of the IoT hub's service API (HTTPS).
     pub rest: SocketAddr,
     /// Address of device MQTT without TLS.
     pub mqtt: SocketAddr,
@@ -233,7 +241,7 @@ fn demo(args: DemoArgs) -> u8 {
         relay: Sources::from_process_environment(),
     };
     // What the environment says must be right before the stand-in starts; the real connection strings come later.
-    if let Err(errors) = Effective::collect(&options.relay_sources("", "")) {
+    if let Err(errors) = Effective::collect(&options.relay_sources("", "", "")) {
         return refuse(&errors);
     }
     run_logging(log, |log_filter| app::demo(options, log_filter))

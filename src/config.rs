@@ -53,6 +53,8 @@ pub struct Config {
     pub event_hub: EventHubConfig,
     /// The service API of the IoT hub, for direct methods and twins.
     pub iot_hub: IotHubApi,
+    /// How the service API of the IoT hub is used.
+    pub iot_hub_use: IotHubUse,
     /// How device messages are understood.
     pub decoding: DecodingConfig,
     /// Shortest time between two telemetry updates of one device to one session; `None` does not throttle.
@@ -114,6 +116,21 @@ impl IotHubApi {
             Self::Disabled | Self::Malformed(_) => None,
         }
     }
+}
+
+/// How the service API of the IoT hub is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotHubUse {
+    /// PEM file with certificate authorities that are trusted beside those of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// What the hub can take.
+    pub tier: IotHubTier,
+    /// Number of units of that tier.
+    pub units: u32,
+    /// Direct methods and twin patches under way at one time; further ones are refused.
+    pub calls_max: usize,
+    /// The same for one session.
+    pub calls_per_session_max: usize,
 }
 
 /// How device messages are understood.
@@ -264,6 +281,24 @@ words! {
         Amqp = "amqp",
         /// Over a WebSocket on port 443, for networks that let nothing else out.
         WebSocket = "websocket",
+    }
+}
+
+words! {
+    /// Pricing and scale tier of an IoT hub, which says how many calls it takes.
+    IotHubTier {
+        /// Free.
+        Free = "free",
+        /// Basic 1.
+        B1 = "b1",
+        /// Standard 1.
+        S1 = "s1",
+        /// Standard 2.
+        S2 = "s2",
+        /// Standard 3.
+        S3 = "s3",
+        /// No budget: the hub alone decides.
+        Unlimited = "unlimited",
     }
 }
 

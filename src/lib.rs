@@ -10,13 +10,16 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod domain;
+mod grant_members;
 pub mod grant_token;
 pub mod http;
 pub mod ingest;
+pub mod iot_hub;
 pub mod lifecycle;
 pub mod push;
 pub mod relay;
 pub mod session_rate;
+mod shared_access_signature;
 pub mod telemetry;
 mod trust;
 

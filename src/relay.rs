@@ -39,7 +39,7 @@ use self::twin_reads::{SHARD_READS_QUEUE, TwinReads};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
 use crate::domain::disconnect::Disconnect;
-use crate::domain::grant::Access;
+use crate::domain::grant::{Access, Denial};
 use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
 use crate::domain::last_value::LastValue;
 use crate::domain::limits::{OutboxLimits, SessionLimits};
@@ -250,6 +250,18 @@ impl Relay {
         let entry = self.inner.sessions.get(id)?;
         let session = self.lock(&entry).await?;
         Ok(session.is_granted(device, access))
+    }
+
+    /// Why a session must not see or do something of or with a device; `None` when it may.
+    pub async fn deny(
+        &self,
+        id: SessionId,
+        device: &DeviceId,
+        access: &Access<'_>,
+    ) -> Result<Option<Denial>, NoSuchSession> {
+        let entry = self.inner.sessions.get(id)?;
+        let session = self.lock(&entry).await?;
+        Ok(session.deny(device, access))
     }
 
     /// How much of a device's twin a session may see, if anything.

@@ -39,13 +39,7 @@ async fn main() -> anyhow::Result<()> {
     }
 
     // The backend's part: it has decided that its user may see the device.
-    let grant = GrantRequest {
-        session_id: session.id().clone(),
-        device_id: device_id.clone(),
-        grant: Grant::Telemetry {
-            telemetry_key: None,
-        },
-    };
+    let grant = GrantRequest::new(session.id(), &device_id, Grant::every_telemetry_key());
     admin.grant(&grant).await?;
 
     // The browser again: what is known, then whatever comes.

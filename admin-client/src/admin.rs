@@ -1,7 +1,7 @@
 //! What the shared access key allows.
 
 use relay_protocol::{
-    DeviceId, GrantRequest, LastValue, SHARED_ACCESS_KEY_HEADER, SessionId, TelemetrySnapshot,
+    GrantRequest, Identity, LastValue, SHARED_ACCESS_KEY_HEADER, SessionId, TelemetrySnapshot,
     TelemetryValues, Twin,
 };
 use reqwest::Method;
@@ -47,14 +47,14 @@ impl AdminClient {
         &self.relay
     }
 
-    /// Gives a session a right. Giving it again changes nothing. [`Error::Status`] with 404 when there is no such
+    /// Gives a session a right. Giving it again changes nothing; one that is narrowed in another way is another right. [`Error::Status`] with 404 when there is no such
     /// session, with 400 when the right cannot be had, with 429 when the session has too many.
     pub async fn grant(&self, request: &GrantRequest) -> Result<(), Error> {
         let call = self.caller.call(Repeat::Safe, Method::PUT, &["grants"])?;
         call.json(request).acknowledged().await
     }
 
-    /// Takes a right away. Once this returns `Ok`, nothing more of it reaches the session. Taking away what was not
+    /// Takes a right away: exactly that one, or everything of its type when the request does not narrow it. Once this returns `Ok`, nothing more of it reaches the session. Taking away what was not
     /// there is no error; an unknown session is [`Error::Status`] with 404.
     pub async fn revoke(&self, request: &GrantRequest) -> Result<(), Error> {
         let call = self
@@ -82,49 +82,51 @@ impl AdminClient {
     /// The last value of one telemetry key. A key that never had one is [`Error::Status`] with 404.
     pub async fn last_value(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetryValues>, Error> {
-        self.caller
-            .last_value(device_id.as_str(), telemetry_key)
-            .await
+        self.caller.last_value(&of.into(), telemetry_key).await
     }
 
     /// The last values of all telemetry keys of a device; empty for a device never heard of.
     pub async fn last_values(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        self.caller.last_values(device_id.as_str()).await
+        self.caller.last_values(&of.into()).await
     }
 
     /// Forgets the last value of one telemetry key, and answers what it was.
     pub async fn delete_last_value(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
         self.caller
-            .delete_last_value(device_id.as_str(), telemetry_key)
+            .delete_last_value(&of.into(), telemetry_key)
             .await
     }
 
     /// Forgets the last telemetry values of a device, and answers what they were.
     pub async fn delete_last_values(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        self.caller.delete_last_values(device_id.as_str()).await
+        self.caller.delete_last_values(&of.into()).await
     }
 
-    /// Whether a device is connected. [`Error::Status`] with 404 or 400 when that is not known.
-    pub async fn connection_state(&self, device_id: &DeviceId) -> Result<LastValue<bool>, Error> {
-        self.caller.connection_state(device_id.as_str()).await
+    /// Whether a device is connected. [`Error::Status`] with 404 or 400 when that is not known; where the relay has to
+    /// ask the IoT hub, [`Error::device_failure`] tells a device that is unknown from too many questions.
+    pub async fn connection_state(
+        &self,
+        of: impl Into<Identity>,
+    ) -> Result<LastValue<bool>, Error> {
+        self.caller.connection_state(&of.into()).await
     }
 
-    /// The twin of a device. [`Error::Status`] with 404 or 400 when it is not known.
-    pub async fn device_twin(&self, device_id: &DeviceId) -> Result<LastValue<Twin>, Error> {
-        self.caller.device_twin(device_id.as_str()).await
+    /// The twin of a device, all of it; errors as with [`Self::connection_state`].
+    pub async fn device_twin(&self, of: impl Into<Identity>) -> Result<LastValue<Twin>, Error> {
+        self.caller.device_twin(&of.into()).await
     }
 
     /// Changes how much the relay logs, until it restarts.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::DeviceFailure;
+
 /// Why a call failed. What the relay is known to have done differs, so each case is one of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,6 +49,35 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Why a call towards a device failed, if that is what the relay's answer is about. A read tells an unknown device,
+    /// one that is offline, one that did not answer and too many calls apart:
+    ///
+    /// ```no_run
+    /// use admin_client::{DeviceFailure, SessionClient};
+    /// use relay_protocol::{DeviceId, MethodParams};
+    ///
+    /// # async fn example(session: SessionClient) {
+    /// let press = DeviceId::from("press-01");
+    /// let called = session.invoke_direct_method(&press, MethodParams::new("reboot")).await;
+    /// match called.as_ref().map_err(|error| error.device_failure()) {
+    ///     Ok(answer) => println!("{}: {}", answer.status, answer.payload),
+    ///     Err(Some(DeviceFailure::Offline)) => println!("switched off"),
+    ///     Err(Some(DeviceFailure::Throttled { retry_after })) => println!("wait {retry_after:?}"),
+    ///     Err(_) => println!("{called:?}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn device_failure(&self) -> Option<DeviceFailure> {
+        match self {
+            Self::Status {
+                status,
+                message,
+                retry_after,
+            } => DeviceFailure::from_answer(*status, message, *retry_after),
             _ => None,
         }
     }

@@ -10,8 +10,8 @@ use crate::Error;
 /// |---|---|
 /// | reads; `PUT` and `DELETE` of grants, subscriptions and sessions; the log level | no connection, a lost connection, 502, 503, 504 |
 /// | deleting last values, whose answer tells what was deleted | no connection |
-/// | creating a session, direct methods, desired properties | no connection |
-/// | version, status, health, readiness, metrics, which ask how things are now | nothing |
+/// | creating a session, changes of a twin | no connection |
+/// | direct methods; version, status, health, readiness, metrics, which ask how things are now | nothing |
 ///
 /// "No connection" means that the request cannot have been received. A call that ran into its time-out is never made
 /// again: its time is used up. A `Retry-After` lengthens the pause; one longer than `pause_max` ends the call.
@@ -76,7 +76,7 @@ pub(crate) enum Repeat {
     Safe,
     /// Only when the relay has not seen the call.
     IfUnseen,
-    /// The caller wants to know how things are now.
+    /// The caller wants to know how things are now, or to say itself what happens twice.
     Never,
 }
 

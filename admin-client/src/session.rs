@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use relay_protocol::{
-    DesiredPropertyPatch, DeviceId, DirectMethodRequest, HubResponse, LastValue, MethodParams,
-    RawJson, SESSION_ID_HEADER, SessionId, Subscription, SubscriptionRequest, TelemetrySnapshot,
+    DesiredPropertyPatch, DirectMethodRequest, HubResponse, Identity, LastValue, MethodParams,
+    SESSION_ID_HEADER, SessionId, Subscription, SubscriptionRequest, TagPatch, TelemetrySnapshot,
     TelemetryValues, Twin,
 };
 use reqwest::{Method, header::HeaderValue};
+use serde::Serialize;
 
 use crate::{
-    Error,
+    Error, TwinChange,
     retry::Repeat,
     transport::{Caller, Transport},
 };
@@ -58,36 +59,36 @@ impl SessionClient {
     /// is over.
     pub async fn subscribe(
         &self,
-        device_id: &DeviceId,
+        to: impl Into<Identity>,
         subscription: &Subscription,
     ) -> Result<(), Error> {
-        self.change_subscription(Method::PUT, device_id, subscription)
+        self.change_subscription(Method::PUT, to.into(), subscription)
             .await
     }
 
     /// Ends a subscription; errors as with [`Self::subscribe`].
     pub async fn unsubscribe(
         &self,
-        device_id: &DeviceId,
+        to: impl Into<Identity>,
         subscription: &Subscription,
     ) -> Result<(), Error> {
-        self.change_subscription(Method::DELETE, device_id, subscription)
+        self.change_subscription(Method::DELETE, to.into(), subscription)
             .await
     }
 
     /// Subscribes to all of `wanted` that is granted, in one call, and answers what that was.
-    pub async fn subscribe_all(
+    pub async fn subscribe_all<I: Into<Identity>>(
         &self,
-        wanted: impl IntoIterator<Item = (DeviceId, Subscription)>,
-    ) -> Result<Vec<(DeviceId, Subscription)>, Error> {
+        wanted: impl IntoIterator<Item = (I, Subscription)>,
+    ) -> Result<Vec<(Identity, Subscription)>, Error> {
         self.change_subscriptions(Method::PUT, wanted).await
     }
 
     /// Ends all of `unwanted` that is granted, in one call, and answers what that was.
-    pub async fn unsubscribe_all(
+    pub async fn unsubscribe_all<I: Into<Identity>>(
         &self,
-        unwanted: impl IntoIterator<Item = (DeviceId, Subscription)>,
-    ) -> Result<Vec<(DeviceId, Subscription)>, Error> {
+        unwanted: impl IntoIterator<Item = (I, Subscription)>,
+    ) -> Result<Vec<(Identity, Subscription)>, Error> {
         self.change_subscriptions(Method::DELETE, unwanted).await
     }
 
@@ -95,31 +96,29 @@ impl SessionClient {
     /// one that was not granted with 403.
     pub async fn last_value(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetryValues>, Error> {
-        self.caller
-            .last_value(device_id.as_str(), telemetry_key)
-            .await
+        self.caller.last_value(&of.into(), telemetry_key).await
     }
 
     /// The last values of the telemetry keys of a device that were granted.
     pub async fn last_values(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        self.caller.last_values(device_id.as_str()).await
+        self.caller.last_values(&of.into()).await
     }
 
     /// Forgets the last value of one telemetry key for everybody, and answers what it was. Needs the grant for every
     /// key of the device.
     pub async fn delete_last_value(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
         self.caller
-            .delete_last_value(device_id.as_str(), telemetry_key)
+            .delete_last_value(&of.into(), telemetry_key)
             .await
     }
 
@@ -127,26 +126,33 @@ impl SessionClient {
     /// every key of the device.
     pub async fn delete_last_values(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        self.caller.delete_last_values(device_id.as_str()).await
+        self.caller.delete_last_values(&of.into()).await
     }
 
-    /// Whether a device is connected.
-    pub async fn connection_state(&self, device_id: &DeviceId) -> Result<LastValue<bool>, Error> {
-        self.caller.connection_state(device_id.as_str()).await
+    /// Whether a device is connected. Where the relay has to ask the IoT hub, [`Error::device_failure`] tells a device that
+    /// is unknown from too many questions.
+    pub async fn connection_state(
+        &self,
+        of: impl Into<Identity>,
+    ) -> Result<LastValue<bool>, Error> {
+        self.caller.connection_state(&of.into()).await
     }
 
-    /// The twin of a device.
-    pub async fn device_twin(&self, device_id: &DeviceId) -> Result<LastValue<Twin>, Error> {
-        self.caller.device_twin(device_id.as_str()).await
+    /// The twin of a device, as far as it was granted; errors as with [`Self::connection_state`].
+    pub async fn device_twin(&self, of: impl Into<Identity>) -> Result<LastValue<Twin>, Error> {
+        self.caller.device_twin(&of.into()).await
     }
 
-    /// Calls a direct method of a device, which must be granted, and answers what the device said. The call may take
-    /// as long as its own time-outs say, even when that is longer than the client's.
+    /// Calls a direct method of a device or module, which must be granted for this payload, and answers what it said.
+    ///
+    /// The call may take as long as its own time-outs say, even when that is longer than the client's. It is made once,
+    /// whatever happens: nobody but the caller knows whether a method may be called twice.
+    /// [`Error::device_failure`] tells a device that is unknown, offline or silent apart.
     pub async fn invoke_direct_method(
         &self,
-        device_id: &DeviceId,
+        of: impl Into<Identity>,
         method: MethodParams,
     ) -> Result<HubResponse, Error> {
         let seconds = method
@@ -154,68 +160,104 @@ impl SessionClient {
             .unwrap_or(METHOD_RESPONSE_DEFAULT_S)
             .saturating_add(method.connect_timeout_in_seconds.unwrap_or(0));
         let duration = Duration::from_secs(seconds.into()) + METHOD_MARGIN;
-        let request = DirectMethodRequest {
-            device_id: device_id.clone(),
-            method_params: method,
-        };
+        let request = DirectMethodRequest::new(of, method);
         let call = self
             .caller
-            .call(Repeat::IfUnseen, Method::POST, &["directMethod"])?;
+            .call(Repeat::Never, Method::POST, &["directMethod"])?;
         call.json(&request).takes_up_to(duration).read().await
     }
 
-    /// Changes desired properties of a device's twin, which must be granted; members that are `null` are deleted.
-    /// `patch` is an object.
+    /// Changes desired properties of the twin of a device or module, as far as they were granted, and answers the twin
+    /// after the change.
+    ///
+    /// ```no_run
+    /// use admin_client::{Error, SessionClient};
+    /// use relay_protocol::DeviceId;
+    /// use serde_json::json;
+    ///
+    /// # async fn example(session: SessionClient) -> Result<(), Error> {
+    /// let press = DeviceId::from("press-01");
+    /// session.patch_desired_properties(&press, json!({"telemetryInterval": 5000})).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn patch_desired_properties(
         &self,
-        device_id: &DeviceId,
-        patch: RawJson,
+        of: impl Into<Identity>,
+        change: impl Into<TwinChange>,
     ) -> Result<HubResponse, Error> {
+        let Identity {
+            device_id,
+            module_id,
+        } = of.into();
+        let TwinChange { patch, if_match } = change.into();
         let request = DesiredPropertyPatch {
-            device_id: device_id.clone(),
+            device_id,
+            module_id,
             desired_property_patch: patch,
+            if_match,
         };
-        let segments = ["deviceTwinDesiredProperties"];
-        let call = self
-            .caller
-            .call(Repeat::IfUnseen, Method::PATCH, &segments)?;
-        call.json(&request).read().await
+        self.patch("deviceTwinDesiredProperties", &request).await
+    }
+
+    /// Changes tags of the twin of a device or module, as far as they were granted, and answers the twin after the
+    /// change. A device never sees its tags.
+    pub async fn patch_tags(
+        &self,
+        of: impl Into<Identity>,
+        change: impl Into<TwinChange>,
+    ) -> Result<HubResponse, Error> {
+        let Identity {
+            device_id,
+            module_id,
+        } = of.into();
+        let TwinChange { patch, if_match } = change.into();
+        let request = TagPatch {
+            device_id,
+            module_id,
+            tag_patch: patch,
+            if_match,
+        };
+        self.patch("deviceTwinTags", &request).await
+    }
+
+    async fn patch(&self, path: &str, request: &impl Serialize) -> Result<HubResponse, Error> {
+        let call = self.caller.call(Repeat::IfUnseen, Method::PATCH, &[path])?;
+        call.json(request).read().await
     }
 
     async fn change_subscription(
         &self,
         method: Method,
-        device_id: &DeviceId,
+        of: Identity,
         subscription: &Subscription,
     ) -> Result<(), Error> {
-        let request = SubscriptionRequest {
-            session_id: Some(self.id.clone()),
-            device_id: device_id.clone(),
-            subscription: subscription.clone(),
-        };
+        let request = SubscriptionRequest::new(of, subscription.clone());
         let call = self.caller.call(Repeat::Safe, method, &["subscription"])?;
         call.json(&request).acknowledged().await
     }
 
     /// As a bare array, which both methods take; the header names the session.
-    async fn change_subscriptions(
+    async fn change_subscriptions<I: Into<Identity>>(
         &self,
         method: Method,
-        subscriptions: impl IntoIterator<Item = (DeviceId, Subscription)>,
-    ) -> Result<Vec<(DeviceId, Subscription)>, Error> {
+        subscriptions: impl IntoIterator<Item = (I, Subscription)>,
+    ) -> Result<Vec<(Identity, Subscription)>, Error> {
         let requests: Vec<_> = subscriptions
             .into_iter()
-            .map(|(device_id, subscription)| SubscriptionRequest {
-                session_id: None,
-                device_id,
-                subscription,
-            })
+            .map(|(of, subscription)| SubscriptionRequest::new(of, subscription))
             .collect();
         let call = self.caller.call(Repeat::Safe, method, &["subscriptions"])?;
         let applied: Vec<SubscriptionRequest> = call.json(&requests).read().await?;
         Ok(applied
             .into_iter()
-            .map(|request| (request.device_id, request.subscription))
+            .map(|request| {
+                let of = Identity {
+                    device_id: request.device_id,
+                    module_id: request.module_id,
+                };
+                (of, request.subscription)
+            })
             .collect())
     }
 }

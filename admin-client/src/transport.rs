@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use relay_protocol::{LastValue, TelemetrySnapshot, TelemetryValues, Twin};
+use relay_protocol::{Identity, LastValue, ModuleId, TelemetrySnapshot, TelemetryValues, Twin};
 use reqwest::{
     Client, Method, RequestBuilder, Response,
     header::{HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
@@ -45,6 +45,17 @@ impl Transport {
         method: Method,
         segments: &[&str],
     ) -> Result<Call<'_>, Error> {
+        self.call_about(None, repeat, method, segments)
+    }
+
+    /// A call to the path with these segments, about a module if one is named.
+    fn call_about(
+        &self,
+        module_id: Option<&ModuleId>,
+        repeat: Repeat,
+        method: Method,
+        segments: &[&str],
+    ) -> Result<Call<'_>, Error> {
         // A URL drops such segments, which would turn the deletion of one session into the deletion of all.
         if let Some(segment) = segments
             .iter()
@@ -52,9 +63,14 @@ impl Transport {
         {
             return Err(Error::PathSegment((*segment).to_owned()));
         }
+        let mut url = self.endpoint.join(segments);
+        if let Some(module_id) = module_id {
+            url.query_pairs_mut()
+                .append_pair("moduleId", module_id.as_str());
+        }
         let request = self
             .http
-            .request(method, self.endpoint.join(segments))
+            .request(method, url)
             .header(USER_AGENT, self.user_agent.clone());
         Ok(Call {
             request,
@@ -200,7 +216,19 @@ impl Caller {
         method: Method,
         segments: &[&str],
     ) -> Result<Call<'_>, Error> {
-        let call = self.transport.call(repeat, method, segments)?;
+        self.call_about(None, repeat, method, segments)
+    }
+
+    fn call_about(
+        &self,
+        module_id: Option<&ModuleId>,
+        repeat: Repeat,
+        method: Method,
+        segments: &[&str],
+    ) -> Result<Call<'_>, Error> {
+        let call = self
+            .transport
+            .call_about(module_id, repeat, method, segments)?;
         Ok(call.header(self.header.clone(), self.credential.clone()))
     }
 
@@ -208,47 +236,66 @@ impl Caller {
 
     pub(crate) async fn last_value(
         &self,
-        device_id: &str,
+        of: &Identity,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetryValues>, Error> {
-        let path = ["lastValue", device_id, telemetry_key];
-        self.call(Repeat::Safe, Method::GET, &path)?.read().await
+        let path = ["lastValue", of.device_id.as_str(), telemetry_key];
+        self.read_about(of, &path).await
     }
 
     pub(crate) async fn last_values(
         &self,
-        device_id: &str,
+        of: &Identity,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        let path = ["lastValue", device_id];
-        self.call(Repeat::Safe, Method::GET, &path)?.read().await
+        let path = ["lastValue", of.device_id.as_str()];
+        self.read_about(of, &path).await
     }
 
     pub(crate) async fn delete_last_value(
         &self,
-        device_id: &str,
+        of: &Identity,
         telemetry_key: &str,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        let path = ["lastValue", device_id, telemetry_key];
-        let call = self.call(Repeat::IfUnseen, Method::DELETE, &path)?;
+        let path = ["lastValue", of.device_id.as_str(), telemetry_key];
+        let call = self.call_about(
+            of.module_id.as_ref(),
+            Repeat::IfUnseen,
+            Method::DELETE,
+            &path,
+        )?;
         call.read().await
     }
 
     pub(crate) async fn delete_last_values(
         &self,
-        device_id: &str,
+        of: &Identity,
     ) -> Result<LastValue<TelemetrySnapshot>, Error> {
-        let path = ["lastValue", device_id];
-        let call = self.call(Repeat::IfUnseen, Method::DELETE, &path)?;
+        let path = ["lastValue", of.device_id.as_str()];
+        let call = self.call_about(
+            of.module_id.as_ref(),
+            Repeat::IfUnseen,
+            Method::DELETE,
+            &path,
+        )?;
         call.read().await
     }
 
-    pub(crate) async fn connection_state(&self, device_id: &str) -> Result<LastValue<bool>, Error> {
-        let path = ["connectionState", device_id];
-        self.call(Repeat::Safe, Method::GET, &path)?.read().await
+    pub(crate) async fn connection_state(&self, of: &Identity) -> Result<LastValue<bool>, Error> {
+        let path = ["connectionState", of.device_id.as_str()];
+        self.read_about(of, &path).await
     }
 
-    pub(crate) async fn device_twin(&self, device_id: &str) -> Result<LastValue<Twin>, Error> {
-        let path = ["deviceTwin", device_id];
-        self.call(Repeat::Safe, Method::GET, &path)?.read().await
+    pub(crate) async fn device_twin(&self, of: &Identity) -> Result<LastValue<Twin>, Error> {
+        let path = ["deviceTwin", of.device_id.as_str()];
+        self.read_about(of, &path).await
+    }
+
+    async fn read_about<T: DeserializeOwned>(
+        &self,
+        of: &Identity,
+        path: &[&str],
+    ) -> Result<T, Error> {
+        let call = self.call_about(of.module_id.as_ref(), Repeat::Safe, Method::GET, path)?;
+        call.read().await
     }
 }

@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
-use admin_client::{AdminClient, Error, RelayClient, RetryPolicy, SessionClient, Settings};
+use admin_client::{
+    AdminClient, DeviceFailure, Error, RelayClient, RetryPolicy, SessionClient, Settings,
+    TwinChange,
+};
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
     http::{Response, StatusCode, header::RETRY_AFTER},
 };
-use relay_protocol::{Grant, GrantRequest, MethodParams, RawJson, Subscription};
+use relay_protocol::{DeviceId, Grant, GrantRequest, Identity, MethodParams, Subscription};
+use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpListener,
@@ -39,6 +43,8 @@ struct Server {
 struct Seen {
     line: String,
     headers: axum::http::HeaderMap,
+    /// `null` when there was none.
+    body: Value,
 }
 
 impl Seen {
@@ -97,9 +103,12 @@ impl Server {
 }
 
 async fn play(State(part): State<Part>, request: Request) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     part.requests.lock().unwrap().push(Seen {
-        line: format!("{} {}", request.method(), request.uri()),
-        headers: request.headers().clone(),
+        line: format!("{} {}", head.method, head.uri),
+        headers: head.headers,
+        body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     let next = part.answers.lock().unwrap().pop_front();
     next.unwrap_or_else(|| answer(500, "the play is over"))
@@ -132,21 +141,16 @@ fn eager() -> Settings {
     })
 }
 
+fn device() -> DeviceId {
+    "d1".into()
+}
+
 fn grant() -> GrantRequest {
-    GrantRequest {
-        session_id: SESSION_ID.into(),
-        device_id: "d1".into(),
-        grant: Grant::ConnectionState,
-    }
+    GrantRequest::new(&SESSION_ID.into(), device(), Grant::ConnectionState)
 }
 
 fn reboot() -> MethodParams {
-    MethodParams {
-        method_name: "reboot".to_owned(),
-        payload: None,
-        response_timeout_in_seconds: None,
-        connect_timeout_in_seconds: None,
-    }
+    MethodParams::new("reboot")
 }
 
 /// A server that takes connections, reads what comes first and hangs up. It counts them.
@@ -211,19 +215,22 @@ async fn what_the_relay_refuses_is_not_asked_again() {
 
 #[tokio::test]
 async fn what_may_have_happened_must_not_happen_twice() {
-    let server = Server::start((0..4).map(|_| answer(503, ""))).await;
+    let server = Server::start((0..5).map(|_| answer(503, ""))).await;
     let session = server.session(eager());
-    let device_id = "d1".into();
+    let device_id = device();
     let created = server.relay(eager()).create_session().await;
     assert_eq!(created.unwrap_err().status(), Some(503));
     let called = session.invoke_direct_method(&device_id, reboot()).await;
     assert_eq!(called.unwrap_err().status(), Some(503));
-    let patch = RawJson::parse("{}").unwrap();
-    let patched = session.patch_desired_properties(&device_id, patch).await;
+    let patched = session
+        .patch_desired_properties(&device_id, json!({}))
+        .await;
     assert_eq!(patched.unwrap_err().status(), Some(503));
+    let tagged = session.patch_tags(&device_id, json!({})).await;
+    assert_eq!(tagged.unwrap_err().status(), Some(503));
     let deleted = session.delete_last_values(&device_id).await;
     assert_eq!(deleted.unwrap_err().status(), Some(503));
-    assert_eq!(server.requests().len(), 4);
+    assert_eq!(server.requests().len(), 5);
 }
 
 #[tokio::test]
@@ -245,17 +252,17 @@ async fn a_question_about_now_is_asked_once() {
 async fn a_lost_connection_ends_a_call_that_may_have_happened_and_repeats_a_safe_one() {
     let (url, connections, _server) = hanging_up("http").await;
     let session = session(&url, eager());
-    let called = session.invoke_direct_method(&"d1".into(), reboot()).await;
+    let called = session.invoke_direct_method(device(), reboot()).await;
     assert!(matches!(called, Err(Error::Interrupted(_))), "{called:?}");
     assert_eq!(*connections.lock().unwrap(), 1);
 
-    let read = session.last_values(&"d1".into()).await;
+    let read = session.last_values(device()).await;
     assert!(matches!(read, Err(Error::Interrupted(_))), "{read:?}");
     assert_eq!(*connections.lock().unwrap(), 4);
 }
 
 #[tokio::test]
-async fn every_call_but_a_question_is_repeated_when_no_connection_could_be_made() {
+async fn what_reached_nobody_is_repeated_unless_it_is_a_question_or_a_method() {
     // The TLS handshake is part of making a connection, and this server ends it.
     let (url, connections, _server) = hanging_up("https").await;
     let relay = RelayClient::with_settings(url.parse().unwrap(), eager()).unwrap();
@@ -266,6 +273,15 @@ async fn every_call_but_a_question_is_repeated_when_no_connection_could_be_made(
     let asked = relay.status().await;
     assert!(matches!(asked, Err(Error::Unreachable(_))), "{asked:?}");
     assert_eq!(*connections.lock().unwrap(), 4);
+
+    let session = session(&url, eager());
+    let called = session.invoke_direct_method(device(), reboot()).await;
+    assert!(matches!(called, Err(Error::Unreachable(_))), "{called:?}");
+    assert_eq!(*connections.lock().unwrap(), 5);
+
+    let patched = session.patch_desired_properties(device(), json!({})).await;
+    assert!(matches!(patched, Err(Error::Unreachable(_))), "{patched:?}");
+    assert_eq!(*connections.lock().unwrap(), 8);
 }
 
 #[tokio::test]
@@ -295,7 +311,7 @@ async fn a_direct_method_may_take_as_long_as_it_asks_for() {
 
     let settings = eager().request_timeout(Duration::from_millis(50));
     let session = session(&url, settings);
-    let device_id = "d1".into();
+    let device_id = device();
     let (called, ()) = tokio::join!(session.invoke_direct_method(&device_id, reboot()), async {
         let read = session.last_values(&device_id).await;
         assert!(matches!(read, Err(Error::TimedOut)), "{read:?}");
@@ -347,7 +363,7 @@ async fn each_client_shows_its_own_credential_and_no_other() {
     let admin = server.admin(eager().user_agent("portal/1"));
     admin.grant(&grant()).await.unwrap();
     let session = admin.relay().create_session_with_token("a.b.c").await;
-    let wanted = [("d1".into(), Subscription::DeviceTwin)];
+    let wanted = [(device(), Subscription::DeviceTwin)];
     assert_eq!(session.unwrap().subscribe_all(wanted).await.unwrap(), []);
     assert_eq!(admin.relay().version().await.unwrap(), "1.2.3");
 
@@ -380,6 +396,77 @@ async fn each_client_shows_its_own_credential_and_no_other() {
     );
     for seen in requests {
         assert_eq!(seen.header("user-agent"), Some("portal/1"));
+    }
+}
+
+#[tokio::test]
+async fn a_module_is_named_in_the_query_and_in_bodies() {
+    let module = Identity::module("d/1", "m+1 &");
+    let twin = r#"{"deviceId":"d/1","moduleId":"m+1 &","data":{"version":1},"timestamp":""}"#;
+    let server = Server::start([
+        answer(200, twin),
+        answer(200, r#"{"status":200,"payload":null}"#),
+        answer(412, "changed"),
+        answer(204, ""),
+    ])
+    .await;
+    let session = server.session(eager());
+    let read = session.device_twin(&module).await.unwrap();
+    assert_eq!(read.module_id, module.module_id);
+    let call = MethodParams::new("reboot");
+    session.invoke_direct_method(&module, call).await.unwrap();
+    let change = TwinChange::new(json!({"site": null})).only_for_etag("AAAB");
+    let changed = session.patch_tags(&module, change).await.unwrap_err();
+    assert_eq!(changed.device_failure(), Some(DeviceFailure::TwinChanged));
+    session
+        .subscribe(&module, &Subscription::DeviceTwin)
+        .await
+        .unwrap();
+
+    let requests = server.requests();
+    let seen: Vec<_> = requests
+        .iter()
+        .map(|seen| (seen.line.as_str(), seen.body.clone()))
+        .collect();
+    let about = |mut members: Value| {
+        members["deviceId"] = json!("d/1");
+        members["moduleId"] = json!("m+1 &");
+        members
+    };
+    assert_eq!(
+        seen,
+        [
+            ("GET /deviceTwin/d%2F1?moduleId=m%2B1+%26", Value::Null),
+            (
+                "POST /directMethod",
+                about(json!({"methodParams": {"methodName": "reboot"}}))
+            ),
+            (
+                "PATCH /deviceTwinTags",
+                about(json!({"tagPatch": {"site": null}, "ifMatch": "AAAB"}))
+            ),
+            ("PUT /subscription", about(json!({"type": "deviceTwin"}))),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_is_offline_is_told_from_one_that_is_unknown() {
+    let hub = |name| answer(404, format!(r#"{{"Message":"ErrorCode:{name};text"}}"#));
+    let server = Server::start([
+        hub("DeviceNotOnline"),
+        hub("DeviceNotFound"),
+        answer(404, "No such sessionId"),
+    ])
+    .await;
+    let session = server.session(eager());
+    for failure in [
+        Some(DeviceFailure::Offline),
+        Some(DeviceFailure::Unknown),
+        None,
+    ] {
+        let called = session.invoke_direct_method(device(), reboot()).await;
+        assert_eq!(called.unwrap_err().device_failure(), failure);
     }
 }
 

@@ -1,43 +1,54 @@
-//! Simulated devices that publish into the event hub as if through an IoT hub: telemetry that moves
-//! like physical measurements, devices that are lost and come back, twins that change now and then.
+//! Simulated devices that are real clients of the hub: they connect over MQTT with their own keys, send
+//! telemetry that moves like physical measurements, answer direct methods, follow their desired
+//! properties, and are lost and come back.
 //!
-//! The devices are one state machine without timers (`fleet`); the task here steps it and publishes
-//! what it gives. A step that comes late is not made up for, so a busy machine gets fewer messages
-//! instead of bursts.
+//! The devices are one state machine without timers (`fleet`); the task here steps it, lets it hear what
+//! the hub says, and has the connections do what it wants. A step that comes late is not made up for,
+//! so a busy machine gets fewer messages instead of bursts.
 
+mod connection;
+mod connections;
 mod device;
 mod fleet;
+mod interval;
 mod machine;
+mod method;
 mod signal;
+mod topic;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use crate::event_hub::EventHub;
-use fleet::{DeviceEvent, Fleet};
+use crate::iot_hub::{HubError, IdentityId, IotHub};
+use connection::Hearing;
+use connections::{Connections, Credentials};
+use fleet::Fleet;
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// So many events are published before other tasks get their turn.
-const PUBLISHED_AT_ONCE_MAX: usize = 64;
+/// So many actions are carried out before other tasks get their turn.
+const CARRIED_OUT_AT_ONCE_MAX: usize = 64;
 
 /// What to simulate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimulationConfig {
-    /// The IoT hub's name that connection-state and twin events carry.
-    pub hub_name: String,
+    /// Where the hub listens for MQTT without TLS.
+    pub mqtt: SocketAddr,
     /// How many devices there are; 0 means none.
     pub device_count: usize,
     /// Telemetry messages a second over all devices that are online. `None` leaves it to each device,
-    /// which sends every half second to every five seconds by its kind.
+    /// which sends every half second to every five seconds by its kind. A device that is told an interval
+    /// keeps to it in either case.
     pub rate: Option<NonZeroU32>,
-    /// Two simulations of one seed differ only by their clocks.
+    /// Two simulations of one seed differ only by their clocks and by what they are told.
     pub seed: u64,
 }
 
@@ -55,24 +66,32 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Starts the devices on the current Tokio runtime; within a second all are connected.
-    pub fn start(config: &SimulationConfig, event_hub: EventHub, clock: Arc<dyn Clock>) -> Self {
+    /// Registers the devices and starts them on the current Tokio runtime; within a second all begin to
+    /// connect.
+    pub fn start(
+        config: &SimulationConfig,
+        hub: &IotHub,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HubError> {
+        let credentials = device_ids(config.device_count)
+            .map(|device_id| register(hub, device_id))
+            .collect::<Result<_, _>>()?;
         let fleet = Fleet::new(
-            &config.hub_name,
             config.device_count,
             config.rate,
             config.seed,
             clock.now_ms(),
         );
+        let (connections, hearings) = Connections::new(reachable(config.mqtt), credentials);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(fleet, event_hub, clock, stop.clone()));
-        Self {
+        let task = tokio::spawn(run(fleet, connections, hearings, clock, stop.clone()));
+        Ok(Self {
             task,
             stop: stop.drop_guard(),
-        }
+        })
     }
 
-    /// Stops the devices where they are; nothing is published after it returns.
+    /// Cuts the devices' connections where they are. They stay registered.
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.task.await {
@@ -81,63 +100,53 @@ impl Simulation {
     }
 }
 
+/// Has the hub know a device. Its keys are those that the hub keeps for the name.
+fn register(hub: &IotHub, device_id: String) -> Result<Credentials, HubError> {
+    let id = IdentityId::device(&device_id)?;
+    let key = hub.create_identity_with_kept_keys(&id)?.primary;
+    Ok(Credentials { device_id, key })
+}
+
+/// How a client on this machine reaches a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
 async fn run(
     mut fleet: Fleet,
-    event_hub: EventHub,
+    mut connections: Connections,
+    mut hearings: mpsc::Receiver<Hearing>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
     let mut steps = tokio::time::interval(STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut events = Vec::new();
-    while stop.run_until_cancelled(steps.tick()).await.is_some() {
-        fleet.step(clock.now_ms(), &mut events);
-        for some in events.chunks(PUBLISHED_AT_ONCE_MAX) {
-            for DeviceEvent { device_id, event } in some {
-                event_hub.publish(device_id, event);
+    let mut actions = Vec::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(hearing) = hearings.recv() => {
+                if connections.admit(&hearing) {
+                    fleet.hear(hearing.device, hearing.heard, clock.now_ms(), &mut actions);
+                }
             }
-            tokio::task::yield_now().await;
+            () = connections.ended(), if connections.any() => {}
+            _ = steps.tick() => fleet.step(clock.now_ms(), &mut actions),
         }
-        events.clear();
+        for (count, action) in actions.drain(..).enumerate() {
+            connections.carry_out(action, clock.now_ms());
+            if count % CARRIED_OUT_AT_ONCE_MAX == CARRIED_OUT_AT_ONCE_MAX - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
+    connections.cut().await;
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::LogBounds;
-    use crate::clock::SystemClock;
-    use crate::event_hub::ConsumerGroups;
-
-    fn published(event_hub: &EventHub) -> i64 {
-        (0..event_hub.partition_count())
-            .filter_map(|partition| event_hub.partition_properties(partition))
-            .map(|properties| properties.last_enqueued_sequence_number + 1)
-            .sum()
-    }
-
-    #[tokio::test]
-    async fn devices_publish_until_they_are_stopped() {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let event_hub = EventHub::new(
-            "hub",
-            2,
-            ConsumerGroups::Any,
-            LogBounds::default(),
-            Arc::clone(&clock),
-        );
-        let config = SimulationConfig {
-            hub_name: "factory".to_owned(),
-            device_count: 10,
-            rate: NonZeroU32::new(20_000),
-            seed: 1,
-        };
-        let clock_holders = Arc::strong_count(&clock);
-        let simulation = Simulation::start(&config, event_hub.clone(), Arc::clone(&clock));
-        while published(&event_hub) < 1_000 {
-            tokio::task::yield_now().await;
-        }
-        simulation.stop().await;
-        assert_eq!(Arc::strong_count(&clock), clock_holders, "the task is gone");
-    }
-}
+mod tests;

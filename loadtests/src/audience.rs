@@ -176,13 +176,8 @@ async fn seat_native(
 
 async fn grant(admin: &AdminClient, session: &SessionId, wish: &Wish) -> anyhow::Result<()> {
     for &device in &wish.devices {
-        let request = GrantRequest {
-            session_id: session.clone(),
-            device_id: DeviceId::from(device_id(device)),
-            grant: Grant::Telemetry {
-                telemetry_key: None,
-            },
-        };
+        let device_id = DeviceId::from(device_id(device));
+        let request = GrantRequest::new(session, device_id, Grant::every_telemetry_key());
         admin.grant(&request).await?;
     }
     Ok(())

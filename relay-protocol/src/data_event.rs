@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeStruct};
 
-use crate::{DeviceId, RawJson, TelemetryValues};
+use crate::{DeviceId, ModuleId, RawJson, TelemetryValues};
 
 /// Argument of the Socket.IO event `data`: one update of one device.
 ///
@@ -13,11 +13,14 @@ use crate::{DeviceId, RawJson, TelemetryValues};
 /// {"deviceId":"d1","message":{"temperature":21.5},"timestamp":"2024-05-01T10:00:00.000Z"}
 /// ```
 ///
-/// Exactly one of the four kinds is present; an object with none or several is refused when read.
+/// Exactly one of the four kinds is present; an object with none or several is refused when read. An update of a module
+/// has `moduleId` after `deviceId`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataEvent {
     /// The device, spelt as in the subscription.
     pub device_id: DeviceId,
+    /// The module of the device, when the update is about that.
+    pub module_id: Option<ModuleId>,
     /// When the update was measured, ISO 8601.
     pub timestamp: String,
     /// What changed.
@@ -31,7 +34,7 @@ pub enum Update {
     Telemetry(TelemetryValues),
     /// Online or offline.
     ConnectionState(bool),
-    /// The whole twin after the change.
+    /// The twin after the change, as far as it may be seen.
     DeviceTwin(RawJson),
     /// The whole body of a device-to-cloud message.
     Message(RawJson),
@@ -39,8 +42,11 @@ pub enum Update {
 
 impl Serialize for DataEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut event = serializer.serialize_struct("DataEvent", 3)?;
+        let mut event = serializer.serialize_struct("DataEvent", 4)?;
         event.serialize_field("deviceId", &self.device_id)?;
+        if let Some(module_id) = &self.module_id {
+            event.serialize_field("moduleId", module_id)?;
+        }
         self.update.serialize_member::<S>(&mut event)?;
         event.serialize_field("timestamp", &self.timestamp)?;
         event.end()
@@ -58,6 +64,7 @@ impl<'de> Deserialize<'de> for DataEvent {
         };
         Ok(Self {
             device_id: members.device_id,
+            module_id: members.module_id,
             timestamp: members.timestamp,
             update: update.only()?,
         })
@@ -115,6 +122,7 @@ impl UpdateMembers {
 #[serde(rename_all = "camelCase")]
 struct Members {
     device_id: DeviceId,
+    module_id: Option<ModuleId>,
     timestamp: String,
     #[serde(default, deserialize_with = "present")]
     telemetry: Option<TelemetryValues>,
@@ -146,6 +154,7 @@ mod tests {
             r#"{"deviceId":"d","connectionState":false,"timestamp":"t"}"#,
             r#"{"deviceId":"d","deviceTwin":{"version":7},"timestamp":"t"}"#,
             r#"{"deviceId":"d","message":null,"timestamp":"t"}"#,
+            r#"{"deviceId":"d","moduleId":"m","connectionState":true,"timestamp":"t"}"#,
         ] {
             let event: DataEvent = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&event).unwrap(), text);

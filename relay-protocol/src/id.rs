@@ -48,6 +48,11 @@ string_id! {
     DeviceId
 }
 
+string_id! {
+    /// The id of a module within its device, case-sensitive.
+    ModuleId
+}
+
 /// Shows nothing: the id is a secret.
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,6 +61,12 @@ impl fmt::Debug for SessionId {
 }
 
 impl fmt::Debug for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for ModuleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, RawJson};
+use crate::{DeviceId, ModuleId, RawJson};
 
-/// Envelope of every last-value answer: `{"deviceId":"…","data":…,"timestamp":"…"}`.
+/// Envelope of every last-value answer: `{"deviceId":"…","data":…,"timestamp":"…"}`, with `moduleId` beside
+/// `deviceId` when a module was asked for.
 ///
 /// | call | `data` |
 /// |---|---|
@@ -19,6 +20,9 @@ use crate::{DeviceId, RawJson};
 pub struct LastValue<T> {
     /// The device.
     pub device_id: DeviceId,
+    /// The module of the device, when the value is of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<ModuleId>,
     /// The value.
     pub data: T,
     /// When the value was measured, ISO 8601; empty where every value carries its own.
@@ -40,7 +44,8 @@ pub struct TimedValue {
     pub timestamp: String,
 }
 
-/// A device twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`.
+/// A twin: `{"version":7,"properties":{"reported":{…},"desired":{…}}}`. A session that was granted parts of it finds only
+/// those in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twin {
     /// Counts every change of the twin.

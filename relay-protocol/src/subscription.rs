@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, SessionId};
+use crate::{DeviceId, Identity, ModuleId, SessionId};
 
 /// Body of `PUT` and `DELETE /subscription`, and element of the bulk calls:
 /// `{"sessionId":"…","deviceId":"…","type":"telemetry","telemetryKey":"temperature"}`.
@@ -14,9 +14,28 @@ pub struct SubscriptionRequest {
     pub session_id: Option<SessionId>,
     /// The device.
     pub device_id: DeviceId,
+    /// The module of the device, when that is meant and not the device itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<ModuleId>,
     /// What is wanted of it.
     #[serde(flatten)]
     pub subscription: Subscription,
+}
+
+impl SubscriptionRequest {
+    /// Something of a device or module, for the session that the header names.
+    pub fn new(of: impl Into<Identity>, subscription: Subscription) -> Self {
+        let Identity {
+            device_id,
+            module_id,
+        } = of.into();
+        Self {
+            session_id: None,
+            device_id,
+            module_id,
+            subscription,
+        }
+    }
 }
 
 /// What of a device is wanted, told apart by the member `type`.
@@ -33,7 +52,7 @@ pub enum Subscription {
         #[serde(default)]
         telemetry_key: Option<String>,
     },
-    /// The device twin, whole, after each change.
+    /// The device twin, as far as it may be seen, after each change.
     DeviceTwin,
     /// Online or offline.
     ConnectionState,
@@ -56,14 +75,17 @@ mod tests {
 
     #[test]
     fn a_request_without_session_leaves_the_member_out() {
-        let request = SubscriptionRequest {
-            session_id: None,
-            device_id: "d".into(),
-            subscription: Subscription::D2cMessages,
+        let written = |of| {
+            let request = SubscriptionRequest::new(of, Subscription::D2cMessages);
+            serde_json::to_value(&request).unwrap()
         };
         assert_eq!(
-            serde_json::to_value(&request).unwrap(),
+            written(Identity::device("d")),
             json!({"deviceId": "d", "type": "d2cMessages"})
+        );
+        assert_eq!(
+            written(Identity::module("d", "m")),
+            json!({"deviceId": "d", "moduleId": "m", "type": "d2cMessages"})
         );
     }
 }

@@ -40,6 +40,16 @@ pub(super) enum Reader {
     Session(SessionId),
 }
 
+impl Reader {
+    /// The session, if it is one that reads.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Admin => None,
+            Self::Session(session) => Some(*session),
+        }
+    }
+}
+
 impl FromRequestParts<State> for Reader {
     type Rejection = Error;
 

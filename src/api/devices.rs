@@ -1,19 +1,12 @@
-//! Devices: connection state and twin as far as they are known here, and the calls to a device.
-//!
-//! This release does not call the IoT hub, so whatever would need an answer from it is refused the way ux4iot refuses
-//! it with the hub API disabled.
+//! Connection states and twins of devices: as they are known here, and otherwise as the IoT hub tells them.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use axum::extract;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::State;
-use super::auth::{Reader, SessionHeader};
-use super::body::{self, RequestBody};
+use super::auth::Reader;
 use super::error::Error;
 use super::json_response;
 use super::last_values::envelope;
@@ -21,6 +14,8 @@ use super::path::DevicePath;
 use crate::domain::grant::Access;
 use crate::domain::id::DeviceId;
 use crate::domain::time::Timestamp;
+use crate::domain::twin_view::TwinView;
+use crate::relay::TwinReadError;
 
 /// `GET /connectionState/:deviceId`.
 pub(super) async fn connection_state(
@@ -32,16 +27,26 @@ pub(super) async fn connection_state(
     state
         .check_read(&reader, &device, &Access::ConnectionState)
         .await?;
-    match state.relay.connection_state(&device).await {
-        Some(state) => Ok(device_response(
+    if let Some(known) = state.relay.connection_state(&device).await {
+        return Ok(connection_response(
             &device,
-            if state.value { "true" } else { "false" },
-            &state.stamp.timestamp,
-        )),
-        // With a custom key telemetry alone decides, so the hub would not be asked either.
-        None if state.config.decoding.custom_connection_state_key.is_some() => Err(Error::NoDevice),
-        None => Err(Error::ConnectionStateNeedsHub),
+            known.value,
+            &known.stamp.timestamp,
+        ));
     }
+    if state.config.decoding.custom_connection_state_key.is_some() {
+        // Telemetry alone decides; the hub knows of another kind of connection.
+        return Err(Error::NoDevice);
+    }
+    let read = state.relay.read_twin(&device, reader.session()).await;
+    let read = read.map_err(|error| match error {
+        TwinReadError::Disabled => Error::ConnectionStateNeedsHub,
+        TwinReadError::NoSuchDevice => Error::NoDevice,
+        TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
+        TwinReadError::Unavailable => Error::HubFailed,
+    })?;
+    let timestamp = read.last_activity.unwrap_or_else(|| state.now());
+    Ok(connection_response(&device, read.connected, &timestamp))
 }
 
 /// `GET /deviceTwin/:deviceId`.
@@ -51,88 +56,32 @@ pub(super) async fn device_twin(
     path: DevicePath,
 ) -> Result<Response, Error> {
     let device = path.device;
-    state
-        .check_read(&reader, &device, &Access::DeviceTwin)
-        .await?;
-    let known = state.relay.device_twin(&device).await;
-    let twin = known.ok_or(Error::DeviceTwinNeedsHub)?;
-    Ok(device_response(
-        &device,
-        twin.value.as_str(),
-        &twin.stamp.timestamp,
-    ))
+    let view = match reader {
+        Reader::Admin => TwinView::Whole,
+        Reader::Session(session) => {
+            let view = state.relay.twin_view(session, &device).await?;
+            view.ok_or(Error::ReadNotGranted)?
+        }
+    };
+    let (twin, timestamp) = if let Some(known) = state.relay.device_twin(&device).await {
+        (known.value, known.stamp.timestamp)
+    } else {
+        let read = state.relay.read_twin(&device, reader.session()).await;
+        let read = read.map_err(|error| match error {
+            TwinReadError::Disabled => Error::DeviceTwinNeedsHub,
+            TwinReadError::NoSuchDevice => Error::NoDeviceTwin,
+            TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
+            TwinReadError::Unavailable => Error::HubFailed,
+        })?;
+        (read.twin, state.now())
+    };
+    let seen = view.cut(&twin);
+    Ok(device_response(&device, seen.as_str(), &timestamp))
 }
 
-/// `POST /directMethod`.
-pub(super) async fn direct_method(
-    extract::State(state): extract::State<State>,
-    session: SessionHeader,
-    body: RequestBody,
-) -> Result<Response, Error> {
-    state.check_session(session.required()?)?;
-    let request: Result<DirectMethodRequest<'_>, _> = body.text().and_then(body::object);
-    if !request.is_ok_and(|request| request.is_valid()) {
-        return Err(Error::MalformedDirectMethod);
-    }
-    Err(Error::HubApiDisabled)
-}
-
-/// `PATCH /deviceTwinDesiredProperties`.
-pub(super) async fn patch_desired_properties(
-    extract::State(state): extract::State<State>,
-    session: SessionHeader,
-    body: RequestBody,
-) -> Result<Response, Error> {
-    state.check_session(session.required()?)?;
-    let request: Result<DesiredPropertiesRequest<'_>, _> = body.text().and_then(body::object);
-    if !request.is_ok_and(|request| request.is_valid()) {
-        return Err(Error::MalformedDesiredProperties);
-    }
-    Err(Error::HubApiDisabled)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DirectMethodRequest<'a> {
-    #[serde(borrow)]
-    device_id: Cow<'a, str>,
-    #[serde(borrow)]
-    method_params: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MethodParams<'a> {
-    #[serde(borrow)]
-    method_name: Cow<'a, str>,
-    #[serde(default, rename = "responseTimeoutInSeconds")]
-    _response_timeout_s: Option<u32>,
-    #[serde(default, rename = "connectTimeoutInSeconds")]
-    _connect_timeout_s: Option<u32>,
-}
-
-impl DirectMethodRequest<'_> {
-    fn is_valid(&self) -> bool {
-        let params: Result<MethodParams<'_>, _> = body::object(self.method_params.get());
-        DeviceId::new(&self.device_id).is_some()
-            && params.is_ok_and(|params| !params.method_name.is_empty())
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DesiredPropertiesRequest<'a> {
-    #[serde(borrow)]
-    device_id: Cow<'a, str>,
-    #[serde(borrow)]
-    desired_property_patch: &'a RawValue,
-}
-
-impl DesiredPropertiesRequest<'_> {
-    fn is_valid(&self) -> bool {
-        DeviceId::new(&self.device_id).is_some()
-            && self.desired_property_patch.get().starts_with('{')
-    }
+fn connection_response(device: &DeviceId, connected: bool, timestamp: &Timestamp) -> Response {
+    let connected = if connected { "true" } else { "false" };
+    device_response(device, connected, timestamp)
 }
 
 fn device_response(device: &DeviceId, data: &str, timestamp: &Timestamp) -> Response {

@@ -9,6 +9,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::hub_failure;
 use crate::grant_token::TokenError;
 use crate::relay::{GrantError, NoSuchSession, SubscribeError};
 use crate::telemetry::metrics::RequestRejection;
@@ -52,6 +53,8 @@ pub(super) enum Error {
     TooManySubscriptions,
     /// The path names a device or telemetry key that no device message can have.
     NameTooLong,
+    /// The module that the query names cannot be one, or is named more than once.
+    WrongModuleId,
     /// The device never sent that telemetry key.
     NoLastTelemetry,
     /// Nothing is known of the device's connection state, and nobody can be asked.
@@ -64,8 +67,21 @@ pub(super) enum Error {
     MalformedDirectMethod,
     /// The body is not a patch of desired properties.
     MalformedDesiredProperties,
+    /// The body is not a patch of tags.
+    MalformedTags,
     /// A call to a device needs the hub API, which is disabled.
     HubApiDisabled,
+    /// No grant of the session allows the call to a device.
+    CallNotGranted,
+    /// The hub knows no such device, so there is no twin.
+    NoDeviceTwin,
+    /// The hub could not be asked, or gave no usable answer.
+    HubFailed,
+    /// The hub is asked too much.
+    HubThrottled {
+        /// When it may be tried again.
+        retry_after_s: u64,
+    },
     /// There is no such log level.
     UnknownLogLevel,
     /// One address creates sessions too fast.
@@ -99,30 +115,37 @@ impl Error {
             Self::KeyMissing | Self::KeyWrong | Self::Token(_) | Self::ReadCredentialMissing => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::ReadKeyWrong | Self::ReadNotGranted | Self::SubscriptionNotGranted => {
-                StatusCode::FORBIDDEN
-            }
+            Self::ReadKeyWrong
+            | Self::ReadNotGranted
+            | Self::SubscriptionNotGranted
+            | Self::CallNotGranted => StatusCode::FORBIDDEN,
+            Self::HubFailed => StatusCode::BAD_GATEWAY,
             Self::UnknownGrantType
             | Self::GrantUnavailable
             | Self::UnknownSubscriptionType
             | Self::NotSubscriptionRequests
             | Self::NameTooLong
+            | Self::WrongModuleId
             | Self::ConnectionStateNeedsHub
             | Self::DeviceTwinNeedsHub
             | Self::MalformedDirectMethod
             | Self::MalformedDesiredProperties
+            | Self::MalformedTags
             | Self::HubApiDisabled
             | Self::UnknownLogLevel
             | Self::BodyUnreadable => StatusCode::BAD_REQUEST,
-            Self::NoSuchSession | Self::NoLastTelemetry | Self::NoDevice | Self::NotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoSuchSession
+            | Self::NoLastTelemetry
+            | Self::NoDevice
+            | Self::NoDeviceTwin
+            | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyGrants
             | Self::TooManySubscriptions
-            | Self::TooManySessionRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::TooManySessionRequests { .. }
+            | Self::HubThrottled { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -150,12 +173,20 @@ impl Error {
             Self::SubscriptionNotGranted => "subscription request not granted",
             Self::TooManySubscriptions => "Too many subscriptions in this session",
             Self::NameTooLong => "The deviceId or telemetryKey in the path is empty or too long",
+            Self::WrongModuleId => {
+                "The query member moduleId is not a moduleId of 1 to 128 bytes, or there more than once"
+            }
             Self::NoLastTelemetry => "No last telemetry found",
             Self::NoDevice => "No device found",
             Self::ConnectionStateNeedsHub => "IoT Hub API disabled, cannot read connection state",
             Self::DeviceTwinNeedsHub => "IoT Hub API disabled, cannot read device twin",
             Self::MalformedDirectMethod => "Malformed direct method request",
             Self::MalformedDesiredProperties => "Malformed desired properties request",
+            Self::MalformedTags => "Malformed tags request",
+            Self::CallNotGranted => "Forbidden",
+            Self::NoDeviceTwin => "No last devicetwin found",
+            Self::HubFailed => hub_failure::HUB_FAILED,
+            Self::HubThrottled { .. } => hub_failure::THROTTLED,
             Self::HubApiDisabled => "IoT Hub API disabled, cannot invoke direct method",
             Self::UnknownLogLevel => "Unknown log level",
             Self::TooManySessionRequests { .. } => "Too many sessions created, try again later",
@@ -183,8 +214,10 @@ impl Error {
             | Self::UnknownSubscriptionType
             | Self::NotSubscriptionRequests
             | Self::NameTooLong
+            | Self::WrongModuleId
             | Self::MalformedDirectMethod
             | Self::MalformedDesiredProperties
+            | Self::MalformedTags
             | Self::BodyUnreadable => Some(RequestRejection::Malformed),
             Self::BodyTooLarge { .. } => Some(RequestRejection::BodyTooLarge),
             Self::BodyTimedOut => Some(RequestRejection::Timeout),
@@ -199,6 +232,10 @@ impl Error {
             | Self::ConnectionStateNeedsHub
             | Self::DeviceTwinNeedsHub
             | Self::HubApiDisabled
+            | Self::CallNotGranted
+            | Self::NoDeviceTwin
+            | Self::HubFailed
+            | Self::HubThrottled { .. }
             | Self::UnknownLogLevel
             | Self::TooManySessionRequests { .. }
             | Self::TooManySessions
@@ -214,7 +251,8 @@ impl IntoResponse for Error {
         response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         match self {
-            Self::TooManySessionRequests { retry_after_s } => {
+            Self::TooManySessionRequests { retry_after_s }
+            | Self::HubThrottled { retry_after_s } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             Self::Token(TokenError::KeysUnavailable) => {

@@ -1,10 +1,9 @@
 //! Grants: the security backend says what a session may see and do.
 //!
 //! A request that tells its type as `grantType`, and not as `type`, is one of ux4iot 2.x. It is understood when that
-//! protocol is switched on, and then makes the session one of a 2.x client.
+//! protocol is switched on, and then makes the session one of a 2.x client. It cannot be narrowed, nor be about a module.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use axum::extract;
 use axum::http::StatusCode;
@@ -15,9 +14,10 @@ use super::State;
 use super::auth::Admin;
 use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
-use crate::domain::grant::{Grant, METHOD_NAME_BYTES_MAX};
-use crate::domain::id::{DeviceId, SessionId, TelemetryKey};
+use crate::domain::grant::Grant;
+use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::session::Dialect;
+use crate::grant_members::{GrantMembers, WrongMember, even_null};
 
 /// `PUT /grants`. Granting what is granted already changes nothing.
 pub(super) async fn add(
@@ -76,6 +76,8 @@ struct Members<'a> {
     session_id: Cow<'a, str>,
     #[serde(borrow)]
     device_id: Cow<'a, str>,
+    #[serde(borrow)]
+    module_id: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
     /// What 2.x has instead of `type`.
@@ -85,6 +87,10 @@ struct Members<'a> {
     telemetry_key: Option<&'a RawValue>,
     #[serde(borrow)]
     direct_method_name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    pointers: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    payload_policy: Option<&'a RawValue>,
 }
 
 /// A malformed body is answered before an unknown session.
@@ -108,7 +114,6 @@ fn parse(
     if members.session_id.is_empty() {
         return Err(Malformed);
     }
-    let device = DeviceId::new(&members.device_id).ok_or(Malformed)?;
     let (kind, dialect) = match body::optional_string(members.kind)? {
         Some(kind) => (kind, Dialect::V3),
         None if legacy_v2 => {
@@ -117,15 +122,26 @@ fn parse(
         }
         None => return Err(Malformed),
     };
-    let grant = match &*kind {
-        "telemetry" => Grant::Telemetry(telemetry_key(members.telemetry_key)?),
-        "deviceTwin" => Grant::DeviceTwin(None),
-        "connectionState" => Grant::ConnectionState,
-        "d2cMessages" => Grant::D2cMessages,
-        "desiredProperties" => Grant::DesiredProperties(None),
-        "directMethod" => Grant::DirectMethod(method_name(members.direct_method_name)?, None),
-        _ => return Err(Malformed),
+    let is_of_today = members.module_id.is_some()
+        || members.pointers.is_some()
+        || members.payload_policy.is_some();
+    if is_of_today && dialect == Dialect::V2 {
+        return Err(Malformed);
+    }
+    let device = match &members.module_id {
+        Some(module_id) => DeviceId::of_module(&members.device_id, module_id),
+        None => DeviceId::new(&members.device_id),
     };
+    let device = device.ok_or(Malformed)?;
+    let granted = GrantMembers {
+        telemetry_key: members.telemetry_key,
+        direct_method_name: members.direct_method_name,
+        pointers: members.pointers,
+        payload_policy: members.payload_policy,
+    };
+    let grant = granted
+        .grant(&kind)
+        .map_err(|WrongMember { .. }| Malformed)?;
     Ok((members.session_id, device, grant, dialect))
 }
 
@@ -143,25 +159,10 @@ fn current_type(grant_type: &str) -> Result<&'static str, Malformed> {
     }
 }
 
-/// `null` and absent mean every key.
-pub(super) fn telemetry_key(member: Option<&RawValue>) -> Result<Option<TelemetryKey>, Malformed> {
-    body::optional_string(member)?
-        .map(|key| TelemetryKey::new(&key).ok_or(Malformed))
-        .transpose()
-}
-
-/// `null` and absent mean every method.
-fn method_name(member: Option<&RawValue>) -> Result<Option<Arc<str>>, Malformed> {
-    match body::optional_string(member)? {
-        Some(name) if name.is_empty() || name.len() > METHOD_NAME_BYTES_MAX => Err(Malformed),
-        name => Ok(name.map(Arc::from)),
-    }
-}
-
 /// Grants that only the hub API can make use of are refused while it is disabled, after an unknown session is.
 fn check_available(state: &State, session: SessionId, grant: &Grant) -> Result<(), Error> {
     let needs_hub = match grant {
-        Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => true,
+        Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(_, _) => true,
         Grant::Telemetry(_)
         | Grant::DeviceTwin(_)
         | Grant::ConnectionState

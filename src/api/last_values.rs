@@ -100,10 +100,14 @@ fn wrapped(device: &DeviceId, values: &[LastValue]) -> Response {
     json_response(json)
 }
 
-/// The start of an answer about a device, up to the value of `data`.
+/// The start of an answer about a device, or a module of one, up to the value of `data`.
 pub(super) fn envelope(device: &DeviceId) -> String {
     let mut json = String::from("{\"deviceId\":");
     push_string(&mut json, device.as_str());
+    if let Some(module) = device.module() {
+        json.push_str(",\"moduleId\":");
+        push_string(&mut json, module);
+    }
     json.push_str(",\"data\":");
     json
 }

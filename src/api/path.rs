@@ -1,7 +1,8 @@
-//! Names in request paths.
+//! Names in request paths, and the module in their query.
 //!
 //! Clients put device ids and telemetry keys into the path as they are, so decoding has to be forgiving: each escape is
-//! decoded once, what is not a valid escape stays as it was written, and `+` is a plus sign.
+//! decoded once, what is not a valid escape stays as it was written, and `+` is a plus sign. In the query, which no client of
+//! ux4iot sends, names are encoded as HTML forms encode them, and have to be.
 
 use std::borrow::Cow;
 
@@ -35,8 +36,8 @@ impl Rest {
     }
 }
 
-/// A device, and one of its telemetry keys unless all are meant. The key is all of the path behind the device id,
-/// slashes included.
+/// A device, or the module of it that the query names as `moduleId`, and one of its telemetry keys unless all are meant.
+/// The key is all of the path behind the device id, slashes included.
 pub(super) struct DevicePath {
     pub(super) device: DeviceId,
     pub(super) key: Option<TelemetryKey>,
@@ -49,11 +50,32 @@ impl<S: Sync> FromRequestParts<S> for DevicePath {
         let Ok(Rest(rest)) = Rest::from_request_parts(parts, state).await;
         let (device, key) = rest.split_once('/').unwrap_or((&rest, ""));
         let device = DeviceId::new(&decode(device)).ok_or(Error::NameTooLong)?;
+        let device = match module_id(parts.uri.query().unwrap_or_default())? {
+            Some(module_id) => DeviceId::of_module(device.as_str(), &module_id),
+            None => Some(device),
+        };
+        let device = device.ok_or(Error::WrongModuleId)?;
         let key = match key {
             "" => None,
             key => Some(TelemetryKey::new(&decode(key)).ok_or(Error::NameTooLong)?),
         };
         Ok(Self { device, key })
+    }
+}
+
+/// The member `moduleId` of a query, which other members may surround.
+fn module_id(query: &str) -> Result<Option<String>, Error> {
+    let mut values = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(name, _)| *name == "moduleId")
+        .map(|(_, value)| value.replace('+', " "));
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    match percent_decode_str(&value).decode_utf8() {
+        Ok(module_id) if values.next().is_none() => Ok(Some(module_id.into_owned())),
+        _ => Err(Error::WrongModuleId),
     }
 }
 
@@ -81,6 +103,22 @@ mod tests {
             ("%ff", "%ff"),
         ] {
             assert_eq!(decode(written), name, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_module_is_named_once_in_the_query_or_not_at_all() {
+        for (query, named) in [
+            ("", None),
+            ("module=m&moduleid=m&=", None),
+            ("a=b&moduleId=m%2B1+%26&c", Some("m+1 &")),
+            ("moduleId", Some("")),
+        ] {
+            let module_id = module_id(query).unwrap();
+            assert_eq!(module_id.as_deref(), named, "{query}");
+        }
+        for query in ["moduleId=a&moduleId=a", "moduleId=%ff", "moduleId&moduleId"] {
+            assert_eq!(module_id(query), Err(Error::WrongModuleId), "{query}");
         }
     }
 }

@@ -59,6 +59,7 @@ fn route(path: &str) -> &'static str {
         "connectionState" => "/connectionState/{deviceId}",
         "directMethod" => "/directMethod",
         "deviceTwinDesiredProperties" => "/deviceTwinDesiredProperties",
+        "deviceTwinTags" => "/deviceTwinTags",
         _ => "other",
     }
 }

@@ -15,10 +15,10 @@ use super::State;
 use super::auth::SessionHeader;
 use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
-use super::grants::telemetry_key;
 use super::json_response;
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::subscription::Subscription;
+use crate::grant_members::{WrongMember, even_null, telemetry_key};
 use crate::relay::SubscriptionRequest;
 
 /// `PUT /subscription`.
@@ -91,17 +91,12 @@ struct Members<'a> {
     session_id: Option<&'a RawValue>,
     #[serde(borrow)]
     device_id: Cow<'a, str>,
+    #[serde(borrow)]
+    module_id: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     telemetry_key: Option<&'a RawValue>,
-}
-
-/// Tells a member that is `null` from one that is absent.
-fn even_null<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -155,13 +150,19 @@ impl<'a> Element<'a> {
             },
         };
         let subscription = match &*members.kind {
-            "telemetry" => Subscription::Telemetry(telemetry_key(members.telemetry_key)?),
+            "telemetry" => Subscription::Telemetry(
+                telemetry_key(members.telemetry_key).map_err(|WrongMember { .. }| Malformed)?,
+            ),
             "deviceTwin" => Subscription::DeviceTwin,
             "connectionState" => Subscription::ConnectionState,
             "d2cMessages" => Subscription::D2cMessages,
             _ => return Err(Malformed),
         };
-        let device = DeviceId::new(&members.device_id).ok_or(Malformed)?;
+        let device = match &members.module_id {
+            Some(module_id) => DeviceId::of_module(&members.device_id, module_id),
+            None => DeviceId::new(&members.device_id),
+        };
+        let device = device.ok_or(Malformed)?;
         Ok(Self {
             text,
             session,

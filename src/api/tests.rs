@@ -2,8 +2,9 @@
 
 mod access;
 mod bulk;
-mod calls;
+mod device_calls;
 mod grant_tokens;
+mod hub_reads;
 mod operations;
 mod reads;
 mod writes;
@@ -32,9 +33,11 @@ use crate::domain::time::Timestamp;
 use crate::grant_token::GrantTokens;
 use crate::http::ClientAddress;
 use crate::ingest::Status;
+use crate::iot_hub::IotHub;
+use crate::iot_hub::tests::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::relay::tests::SETTINGS;
-use crate::relay::{Relay, Settings};
+use crate::relay::{ReadTwin, Relay, Settings};
 use crate::telemetry::{LogFilter, Metrics};
 
 const PRIMARY: &str = "cHJpbWFyeQ==";
@@ -67,12 +70,21 @@ impl Api {
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::calling(None, change)
+    }
+
+    /// One that calls a hub of the same process.
+    fn calling(hub: Option<&Hub>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             admin_keys: AdminKeys::new(Secret::new(PRIMARY), Secret::new(SECONDARY)),
             ..Config::default()
         };
         change(&mut config);
         let clock = ManualClock::at(SENT_AT_MS);
+        let iot_hub = match hub {
+            Some(hub) => Some(hub.client()),
+            None => IotHub::from_config(&config, Arc::new(clock.clone()), &Metrics::new()).unwrap(),
+        };
         let status = Status::new();
         let metrics = Metrics::new();
         let lifecycle = Lifecycle::new();
@@ -81,12 +93,13 @@ impl Api {
             Arc::new(clock.clone()),
             &metrics,
             &lifecycle,
-            None,
+            (iot_hub.clone()).map(|hub| Arc::new(hub) as Arc<dyn ReadTwin>),
         );
         let grant_tokens =
             GrantTokens::start(&config, Arc::new(clock.clone()), &metrics, &lifecycle);
         let state = State::new(
             relay.clone(),
+            iot_hub,
             grant_tokens,
             Arc::new(config),
             metrics.clone(),

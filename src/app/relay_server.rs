@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -17,9 +18,10 @@ use crate::grant_token::GrantTokens;
 use crate::http::{self, Server};
 use crate::ingest::Status;
 use crate::ingest::event_hubs::{Consumer, Timing};
+use crate::iot_hub::IotHub;
 use crate::lifecycle::Lifecycle;
 use crate::push::{self, Push};
-use crate::relay::{Relay, Settings};
+use crate::relay::{ReadTwin, Relay, Settings};
 use crate::telemetry::{LogFilter, Metrics};
 use crate::{api, ingest};
 
@@ -33,11 +35,15 @@ pub(super) struct RelayServer {
     metrics: Metrics,
     log_filter: LogFilter,
     clock: SharedClock,
+    iot_hub: Option<IotHub>,
 }
 
 impl RelayServer {
-    pub(super) fn bind(config: Arc<Config>, log_filter: LogFilter) -> Result<Self, http::Error> {
+    pub(super) fn bind(config: Arc<Config>, log_filter: LogFilter) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
+        let clock = SystemClock::shared();
+        let iot_hub = IotHub::from_config(&config, clock.clone(), &metrics)
+            .context("cannot set up TLS for the IoT hub")?;
         let limits = http::Limits::from_config(&config);
         let server = Server::bind(
             config.listen,
@@ -50,7 +56,8 @@ impl RelayServer {
             server,
             metrics,
             log_filter,
-            clock: SystemClock::shared(),
+            clock,
+            iot_hub,
         };
         info!(listen.address = %bound.server.local_addr(), listen.url = bound.url(), "listening");
         Ok(bound)
@@ -79,13 +86,14 @@ impl RelayServer {
             metrics,
             log_filter,
             clock,
+            iot_hub,
         } = self;
         let relay = Relay::start(
             relay_settings(&config),
             clock.clone(),
             &metrics,
             lifecycle,
-            None,
+            (iot_hub.clone()).map(|hub| Arc::new(hub) as Arc<dyn ReadTwin>),
         );
         let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let status = Status::new();
@@ -94,6 +102,7 @@ impl RelayServer {
         let push_metrics = metrics.push.clone();
         let state = api::State::new(
             relay.clone(),
+            iot_hub.clone(),
             grant_tokens.clone(),
             config.clone(),
             metrics,
@@ -127,6 +136,10 @@ impl RelayServer {
             push.shut_down(config.shutdown_grace / 3).await;
             server_stop.cancel();
             server_ended.cancelled().await;
+            // What is still under way has lost its callers.
+            if let Some(hub) = iot_hub {
+                hub.stop().await;
+            }
             relay.stop().await;
             Ok::<_, Infallible>(())
         });

@@ -9,6 +9,9 @@ use crate::config::options::OPTIONS;
 const EVENT_HUB: &str =
     "Endpoint=sb://localhost;SharedAccessKeyName=n;SharedAccessKey=top-secret;EntityPath=hub";
 
+const IOT_HUB: &str =
+    "HostName=localhost:8443;SharedAccessKeyName=iothubowner;SharedAccessKey=dG9wLXNlY3JldA==";
+
 fn parse(arguments: &[&str]) -> Command {
     let arguments = std::iter::once(&"hubrelay").chain(arguments);
     Cli::try_parse_from(arguments).map_or_else(|error| panic!("{error}"), |cli| cli.command)
@@ -132,14 +135,22 @@ fn the_demo_relay_reads_the_environment_but_keeps_its_own_address_and_hubs() {
         devhub: args.devhub.options(DEMO_DEVICES),
         relay: Sources::new().with_environment([
             ("IOT_HUB_EVENT_HUB_CONNECTION_STRING", "elsewhere"),
+            ("IOT_HUB_SERVICE_CONNECTION_STRING", "elsewhere"),
+            ("HUBRELAY_IOT_HUB_CA_FILE", "elsewhere"),
             ("HUBRELAY_LISTEN", "127.0.0.1:10"),
             ("THROTTLING_INTERVAL", "40"),
         ]),
     };
-    let config = options.relay_config(EVENT_HUB, "").unwrap();
+    let ca_certificate = tempfile::NamedTempFile::new().unwrap();
+    let config = options
+        .relay_config(EVENT_HUB, IOT_HUB, ca_certificate.path())
+        .unwrap();
     assert_eq!(config.listen.port(), 9);
     assert_eq!(config.event_hub.connection_string.unwrap().event_hub, "hub");
-    assert!(config.iot_hub.connection_string().is_none());
+    let iot_hub = config.iot_hub.connection_string().unwrap();
+    assert_eq!((&*iot_hub.host, iot_hub.port), ("localhost", Some(8443)));
+    let ca_file = config.iot_hub_use.ca_file.unwrap();
+    assert_eq!(ca_file, ca_certificate.path());
     assert_eq!(config.throttling_interval.unwrap().as_millis(), 40);
 }
 

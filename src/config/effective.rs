@@ -9,7 +9,8 @@ use super::error::{Error, Errors, Origin};
 use super::grant_tokens::{SIGNING_SECRET_BYTES_MIN, signing_secret, trustworthy_url};
 use super::options::{
     Draft, EVENT_HUB_CONNECTION_STRING, GRANT_TOKEN_JWKS_FILE, GRANT_TOKEN_JWKS_URL,
-    IOT_HUB_CONNECTION_STRING, Kind, OPTIONS, OptionSpec, Preset, TLS_CERT, TLS_KEY, path,
+    IOT_HUB_CA_FILE, IOT_HUB_CONNECTION_STRING, Kind, OPTIONS, OptionSpec, Preset, TLS_CERT,
+    TLS_KEY, path,
 };
 use super::secret::Secret;
 use super::sources::{Sources, bad_value, shown};
@@ -190,6 +191,17 @@ impl Effective {
                     source,
                 });
             }
+        }
+        let authorities = self.get(IOT_HUB_CA_FILE);
+        if let Some(file) = path(authorities.text.expose())
+            && let Err(source) = readable(&file)
+        {
+            errors.push(Error::NamedFileUnreadable {
+                option: authorities.name(),
+                path: file,
+                origin: authorities.origin.clone(),
+                source,
+            });
         }
         let (key_set_url, key_set_file) = (
             self.get(GRANT_TOKEN_JWKS_URL),

@@ -13,8 +13,8 @@ use url::Url;
 use super::address::EVERY_INTERFACE;
 use super::{
     AdminKeys, Config, ConnectionStringError, DecodingConfig, DeviceTwinCache, EventHubConfig,
-    EventHubStart, EventHubTransport, GrantTokenConfig, IotHubApi, KeySetLocation, Limits,
-    LogConfig, LogFormat, LogLevel, PushConfig, Secret, TlsFiles,
+    EventHubStart, EventHubTransport, GrantTokenConfig, IotHubApi, IotHubTier, IotHubUse,
+    KeySetLocation, Limits, LogConfig, LogFormat, LogLevel, PushConfig, Secret, TlsFiles,
 };
 
 /// Prefix of the environment names that are ours alone; every name that begins with it must belong to an option.
@@ -31,6 +31,9 @@ pub const EVENT_HUB_START: &str = "event_hub_start";
 
 /// Name of the option that holds the connection string of the IoT hub's service API.
 pub const IOT_HUB_CONNECTION_STRING: &str = "iot_hub_service_connection_string";
+
+/// Name of the option that holds the file with authorities that are trusted for the service API.
+pub const IOT_HUB_CA_FILE: &str = "iot_hub_ca_file";
 
 /// Name of the option that holds the address to listen on.
 pub const LISTEN: &str = "listen";
@@ -220,6 +223,13 @@ impl Draft {
                 start: EventHubStart::Latest,
             },
             iot_hub: IotHubApi::Disabled,
+            iot_hub_use: IotHubUse {
+                ca_file: None,
+                tier: IotHubTier::S1,
+                units: 0,
+                calls_max: 0,
+                calls_per_session_max: 0,
+            },
             decoding: DecodingConfig {
                 custom_timestamp_key: None,
                 custom_device_id_key: None,

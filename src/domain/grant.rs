@@ -1,6 +1,7 @@
 //! What a session may see or do, as a security backend said.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use super::id::TelemetryKey;
@@ -59,6 +60,27 @@ pub enum Access<'a> {
         /// What it is called with, a JSON text.
         payload: &'a str,
     },
+}
+
+/// Why something must not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No grant is for it.
+    NoGrant,
+    /// Grants are for other parts of the document.
+    OutsidePointers,
+    /// Grants are for the method, with other payloads.
+    PayloadPolicy,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NoGrant => "no grant is for it",
+            Self::OutsidePointers => "the patch writes what no pointer of a grant names",
+            Self::PayloadPolicy => "no payload policy of a grant allows the payload",
+        })
+    }
 }
 
 /// What one session may see of one device, or do with it.
@@ -160,6 +182,27 @@ impl DeviceGrants {
                         .any(|(of, policy)| is_for(of) && policy.allows(payload))
             }
         }
+    }
+
+    /// Why something must not be seen or done; `None` when it may.
+    pub fn deny(&self, access: &Access<'_>) -> Option<Denial> {
+        if self.allow(access) {
+            return None;
+        }
+        let denial = match *access {
+            Access::DesiredProperties { .. } if !self.desired_properties.is_empty() => {
+                Denial::OutsidePointers
+            }
+            Access::Tags { .. } if !self.tags.is_empty() => Denial::OutsidePointers,
+            Access::DirectMethod { name, .. }
+                if (self.restricted_methods.iter())
+                    .any(|(of, _)| of.as_deref().is_none_or(|of| of == name)) =>
+            {
+                Denial::PayloadPolicy
+            }
+            _ => Denial::NoGrant,
+        };
+        Some(denial)
     }
 
     /// How much of the twin may be seen, if anything.
@@ -403,6 +446,27 @@ mod tests {
         grants.remove(&Grant::DirectMethod(Some("n".into()), Some(only("1"))));
         assert!(!grants.allow(&call("n", "1")));
         assert!(grants.allow(&call("n", "2")));
+    }
+
+    #[test]
+    fn a_denial_says_whether_a_grant_was_too_narrow() {
+        let some = Some(pointers(&["/a"]));
+        let narrow = grants([
+            Grant::DesiredProperties(some.clone()),
+            Grant::DirectMethod(Some("m".into()), Some(only("1"))),
+        ]);
+        let patch = Access::DesiredProperties {
+            patch: r#"{"b":1}"#,
+        };
+        assert_eq!(narrow.deny(&patch), Some(Denial::OutsidePointers));
+        assert_eq!(narrow.deny(&call("m", "2")), Some(Denial::PayloadPolicy));
+        assert_eq!(narrow.deny(&call("m", "1")), None);
+        assert_eq!(narrow.deny(&call("n", "1")), Some(Denial::NoGrant));
+        assert_eq!(
+            narrow.deny(&Access::Tags { patch: "{}" }),
+            Some(Denial::NoGrant)
+        );
+        assert_eq!(narrow.deny(&Access::DeviceTwin), Some(Denial::NoGrant));
     }
 
     #[test]

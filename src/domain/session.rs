@@ -19,7 +19,7 @@ mod expiry;
 use std::collections::{BTreeSet, HashMap};
 
 use self::expiry::Expiries;
-use super::grant::{Access, DeviceGrants, Grant};
+use super::grant::{Access, Denial, DeviceGrants, Grant};
 use super::id::{DeviceId, TelemetryKey};
 use super::limits::SessionLimits;
 use super::subscription::{Added, Delivery, DeviceSubscriptions, Selection, Subscription};
@@ -439,6 +439,14 @@ impl Session {
     /// How much of a device's twin the session may see, if anything.
     pub fn twin_view(&self, device: &DeviceId) -> Option<TwinView> {
         self.grants.get(device)?.twin_view()
+    }
+
+    /// Why the session must not see or do something; `None` when it may.
+    pub fn deny(&self, device: &DeviceId, access: &Access<'_>) -> Option<Denial> {
+        match self.grants.get(device) {
+            Some(grants) => grants.deny(access),
+            None => Some(Denial::NoGrant),
+        }
     }
 
     /// How much the session may see of the twin that a change of it made.

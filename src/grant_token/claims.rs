@@ -8,7 +8,6 @@
 //! by [`Rules::clock_skew_ms`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,10 +16,11 @@ use super::error::{Claim, TokenError};
 use super::jws::object;
 use crate::clock::whole_ms;
 use crate::config::GrantTokenConfig;
-use crate::domain::grant::{Grant, METHOD_NAME_BYTES_MAX};
-use crate::domain::id::{DeviceId, TelemetryKey};
+use crate::domain::grant::Grant;
+use crate::domain::id::DeviceId;
 use crate::domain::session::SessionConstraints;
 use crate::domain::subscription::Delivery;
+use crate::grant_members::{GrantMembers, MISPLACED, NOT_A_NAME, even_null, text};
 use crate::relay::{Authorization, TimedGrant};
 
 /// The last second of the year 9999; later ones are a mistake, such as milliseconds.
@@ -83,15 +83,21 @@ struct SessionMembers<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct GrantMembers<'a> {
+struct TimedGrantMembers<'a> {
     #[serde(borrow)]
     device_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    module_id: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
     #[serde(borrow)]
     telemetry_key: Option<&'a RawValue>,
     #[serde(borrow)]
     direct_method_name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    pointers: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    payload_policy: Option<&'a RawValue>,
     #[serde(borrow)]
     expires_at: Option<&'a RawValue>,
 }
@@ -264,58 +270,45 @@ fn read_grant(
     token_expires_at: i64,
 ) -> Result<TimedGrant, TokenError> {
     let member = |member| Claim::GrantMember { index, member };
-    let members: GrantMembers<'_> = object(element.get().as_bytes()).ok_or(wrong(
+    let members: TimedGrantMembers<'_> = object(element.get().as_bytes()).ok_or(wrong(
         Claim::Grant { index },
-        "is not an object with `deviceId`, `type`, `telemetryKey`, `directMethodName` and `expiresAt`, each at most once, and nothing else",
+        "is not an object with `deviceId`, `moduleId`, `type`, `telemetryKey`, `directMethodName`, `pointers`, `payloadPolicy` and `expiresAt`, each at most once, and nothing else",
     ))?;
-    let device = members.device_id.ok_or(missing(member("deviceId")))?;
-    let device = text(device)
+    let device_id = members.device_id.ok_or(missing(member("deviceId")))?;
+    let mut device = text(device_id)
         .and_then(|name| DeviceId::new(&name))
-        .ok_or(wrong(member("deviceId"), "is empty, too long or no text"))?;
+        .ok_or(wrong(member("deviceId"), NOT_A_NAME))?;
+    if let Some(module_id) = members.module_id {
+        device = text(module_id)
+            .and_then(|name| DeviceId::of_module(device.as_str(), &name))
+            .ok_or(wrong(member("moduleId"), NOT_A_NAME))?;
+    }
     let kind = members.kind.ok_or(missing(member("type")))?;
-    let (mut telemetry_key, mut method_name) = (members.telemetry_key, members.direct_method_name);
-    let grant = match text(kind).as_deref() {
-        Some("telemetry") => {
-            let key = telemetry_key.take().map(|key| {
-                let key = text(key).and_then(|key| TelemetryKey::new(&key));
-                key.ok_or(wrong(
-                    member("telemetryKey"),
-                    "is empty, too long or no text",
-                ))
-            });
-            Grant::Telemetry(key.transpose()?)
-        }
-        Some("directMethod") => {
-            let name = method_name.take().map(|name| {
-                let name = text(name)
-                    .filter(|name| !name.is_empty() && name.len() <= METHOD_NAME_BYTES_MAX);
-                name.map(|name| Arc::from(&*name)).ok_or(wrong(
-                    member("directMethodName"),
-                    "is empty, too long or no text",
-                ))
-            });
-            Grant::DirectMethod(name.transpose()?, None)
-        }
-        Some("deviceTwin") => Grant::DeviceTwin(None),
-        Some("connectionState") => Grant::ConnectionState,
-        Some("d2cMessages") => Grant::D2cMessages,
-        Some("desiredProperties") => Grant::DesiredProperties(None),
-        Some(_) | None => {
-            return Err(wrong(
-                member("type"),
-                "is none of telemetry, connectionState, deviceTwin, d2cMessages, desiredProperties, directMethod",
-            ));
-        }
+    let granted = GrantMembers {
+        telemetry_key: members.telemetry_key,
+        direct_method_name: members.direct_method_name,
+        pointers: members.pointers,
+        payload_policy: members.payload_policy,
     };
-    for (name, left) in [
-        ("telemetryKey", telemetry_key),
-        ("directMethodName", method_name),
+    let grant = granted
+        .grant(text(kind).as_deref().unwrap_or_default())
+        .map_err(|error| wrong(member(error.member), error.problem))?;
+    let (is_telemetry, is_method) = (
+        matches!(grant, Grant::Telemetry(_)),
+        matches!(grant, Grant::DirectMethod(_, _)),
+    );
+    for (name, is_misplaced) in [
+        (
+            "telemetryKey",
+            members.telemetry_key.is_some() && !is_telemetry,
+        ),
+        (
+            "directMethodName",
+            members.direct_method_name.is_some() && !is_method,
+        ),
     ] {
-        if left.is_some() {
-            return Err(wrong(
-                member(name),
-                "does not go with the type of the grant",
-            ));
+        if is_misplaced {
+            return Err(wrong(member(name), MISPLACED));
         }
     }
     let expires_at = members.expires_at.map_or(Ok(token_expires_at), |value| {
@@ -340,15 +333,6 @@ fn unix_ms(value: &RawValue) -> Option<i64> {
     )]
     let ms = (seconds * 1000.0) as i64;
     Some(ms)
-}
-
-fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    serde_json::from_str(value.get())
-        .ok()
-        .map(|Text(text)| text)
 }
 
 fn missing(claim: Claim) -> TokenError {

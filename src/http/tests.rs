@@ -159,6 +159,25 @@ async fn an_idle_connection_is_closed() {
     server.stopped().await;
 }
 
+/// A direct method may take ten minutes.
+#[tokio::test]
+async fn no_time_limit_holds_for_a_handler() {
+    let limit = Duration::from_millis(50);
+    let limits = Limits {
+        head_timeout: limit,
+        body_timeout: limit,
+        stall_timeout: limit,
+        ..LIMITS
+    };
+    let slow = async move || {
+        sleep(limit * 6).await;
+        "hello"
+    };
+    let server = Running::start(limits, None, Router::new().route("/", get(slow)));
+    say_hello(&mut server.connect().await).await;
+    server.stopped().await;
+}
+
 #[tokio::test]
 async fn a_request_head_without_end_is_refused() {
     let server = Running::start(LIMITS, None, router());

@@ -1,7 +1,9 @@
 //! What native clients are told of subscriptions that ended without their doing, whatever they are connected by.
 
+use relay_protocol::ModuleId;
 use relay_protocol::native::{Ended, Selector, Values};
 
+use crate::domain::id::DeviceId;
 use crate::domain::subscription::Subscription;
 use crate::relay::{EndReason, EndedSubscription};
 
@@ -26,17 +28,13 @@ pub(super) fn ended_messages(ended: Vec<EndedSubscription>) -> Vec<Ended> {
             });
             messages.len() - 1
         });
-        add(
-            &mut messages[place].subscriptions,
-            device.as_str(),
-            &subscription,
-        );
+        add(&mut messages[place].subscriptions, &device, &subscription);
     }
     messages
 }
 
 /// Adds a subscription to the selector before it, where that is possible, otherwise as a selector of its own.
-fn add(selectors: &mut Vec<Selector>, device_id: &str, subscription: &Subscription) {
+fn add(selectors: &mut Vec<Selector>, device: &DeviceId, subscription: &Subscription) {
     let named = |keys: Vec<String>, patterns: Vec<String>| Values::Telemetry { keys, patterns };
     let values = match subscription {
         Subscription::Telemetry(None) => named(Vec::new(), Vec::new()),
@@ -52,9 +50,13 @@ fn add(selectors: &mut Vec<Selector>, device_id: &str, subscription: &Subscripti
         Values::Telemetry { keys, patterns } => !keys.is_empty() || !patterns.is_empty(),
         _ => false,
     };
+    let is_of_device = |selector: &Selector| {
+        let module_id = selector.module_id.as_ref().map(ModuleId::as_str);
+        selector.device_id.as_str() == device.as_str() && module_id == device.module()
+    };
     let before = selectors
         .last_mut()
-        .filter(|before| before.device_id.as_str() == device_id && is_named(&before.values));
+        .filter(|before| is_of_device(before) && is_named(&before.values));
     if let Some(before) = before
         && let (
             Values::Telemetry { keys, patterns },
@@ -70,7 +72,8 @@ fn add(selectors: &mut Vec<Selector>, device_id: &str, subscription: &Subscripti
         return;
     }
     selectors.push(Selector {
-        device_id: device_id.into(),
+        device_id: device.as_str().into(),
+        module_id: device.module().map(Into::into),
         values,
     });
 }

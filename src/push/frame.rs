@@ -147,7 +147,8 @@ pub(super) fn message(message: &ServerMessage) -> Bytes {
     text.0.into()
 }
 
-/// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`.
+/// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`, with `moduleId` after
+/// `deviceId` for a module.
 fn encode_update(update: &Update) -> Bytes {
     let mut text = Text::with_capacity(update.bytes() + 32);
     text.device(&update.device_id);
@@ -234,10 +235,14 @@ impl Text {
         self.0.push(b']');
     }
 
-    /// The beginning of an object about a device.
+    /// The beginning of an object about a device, or a module of one.
     fn device(&mut self, device: &DeviceId) {
         self.str(r#"{"deviceId":"#);
         self.json(&device.as_str());
+        if let Some(module) = device.module() {
+            self.str(r#","moduleId":"#);
+            self.json(&module);
+        }
     }
 
     fn stamp(&mut self, stamp: &Stamp) {
@@ -402,6 +407,22 @@ mod tests {
             text.ends_with(r#""skipped":{"conflated":3,"dropped":1}}"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_about_a_module_names_it() {
+        let device_id = DeviceId::of_module("d\"1", "m\"1").unwrap();
+        let body = UpdateBody::ConnectionState(true);
+        let update = Arc::new(Update::new(device_id.clone(), stamp(), body));
+        let text = checked(&updates(&[update], 1, Skipped::default(), 5));
+        let named = r#"{"deviceId":"d\"1","moduleId":"m\"1","connectionState":true,"#;
+        assert!(text.contains(named), "{text}");
+
+        let mut snapshot = snapshot();
+        snapshot[0].device_id = device_id;
+        let text = checked(&subscribed(2, 42, &snapshot, &[], 5));
+        let named = r#"[{"deviceId":"d\"1","moduleId":"m\"1","telemetry":{"#;
+        assert!(text.contains(named), "{text}");
     }
 
     #[test]

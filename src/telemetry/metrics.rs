@@ -14,8 +14,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 pub use instrument::{
-    Counter, CounterBy, Gauge, GaugeBy, GaugeByPartition, Label, MetricKind, MetricSpec,
-    RequestCounter,
+    Counter, CounterBy, CounterByTwo, DurationsBy, Gauge, GaugeBy, GaugeByPartition, Label,
+    MetricKind, MetricSpec, RequestCounter,
 };
 pub use reference::reference_markdown;
 
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub push: Arc<PushMetrics>,
     /// Grant tokens.
     pub grant_tokens: Arc<GrantTokenMetrics>,
+    /// Calls to the IoT hub.
+    pub iot_hub: Arc<IotHubMetrics>,
     /// REST calls and the HTTP listener.
     pub api: Arc<ApiMetrics>,
     registry: Arc<Registry>,
@@ -110,6 +112,16 @@ metrics! {
         refused: CounterBy<TokenRefusal> = "hubrelay_grant_token_refused_total", "grant tokens refused";
         key_fetches: CounterBy<KeyFetch> = "hubrelay_grant_token_key_fetches_total", "times that the key set of grant tokens was fetched";
         keys: Gauge = "hubrelay_grant_token_keys", "public keys with which grant tokens can be verified";
+    }
+}
+
+metrics! {
+    /// Calls to the IoT hub.
+    IotHubMetrics {
+        calls: CounterByTwo<HubCall, HubCallOutcome> = "hubrelay_iot_hub_calls_total", "calls to the IoT hub's service API, by how they ended; those that were never made included";
+        durations: DurationsBy<HubCall> = "hubrelay_iot_hub_call_duration_seconds", "how long calls to the IoT hub took, repetitions included";
+        retries: CounterBy<HubCall> = "hubrelay_iot_hub_retries_total", "repetitions of calls that had failed";
+        under_way: Gauge = "hubrelay_iot_hub_calls_under_way", "direct methods and twin patches that the IoT hub has not answered yet";
     }
 }
 
@@ -254,6 +266,54 @@ label! {
 }
 
 label! {
+    /// What is asked of the IoT hub.
+    HubCall in "call" {
+        /// A direct method.
+        DirectMethod = "direct_method",
+        /// A read of a twin.
+        TwinRead = "twin_read",
+        /// A patch of desired properties.
+        DesiredPatch = "desired_patch",
+        /// A patch of tags.
+        TagsPatch = "tags_patch",
+    }
+}
+
+label! {
+    /// How a call to the IoT hub ended.
+    HubCallOutcome in "outcome" {
+        /// The hub did it.
+        Succeeded = "succeeded",
+        /// There is no such device or module.
+        NoSuchDevice = "no_such_device",
+        /// The device is not connected, or does not listen for methods.
+        DeviceOffline = "device_offline",
+        /// The device did not answer in time.
+        DeviceSilent = "device_silent",
+        /// The hub does not accept what was asked.
+        Invalid = "invalid",
+        /// The twin is another by now than the caller took it for.
+        EtagMismatch = "etag_mismatch",
+        /// The hub asks to slow down.
+        Throttled = "throttled",
+        /// The hub does not accept the relay's own credentials.
+        Credentials = "credentials",
+        /// The hub failed.
+        HubFailure = "hub_failure",
+        /// The hub cannot be reached, or not trusted.
+        Unreachable = "unreachable",
+        /// The hub gave no answer, or none that can be understood.
+        NoAnswer = "no_answer",
+        /// Never made: the budget for the hub is used up.
+        OverBudget = "over_budget",
+        /// Never made: too many calls were under way.
+        TooMany = "too_many",
+        /// Cut off because the relay stops.
+        Stopped = "stopped",
+    }
+}
+
+label! {
     /// Why a request was rejected before its handler ran.
     RequestRejection in "reason" {
         /// Its key is missing or wrong.
@@ -277,6 +337,7 @@ impl Metrics {
             sessions: Arc::new(SessionMetrics::register(&mut registry)),
             push: Arc::new(PushMetrics::register(&mut registry)),
             grant_tokens: Arc::new(GrantTokenMetrics::register(&mut registry)),
+            iot_hub: Arc::new(IotHubMetrics::register(&mut registry)),
             api: Arc::new(ApiMetrics::register(&mut registry)),
             registry: Arc::new(registry),
         }
@@ -290,6 +351,7 @@ impl Metrics {
             SessionMetrics::SPECS,
             PushMetrics::SPECS,
             GrantTokenMetrics::SPECS,
+            IotHubMetrics::SPECS,
             ApiMetrics::SPECS,
         ]
         .into_iter()

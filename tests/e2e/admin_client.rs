@@ -2,7 +2,7 @@
 
 use admin_client::{AdminClient, ConnectionString, Error, LogLevel, RelayClient, Settings};
 use jsonwebtoken::{EncodingKey, Header};
-use relay_protocol::{DeviceId, Grant, GrantRequest, MethodParams, RawJson, Subscription};
+use relay_protocol::{DeviceId, Grant, GrantRequest, Identity, MethodParams, Subscription};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -14,12 +14,6 @@ fn connection(url: &str, key: &str) -> ConnectionString {
     format!("Endpoint={url};SharedAccessKey={key}")
         .parse()
         .expect("the documented form")
-}
-
-fn every_key() -> Grant {
-    Grant::Telemetry {
-        telemetry_key: None,
-    }
 }
 
 fn key(name: &str) -> Subscription {
@@ -48,17 +42,13 @@ async fn a_security_backend_takes_a_session_through_its_life() {
     let session = admin.relay().create_session().await.unwrap();
     let mut socket = Socket::connect(&testbed.rest, session.id().as_str()).await;
 
-    let grant = GrantRequest {
-        session_id: session.id().clone(),
-        device_id: device_id.clone(),
-        grant: every_key(),
-    };
+    let grant = GrantRequest::new(session.id(), &device_id, Grant::every_telemetry_key());
     let early = session.subscribe(&device_id, &key("a")).await;
     refused(early, 403, "subscription request not granted");
     admin.grant(&grant).await.unwrap();
     session.subscribe(&device_id, &key("a")).await.unwrap();
 
-    let wanted = |subscription| (device_id.clone(), subscription);
+    let wanted = |subscription| (Identity::from(&device_id), subscription);
     let applied = session
         .subscribe_all([wanted(key("b")), wanted(Subscription::DeviceTwin)])
         .await
@@ -151,12 +141,12 @@ async fn a_session_reads_what_it_was_granted_and_nothing_else() {
     refused(session.connection_state(&device_id).await, 403, missing);
     refused(session.device_twin(&device_id).await, 403, missing);
 
-    for grant in [every_key(), Grant::ConnectionState, Grant::DeviceTwin] {
-        let request = GrantRequest {
-            session_id: session.id().clone(),
-            device_id: device_id.clone(),
-            grant,
-        };
+    for grant in [
+        Grant::every_telemetry_key(),
+        Grant::ConnectionState,
+        Grant::device_twin(),
+    ] {
+        let request = GrantRequest::new(session.id(), &device_id, grant);
         admin.grant(&request).await.unwrap();
     }
     let one = session.last_value(&device_id, "a").await.unwrap();
@@ -186,7 +176,7 @@ async fn a_grant_token_gives_a_session_its_grants_or_says_what_is_wrong_with_it(
         jsonwebtoken::encode(&Header::default(), &claims, &key).expect("claims can be signed")
     };
     let session = relay.create_session_with_token(&sign(exp)).await.unwrap();
-    let device_id = "d1".into();
+    let device_id = DeviceId::from("d1");
     session.subscribe(&device_id, &key("a")).await.unwrap();
     let beyond = session.subscribe(&device_id, &key("b")).await;
     refused(beyond, 403, "subscription request not granted");
@@ -211,25 +201,17 @@ async fn calls_towards_devices_say_why_they_are_refused() {
     let admin = testbed.rest.admin(PRIMARY_KEY);
     let session = admin.relay().create_session().await.unwrap();
     let disabled = "IoT Hub API disabled, cannot invoke direct method";
-    let reboot = MethodParams {
-        method_name: "reboot".to_owned(),
-        payload: Some(RawJson::from(json!({"delay": 1}))),
-        response_timeout_in_seconds: Some(5),
-        connect_timeout_in_seconds: None,
-    };
-    let device_id = "d1".into();
+    let reboot = MethodParams::new("reboot")
+        .payload(json!({"delay": 1}))
+        .response_timeout_s(5);
+    let device_id = DeviceId::from("d1");
     let called = session.invoke_direct_method(&device_id, reboot).await;
     refused(called, 400, disabled);
-    let patch = RawJson::from(json!({"interval": null}));
-    let patched = session.patch_desired_properties(&device_id, patch).await;
+    let patched = session
+        .patch_desired_properties(&device_id, json!({"interval": null}))
+        .await;
     refused(patched, 400, disabled);
-    let grant = GrantRequest {
-        session_id: session.id().clone(),
-        device_id,
-        grant: Grant::DirectMethod {
-            direct_method_name: None,
-        },
-    };
+    let grant = GrantRequest::new(session.id(), &device_id, Grant::every_direct_method());
     refused(admin.grant(&grant).await, 400, "Grant unavailable");
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use relay_protocol::DeviceId;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -116,7 +117,7 @@ async fn check_59_a_silent_device_goes_offline_when_its_state_expires() {
 
     // Without IoT Hub to ask, what expired is known as offline from now on.
     let state = testbed.rest.admin(PRIMARY_KEY);
-    let state = state.connection_state(&"d1".into()).await;
+    let state = state.connection_state(DeviceId::from("d1")).await;
     assert!(!state.expect("the state is known").data);
 }
 

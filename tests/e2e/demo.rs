@@ -1,6 +1,7 @@
 //! `hubrelay demo`: everything at once on one machine.
 
 use admin_client::{AdminClient, ConnectionString};
+use relay_protocol::DeviceId;
 use serde_json::Value;
 
 use crate::harness::{Hubrelay, Rest};
@@ -52,7 +53,7 @@ async fn the_demo_announces_what_is_needed_to_use_it() {
         .expect("a string");
     let connection: ConnectionString = admin.parse().expect("the documented form");
     let client = AdminClient::new(&connection).expect("a client");
-    let device_id = devices[0]["deviceId"].as_str().expect("a string").into();
+    let device_id = DeviceId::from(devices[0]["deviceId"].as_str().expect("a string"));
     rest.eventually("a simulated device sends values", || async {
         let values = client
             .last_values(&device_id)

@@ -20,6 +20,7 @@ pub(crate) mod packet;
 pub(crate) mod polling;
 pub(crate) mod process;
 pub(crate) mod react_client;
+pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod security_backend;
@@ -36,8 +37,8 @@ pub(crate) use relay::{PRIMARY_KEY, Relay, SECONDARY_KEY};
 pub(crate) use rest::{Answer, Rest};
 pub(crate) use security_backend::{Language, SecurityBackend};
 pub(crate) use session::{
-    Session, connection_state, d2c_messages, desired_properties, device_twin, direct_method,
-    every_key, telemetry,
+    Session, connection_state, d2c_messages, desired_properties, device_twin, device_twin_at,
+    direct_method, every_key, of_module, telemetry,
 };
 pub(crate) use socket::Socket;
 
@@ -66,7 +67,10 @@ impl Testbed {
 
     /// A relay with `options` in its environment, ready to consume.
     pub(crate) async fn with(options: &[(&str, &str)]) -> Self {
-        let devhub = Devhub::start().await;
+        Self::around(Devhub::start().await, options).await
+    }
+
+    async fn around(devhub: Devhub, options: &[(&str, &str)]) -> Self {
         let relay = Relay::start(&devhub.event_hub_connection_string, options).await;
         let rest = relay.rest.clone();
         rest.ready().await;
@@ -77,6 +81,20 @@ impl Testbed {
             rest,
             injector,
         }
+    }
+
+    /// A relay that uses the stand-in's IoT hub too, with `options` in its environment, ready to consume.
+    pub(crate) async fn with_iot_hub(options: &[(&str, &str)]) -> Self {
+        let devhub = Devhub::start().await;
+        let service = devhub.service_connection_string();
+        let authority = devhub.ca_certificate();
+        let authority = authority.to_str().expect("the path is UTF-8");
+        let mut all = vec![
+            ("IOT_HUB_SERVICE_CONNECTION_STRING", &*service),
+            ("HUBRELAY_IOT_HUB_CA_FILE", authority),
+        ];
+        all.extend_from_slice(options);
+        Self::around(devhub, &all).await
     }
 
     /// Starts the relay, which has ended, with default options at the address that it had.

@@ -1,6 +1,7 @@
 //! From an event in the event hub to a device message: whose, when, and what.
 
 use jiff::{SignedDuration, Timestamp};
+use relay_protocol::DeviceId;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -199,6 +200,6 @@ async fn check_69_events_that_cannot_be_used_disturb_nothing() {
     assert_eq!(socket.next_data().await.telemetry(), json!({"t": 1}));
     testbed.rest.get("/status").await.says(200, "OK");
     let admin = testbed.rest.admin(PRIMARY_KEY);
-    let last = admin.last_value(&"d1".into(), "t").await;
+    let last = admin.last_value(DeviceId::from("d1"), "t").await;
     assert_eq!(last.expect("a value").data["t"].as_str(), "1");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{PRIMARY_KEY, Testbed, node_script::NodeScript, tcp_proxy::TcpProxy};
+use crate::harness::{PRIMARY_KEY, Testbed, react_client::ReactClient, tcp_proxy::TcpProxy};
 
 /// How soon values must flow again after the connection was cut.
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -14,10 +14,9 @@ const RECOVERY: Duration = Duration::from_secs(10);
 async fn check_53_a_hook_in_a_browser_recovers_from_a_cut_and_sees_each_value_once() {
     let testbed = Testbed::start().await;
     let proxy = TcpProxy::start(testbed.rest.authority()).await;
-    let arguments =
-        json!({"url": proxy.url, "key": PRIMARY_KEY, "deviceId": "d1", "telemetryKey": "n"});
-    let mut page = NodeScript::start("check_53.mjs", &[&arguments.to_string()]);
-    while page.next_line().await["call"] != "PUT /subscription" {}
+    let mut page = ReactClient::in_browser(&proxy.url, PRIMARY_KEY).await;
+    let inputs = json!({"deviceId": "d1", "telemetryKey": "n"});
+    page.mount("hook", "telemetry", inputs).await;
 
     let flood = testbed
         .injector
@@ -49,15 +48,12 @@ async fn check_53_a_hook_in_a_browser_recovers_from_a_cut_and_sees_each_value_on
     page.finish().await;
 }
 
-/// The next value that is pushed to the hook, which must be newer than `last`.
-async fn next_value(page: &mut NodeScript, last: u64) -> u64 {
-    loop {
-        let line = page.next_line().await;
-        // Between a last value that it reads and its subscription the page may miss values.
-        if line["event"] == "data" && line["live"] == true {
-            let value = line["data"]["n"].as_u64().expect("a count");
-            assert!(value > last, "{value} after {last}");
-            return value;
-        }
-    }
+/// The next value that is pushed to the hook, which must be newer than `last`. Between a last value that it reads and
+/// its subscription the page may miss values.
+async fn next_value(page: &mut ReactClient, last: u64) -> u64 {
+    let value = page.next_pushed("hook").await["n"]
+        .as_u64()
+        .expect("a count");
+    assert!(value > last, "{value} after {last}");
+    value
 }

@@ -104,6 +104,13 @@ async fn refuses_who_may_not(language: Language) {
         assert_granted_nothing(&session).await;
     }
 
+    // A right on a device is none on its modules.
+    let of_module = json!({"deviceId": "press-01", "moduleId": "vision", "type": "telemetry"});
+    let answer = backend.grant(ADA, &session.request(&of_module)).await;
+    answer.says(403, forbidden);
+    let module = session.subscribe(&of_module).await;
+    module.says(403, "subscription request not granted");
+
     // Of a member that comes twice, the backend must decide about the one that the relay acts upon.
     for devices in [["tank-02", "press-01"], ["press-01", "tank-02"]] {
         let [first, second] = devices;

@@ -1,5 +1,6 @@
 //! The event hub goes away and comes back.
 
+use relay_protocol::DeviceId;
 use serde_json::json;
 
 use crate::harness::{DeviceEvent, Injector, Testbed, telemetry};
@@ -36,7 +37,7 @@ async fn without_its_event_hub_the_relay_still_answers_what_it_knows() {
     testbed.process("d1", json!({"t": 1})).await;
     let (session, _socket) = testbed.following([telemetry("d1", "t")]).await;
     testbed.devhub.kill().await;
-    let device_id = "d1".into();
+    let device_id = DeviceId::from("d1");
     let for_all = session.admin().last_value(&device_id, "t").await;
     let for_one = session.client().last_value(&device_id, "t").await;
     assert_eq!(for_all.expect("a value"), for_one.expect("a value"));

@@ -181,6 +181,20 @@ impl IotHub {
         Ok(locked.description())
     }
 
+    /// Registers a device or module with the keys of [`IotHub::kept_keys`], and returns them.
+    pub fn create_identity_with_kept_keys(
+        &self,
+        id: &IdentityId,
+    ) -> Result<SymmetricKeys, HubError> {
+        let keys = self.kept_keys(id);
+        let settings = IdentitySettings {
+            authentication: Some(Authentication::Sas(keys.clone())),
+            ..IdentitySettings::default()
+        };
+        self.create_identity(id, settings)?;
+        Ok(keys)
+    }
+
     /// What the registry says of one device or module.
     pub fn identity(&self, id: &IdentityId) -> Result<IdentityDescription, HubError> {
         let identity = self.hub.identity(id)?;

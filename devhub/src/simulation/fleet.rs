@@ -1,13 +1,12 @@
-//! All simulated devices as one state machine: time in, events out. It has no timers, reads no clock,
-//! and does the same again for the same seed and times.
+//! All simulated devices as one state machine: time and what the hub says in, actions out. It has no
+//! timers, reads no clock, does no I/O, and does the same again for the same seed and inputs.
 
 use std::num::NonZeroU32;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::device::Device;
-use crate::event::Event;
+use super::device::{Action, Device, Heard};
 
 /// The devices connect one after another within this time.
 const ALL_CONNECTED_MS: usize = 1_000;
@@ -15,20 +14,20 @@ const ALL_CONNECTED_MS: usize = 1_000;
 /// The most messages a set rate gives in one step; what is beyond is never sent.
 pub(super) const PACED_PER_STEP_MAX: u32 = 20_000;
 
-/// An event of one device, which is also its partition key.
+/// What one device does.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct DeviceEvent {
-    pub(super) device_id: String,
-    pub(super) event: Event,
+pub(super) struct DeviceAction {
+    /// The device's index, from 0.
+    pub(super) device: usize,
+    pub(super) action: Action,
 }
 
 #[derive(Debug)]
 pub(super) struct Fleet {
-    hub_name: String,
     devices: Vec<Device>,
     pace: Pace,
     rng: StdRng,
-    last_step_ms: i64,
+    now_ms: i64,
 }
 
 /// What decides when telemetry is sent.
@@ -36,7 +35,8 @@ pub(super) struct Fleet {
 enum Pace {
     /// Each device's own interval.
     Devices,
-    /// A total rate, shared evenly among those online.
+    /// A total rate, shared evenly among those online. A device that was told an interval keeps to that
+    /// and takes no part.
     Rate {
         per_second: NonZeroU32,
         /// Thousandths of a message that the time gone by has earned and that are not sent yet.
@@ -49,7 +49,6 @@ impl Fleet {
     /// Devices that begin to connect at `start_ms` (milliseconds since the Unix epoch), each sending at
     /// its own interval or, with a `rate`, all together that many messages a second.
     pub(super) fn new(
-        hub_name: &str,
         device_count: usize,
         rate: Option<NonZeroU32>,
         seed: u64,
@@ -69,67 +68,79 @@ impl Fleet {
             next_device: 0,
         });
         Self {
-            hub_name: hub_name.to_owned(),
             devices,
             pace,
             rng,
-            last_step_ms: start_ms,
+            now_ms: start_ms,
         }
     }
 
-    /// Appends to `events` what happens up to `now_ms`. A clock that goes back is taken to stand still.
-    pub(super) fn step(&mut self, now_ms: i64, events: &mut Vec<DeviceEvent>) {
-        let elapsed_ms = u64::try_from(now_ms - self.last_step_ms).unwrap_or(0);
-        let now_ms = now_ms.max(self.last_step_ms);
-        self.last_step_ms = now_ms;
+    /// Appends to `actions` what the devices do up to `now_ms`. A clock that goes back is taken to stand
+    /// still.
+    pub(super) fn step(&mut self, now_ms: i64, actions: &mut Vec<DeviceAction>) {
+        let elapsed_ms = u64::try_from(now_ms - self.now_ms).unwrap_or(0);
+        self.now_ms = self.now_ms.max(now_ms);
+        let now_ms = self.now_ms;
 
-        for device in &mut self.devices {
-            let happened = device.live(&self.hub_name, now_ms, &mut self.rng);
-            events.extend(happened.map(|event| device_event(device, event)));
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            device.live(now_ms, &mut self.rng, push(actions, index));
         }
-        match &mut self.pace {
-            Pace::Devices => {
-                for device in &mut self.devices {
-                    if let Some(event) = device.telemetry_due(now_ms, &mut self.rng) {
-                        events.push(device_event(device, event));
-                    }
-                }
+        let paced_together = matches!(self.pace, Pace::Rate { .. });
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            if paced_together && !device.keeps_told_interval() {
+                continue;
             }
-            Pace::Rate {
-                per_second,
-                owed_thousandths,
-                next_device,
-            } => {
-                *owed_thousandths = owed_thousandths
-                    .saturating_add(elapsed_ms.saturating_mul(u64::from(per_second.get())))
-                    .min(u64::from(PACED_PER_STEP_MAX) * 1_000);
-                while *owed_thousandths >= 1_000 {
-                    let Some(device) = next_online(&self.devices, next_device) else {
-                        break;
-                    };
-                    *owed_thousandths -= 1_000;
-                    let event = device.telemetry(now_ms, &mut self.rng);
-                    events.push(device_event(device, event));
-                }
+            if let Some(body) = device.telemetry_due(now_ms, &mut self.rng) {
+                push(actions, index)(Action::Send(body));
             }
         }
+        let Pace::Rate {
+            per_second,
+            owed_thousandths,
+            next_device,
+        } = &mut self.pace
+        else {
+            return;
+        };
+        *owed_thousandths = owed_thousandths
+            .saturating_add(elapsed_ms.saturating_mul(u64::from(per_second.get())))
+            .min(u64::from(PACED_PER_STEP_MAX) * 1_000);
+        while *owed_thousandths >= 1_000 {
+            let Some(index) = next_at_rate(&self.devices, next_device) else {
+                break;
+            };
+            *owed_thousandths -= 1_000;
+            let body = self.devices[index].telemetry(now_ms, &mut self.rng);
+            push(actions, index)(Action::Send(body));
+        }
+    }
+
+    /// Has a device hear something from the hub, and appends to `actions` what it does at once. What it
+    /// does later comes with the steps.
+    pub(super) fn hear(
+        &mut self,
+        device: usize,
+        heard: Heard,
+        now_ms: i64,
+        actions: &mut Vec<DeviceAction>,
+    ) {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.devices[device].hear(heard, self.now_ms, &mut self.rng, push(actions, device));
     }
 }
 
-fn device_event(device: &Device, event: Event) -> DeviceEvent {
-    DeviceEvent {
-        device_id: device.id().to_owned(),
-        event,
-    }
+fn push(actions: &mut Vec<DeviceAction>, device: usize) -> impl FnMut(Action) {
+    move |action| actions.push(DeviceAction { device, action })
 }
 
-/// The next device online at or after the place of `cursor`, which moves past it.
-fn next_online<'a>(devices: &'a [Device], cursor: &mut usize) -> Option<&'a Device> {
+/// The next device at or after the place of `cursor` that is online and takes part in the common rate;
+/// the cursor moves past it.
+fn next_at_rate(devices: &[Device], cursor: &mut usize) -> Option<usize> {
     for _ in devices {
-        let device = &devices[*cursor % devices.len()];
+        let index = *cursor % devices.len();
         *cursor = (*cursor + 1) % devices.len();
-        if device.is_online() {
-            return Some(device);
+        if devices[index].is_online() && !devices[index].keeps_told_interval() {
+            return Some(index);
         }
     }
     None

@@ -92,6 +92,8 @@ function readGrant(text) {
   for (const [name, value] of Object.entries({ sessionId, deviceId, type })) {
     if (typeof value !== "string" || value === "") throw new Refusal(400, `${name} must be a string that is not empty`);
   }
+  // A module of a device is not the device, and nobody here has rights on one.
+  if ((body.moduleId ?? null) !== null) throw new Refusal(403, "You may not see this device");
   const grant = { sessionId, deviceId, type };
   if (Object.hasOwn(NARROWED_BY, type)) {
     const name = NARROWED_BY[type];

@@ -110,6 +110,9 @@ def read_grant(body):
         if not isinstance(request.get(name), str) or not request[name]:
             raise Refusal(400, f"{name} must be a string that is not empty")
         grant[name] = request[name]
+    if request.get("moduleId") is not None:
+        # A module of a device is not the device, and nobody here has rights on one.
+        raise Refusal(403, "You may not see this device")
     if name := NARROWED_BY.get(grant["type"]):
         value = request.get(name)
         if value is not None and not isinstance(value, str):

@@ -152,11 +152,7 @@ async fn set_up(
             let session = servers.admin.relay().create_session().await?;
             let session_id = session.id().clone();
             for DeviceGrant { device_id, grant } in grants(place) {
-                let request = GrantRequest {
-                    session_id: session_id.clone(),
-                    device_id: DeviceId::from(device_id),
-                    grant,
-                };
+                let request = GrantRequest::new(&session_id, DeviceId::from(device_id), grant);
                 servers.admin.grant(&request).await?;
             }
             Hello {
@@ -198,10 +194,9 @@ fn grants(place: usize) -> Vec<DeviceGrant> {
 fn selectors(place: usize) -> Vec<Selector> {
     let telemetry =
         devices(place).map(|device| Selector::telemetry(device, KEYS[..KEYS_EACH].iter().copied()));
-    let connection_state = devices(place).take(1).map(|device| Selector {
-        device_id: DeviceId::from(device),
-        values: Values::ConnectionState,
-    });
+    let connection_state = devices(place)
+        .take(1)
+        .map(|device| Selector::new(DeviceId::from(device), Values::ConnectionState));
     telemetry.chain(connection_state).collect()
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStru
 
 use super::object::object;
 use crate::data_event::{UpdateMembers, present};
-use crate::{DeviceId, RawJson, TelemetryValues, Update};
+use crate::{DeviceId, ModuleId, RawJson, TelemetryValues, Update};
 
 /// One update of one device, with the time the relay took it in.
 ///
@@ -13,11 +13,13 @@ use crate::{DeviceId, RawJson, TelemetryValues, Update};
 /// ```
 ///
 /// Exactly one of `telemetry`, `connectionState`, `deviceTwin` and `message` is present; an object with none or several
-/// is refused when read.
+/// is refused when read. An update of a module has `moduleId` after `deviceId`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceUpdate {
     /// The device, spelt as in the subscription.
     pub device_id: DeviceId,
+    /// The module of the device, when the update is about that.
+    pub module_id: Option<ModuleId>,
     /// What changed.
     pub update: Update,
     /// The device's own time, ISO 8601.
@@ -28,8 +30,11 @@ pub struct DeviceUpdate {
 
 impl Serialize for DeviceUpdate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut update = serializer.serialize_struct("DeviceUpdate", 4)?;
+        let mut update = serializer.serialize_struct("DeviceUpdate", 5)?;
         update.serialize_field("deviceId", &self.device_id)?;
+        if let Some(module_id) = &self.module_id {
+            update.serialize_field("moduleId", module_id)?;
+        }
         self.update.serialize_member::<S>(&mut update)?;
         update.serialize_field("timestamp", &self.timestamp)?;
         update.serialize_field("receivedAt", &self.received_at)?;
@@ -48,6 +53,7 @@ impl<'de> Deserialize<'de> for DeviceUpdate {
         };
         Ok(Self {
             device_id: members.device_id,
+            module_id: members.module_id,
             update: update.only()?,
             timestamp: members.timestamp,
             received_at: members.received_at,
@@ -59,6 +65,7 @@ impl<'de> Deserialize<'de> for DeviceUpdate {
 #[serde(rename_all = "camelCase")]
 struct Members {
     device_id: DeviceId,
+    module_id: Option<ModuleId>,
     #[serde(default, deserialize_with = "present")]
     telemetry: Option<TelemetryValues>,
     #[serde(default, deserialize_with = "present")]
@@ -82,6 +89,7 @@ mod tests {
             r#"{"deviceId":"d","connectionState":false,"timestamp":"t","receivedAt":1}"#,
             r#"{"deviceId":"d","deviceTwin":{"version":7},"timestamp":"t","receivedAt":1}"#,
             r#"{"deviceId":"d","message":null,"timestamp":"t","receivedAt":1}"#,
+            r#"{"deviceId":"d","moduleId":"m","deviceTwin":{},"timestamp":"t","receivedAt":1}"#,
         ] {
             let update: DeviceUpdate = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&update).unwrap(), text);

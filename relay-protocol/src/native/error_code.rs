@@ -74,6 +74,8 @@ codes! {
         DuplicateId = "duplicateId",
         /// A device id is empty or too long.
         InvalidDeviceId = "invalidDeviceId",
+        /// A module id is empty or too long.
+        InvalidModuleId = "invalidModuleId",
         /// A telemetry key is empty or too long.
         InvalidTelemetryKey = "invalidTelemetryKey",
         /// A pattern is empty, too long or has too many `*`.

@@ -3,18 +3,21 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::object::object;
-use crate::DeviceId;
+use crate::{DeviceId, Identity, ModuleId};
 
-/// Some values of one device.
+/// Some values of one device or module.
 ///
 /// ```json
 /// {"type":"telemetry","deviceId":"d1","telemetryKeys":["a","b"],"telemetryKeyPatterns":["temp*"]}
 /// {"type":"connectionState","deviceId":"d1"}
+/// {"type":"connectionState","deviceId":"d1","moduleId":"m1"}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// The device, spelt as it spells itself.
     pub device_id: DeviceId,
+    /// The module of the device, when its values are meant and not those of the device itself.
+    pub module_id: Option<ModuleId>,
     /// Which of its values.
     pub values: Values,
 }
@@ -31,7 +34,7 @@ pub enum Values {
     },
     /// Online or offline.
     ConnectionState,
-    /// The device twin, whole.
+    /// The device twin, as far as it may be seen.
     DeviceTwin,
     /// Whole device-to-cloud messages, which have no last value.
     D2cMessages,
@@ -53,18 +56,29 @@ pub struct NewSubscription {
 }
 
 impl Selector {
-    /// Telemetry keys by name.
+    /// Values of a device or module.
+    pub fn new(of: impl Into<Identity>, values: Values) -> Self {
+        let Identity {
+            device_id,
+            module_id,
+        } = of.into();
+        Self {
+            device_id,
+            module_id,
+            values,
+        }
+    }
+
+    /// Telemetry keys of a device by name.
     pub fn telemetry<K: Into<String>>(
         device_id: impl Into<DeviceId>,
         keys: impl IntoIterator<Item = K>,
     ) -> Self {
-        Self {
-            device_id: device_id.into(),
-            values: Values::Telemetry {
-                keys: keys.into_iter().map(Into::into).collect(),
-                patterns: Vec::new(),
-            },
-        }
+        let values = Values::Telemetry {
+            keys: keys.into_iter().map(Into::into).collect(),
+            patterns: Vec::new(),
+        };
+        Self::new(Identity::device(device_id), values)
     }
 }
 
@@ -81,10 +95,12 @@ impl From<Selector> for NewSubscription {
 /// The members of both forms. A tagged enum would build a tree of each object before it reads it.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Members<S> {
+struct Members<D, M> {
     #[serde(rename = "type")]
     kind: Type,
-    device_id: S,
+    device_id: D,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    module_id: Option<M>,
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     telemetry_keys: Vec<String>,
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
@@ -104,7 +120,7 @@ enum Type {
     D2cMessages,
 }
 
-impl<'a> From<&'a Selector> for Members<&'a DeviceId> {
+impl<'a> From<&'a Selector> for Members<&'a DeviceId, &'a ModuleId> {
     fn from(selector: &'a Selector) -> Self {
         let (kind, telemetry_keys, telemetry_key_patterns) = match &selector.values {
             Values::Telemetry { keys, patterns } => {
@@ -117,6 +133,7 @@ impl<'a> From<&'a Selector> for Members<&'a DeviceId> {
         Self {
             kind,
             device_id: &selector.device_id,
+            module_id: selector.module_id.as_ref(),
             telemetry_keys,
             telemetry_key_patterns,
             min_interval_ms: None,
@@ -125,8 +142,8 @@ impl<'a> From<&'a Selector> for Members<&'a DeviceId> {
     }
 }
 
-impl From<Members<DeviceId>> for NewSubscription {
-    fn from(members: Members<DeviceId>) -> Self {
+impl From<Members<DeviceId, ModuleId>> for NewSubscription {
+    fn from(members: Members<DeviceId, ModuleId>) -> Self {
         let values = match members.kind {
             Type::Telemetry => Values::Telemetry {
                 keys: members.telemetry_keys,
@@ -139,6 +156,7 @@ impl From<Members<DeviceId>> for NewSubscription {
         Self {
             selector: Selector {
                 device_id: members.device_id,
+                module_id: members.module_id,
                 values,
             },
             min_interval_ms: members.min_interval_ms,
@@ -166,7 +184,7 @@ impl Serialize for NewSubscription {
 
 impl<'de> Deserialize<'de> for NewSubscription {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        object::<_, Members<DeviceId>>(deserializer).map(Self::from)
+        object::<_, Members<DeviceId, ModuleId>>(deserializer).map(Self::from)
     }
 }
 
@@ -188,6 +206,7 @@ mod tests {
             r#"{"type":"connectionState","deviceId":"d"}"#,
             r#"{"type":"deviceTwin","deviceId":"d"}"#,
             r#"{"type":"d2cMessages","deviceId":"d"}"#,
+            r#"{"type":"telemetry","deviceId":"d","moduleId":"m","telemetryKeys":["a"]}"#,
         ] {
             let read: NewSubscription = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), text);

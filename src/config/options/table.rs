@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::{
     EVENT_HUB_CONNECTION_STRING, EVENT_HUB_START, GRANT_TOKEN_JWKS_FILE, GRANT_TOKEN_JWKS_URL,
-    IOT_HUB_CONNECTION_STRING, Kind, LISTEN, OptionSpec, PRIMARY_ADMIN_SECRET, Preset,
-    SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
+    IOT_HUB_CA_FILE, IOT_HUB_CONNECTION_STRING, Kind, LISTEN, OptionSpec, PRIMARY_ADMIN_SECRET,
+    Preset, SECONDARY_ADMIN_SECRET, Section, TLS_CERT, TLS_KEY,
 };
 use crate::config::{
     Config, ConnectionStringError, DeviceTwinCache, EventHubStart, EventHubTransport, IotHubApi,
-    LogFormat, LogLevel,
+    IotHubTier, LogFormat, LogLevel,
 };
 
 const DAY_S: i64 = 86_400;
@@ -77,6 +77,36 @@ pub static OPTIONS: &[OptionSpec] = &[
         }),
         default: Preset::Is("latest"),
         meaning: "where reading starts when no checkpoint exists: at new events, or at the oldest that the hub still holds",
+    },
+    OptionSpec {
+        name: IOT_HUB_CA_FILE,
+        ux4iot_name: None,
+        section: Section::Hubs,
+        kind: Kind::Path(|draft, path| draft.config.iot_hub_use.ca_file = path),
+        default: Preset::Is(""),
+        meaning: "PEM file with certificate authorities that are trusted for the service API of the IoT hub, beside those of the trust store; empty for none",
+    },
+    OptionSpec {
+        name: "iot_hub_tier",
+        ux4iot_name: None,
+        section: Section::Hubs,
+        kind: Kind::Word(IotHubTier::WORDS, |config, index| {
+            config.iot_hub_use.tier = IotHubTier::ALL[index];
+        }),
+        default: Preset::Is("s1"),
+        meaning: "tier of the IoT hub, which sets how many direct methods, twin reads and twin updates a second are passed on to it, shared fairly between sessions; the rest is answered with 429. `unlimited` leaves that to the hub",
+    },
+    OptionSpec {
+        name: "iot_hub_units",
+        ux4iot_name: None,
+        section: Section::Hubs,
+        kind: Kind::Integer {
+            min: Some(1),
+            max: 1000,
+            set: |config, units| config.iot_hub_use.units = rate(units),
+        },
+        default: Preset::Is("1"),
+        meaning: "units of that tier",
     },
     OptionSpec {
         name: "throttling_interval",
@@ -480,6 +510,18 @@ pub static OPTIONS: &[OptionSpec] = &[
         "1000000",
         "devices whose last values are kept; messages of further devices are dropped and counted",
         |config, n| config.limits.devices_max = count(n),
+    ),
+    count_limit(
+        "iot_hub_calls_max",
+        "4096",
+        "direct methods and twin patches that wait for the IoT hub's answer; further ones are refused",
+        |config, n| config.iot_hub_use.calls_max = count(n),
+    ),
+    count_limit(
+        "iot_hub_calls_per_session_max",
+        "256",
+        "the same for one session",
+        |config, n| config.iot_hub_use.calls_per_session_max = count(n),
     ),
     OptionSpec {
         name: "body_bytes_max",

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::grant::Grant;
 use crate::domain::id::{DeviceId, TelemetryKey};
+use crate::domain::json_pointer::{Pointer, Pointers};
+use crate::domain::payload_policy::{Condition, PayloadPolicy, Scalar, Test};
 use crate::domain::session::SessionConstraints;
 
 fn bed() -> (Bed, Signer) {
@@ -76,6 +78,36 @@ fn every_kind_of_grant_is_read_and_ends_with_the_token_or_before() {
         expires_at_unix_ms: Some((NOW + 3600) * 1000),
     };
     assert_eq!(authorization.constraints, constraints);
+}
+
+#[test]
+fn grants_may_be_about_modules_and_parts() {
+    let (bed, signer) = bed();
+    let token = signer.token(&claims_with(&json!({"hubrelay": {"grants": [
+        {"deviceId": "d", "moduleId": "m", "type": "tags"},
+        {"deviceId": "d", "moduleId": null, "type": "deviceTwin", "pointers": ["/tags/site"]},
+        {"deviceId": "d", "type": "directMethod", "payloadPolicy": [{"pointer": "/a", "equals": 1}]},
+    ]}})));
+    let authorization = bed.accepted_now(&token);
+    let grants: Vec<_> = authorization
+        .grants
+        .iter()
+        .map(|timed| (timed.device.clone(), timed.grant.clone()))
+        .collect();
+    let pointer = |text| Pointer::parse(text).unwrap();
+    let condition = Condition {
+        pointer: pointer("/a"),
+        test: Test::Equals(Scalar::Number("1".into())),
+    };
+    let (device, module) = (DeviceId::new("d"), DeviceId::of_module("d", "m"));
+    let parts = Pointers::new(vec![pointer("/tags/site")]).unwrap();
+    let policy = PayloadPolicy::new(vec![condition]).unwrap();
+    let expected = [
+        (module.unwrap(), Grant::Tags(None)),
+        (device.clone().unwrap(), Grant::DeviceTwin(Some(parts))),
+        (device.unwrap(), Grant::DirectMethod(None, Some(policy))),
+    ];
+    assert_eq!(grants, expected);
 }
 
 #[test]
@@ -334,15 +366,48 @@ fn what_is_wrong_with_a_grant_is_said_with_its_place() {
         (json!("d"), "hubrelay.grants[1]"),
         (Value::Null, "hubrelay.grants[1]"),
     ] {
-        let good = json!({"deviceId": "d", "type": "telemetry"});
-        let claims = claims_with(&json!({"hubrelay": {"grants": [good, grant]}}));
-        let (code, text) = bed.refused_now(&signer.token(&claims));
-        assert_eq!(code, "tokenClaim");
-        assert!(
-            text.starts_with(&format!("the claim `{claim}` of the grant token ")),
-            "{grant}: {text}"
-        );
+        assert_refused_for(&bed, &signer, &grant, claim);
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_narrowing_is_said_with_its_place() {
+    let (bed, signer) = bed();
+    for (grant, claim) in [
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": ""}),
+            "hubrelay.grants[1].moduleId",
+        ),
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "moduleId": 1}),
+            "hubrelay.grants[1].moduleId",
+        ),
+        (
+            json!({"deviceId": "d", "type": "deviceTwin", "pointers": null}),
+            "hubrelay.grants[1].pointers",
+        ),
+        (
+            json!({"deviceId": "d", "type": "telemetry", "pointers": ["/a"]}),
+            "hubrelay.grants[1].pointers",
+        ),
+        (
+            json!({"deviceId": "d", "type": "directMethod", "payloadPolicy": []}),
+            "hubrelay.grants[1].payloadPolicy",
+        ),
+    ] {
+        assert_refused_for(&bed, &signer, &grant, claim);
+    }
+}
+
+/// A token whose second grant is `grant` is refused, for what stands at `claim`.
+#[track_caller]
+fn assert_refused_for(bed: &Bed, signer: &Signer, grant: &Value, claim: &str) {
+    let good = json!({"deviceId": "d", "type": "telemetry"});
+    let claims = claims_with(&json!({"hubrelay": {"grants": [good, grant]}}));
+    let (code, text) = bed.refused_now(&signer.token(&claims));
+    assert_eq!(code, "tokenClaim");
+    let named = format!("the claim `{claim}` of the grant token ");
+    assert!(text.starts_with(&named), "{grant}: {text}");
 }
 
 #[test]

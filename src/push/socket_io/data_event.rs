@@ -55,17 +55,24 @@ fn encode_data_event(update: &Update) -> Bytes {
     })
 }
 
-/// Writes `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`.
+/// Writes `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`, with `moduleId` after `deviceId`
+/// for a module.
 fn encode(update: &Update, push_kind: impl FnOnce(&mut String)) -> Bytes {
     let mut text = String::with_capacity(update.bytes());
     text.push_str("42[\"data\",{\"deviceId\":");
-    text.push_str(
-        &serde_json::to_string(update.device_id.as_str()).expect("a text can be written as JSON"),
-    );
+    push_string(&mut text, update.device_id.as_str());
+    if let Some(module) = update.device_id.module() {
+        text.push_str(",\"moduleId\":");
+        push_string(&mut text, module);
+    }
     text.push(',');
     push_kind(&mut text);
     write!(text, ",\"timestamp\":\"{}\"}}]", update.stamp.timestamp).expect(WRITABLE);
     text.into()
+}
+
+fn push_string(text: &mut String, value: &str) {
+    text.push_str(&serde_json::to_string(value).expect("a text can be written as JSON"));
 }
 
 fn push_telemetry<'a>(text: &mut String, members: impl IntoIterator<Item = (&'a str, &'a str)>) {

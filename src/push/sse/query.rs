@@ -2,7 +2,7 @@
 //!
 //! Members are named after the kind of subscription and may be there many times: `telemetry=d1/temperature` for one key
 //! (which may hold slashes), `telemetry=d1` for every key, `connectionState=d1`, `deviceTwin=d1`, `d2cMessages=d1`.
-//! They are encoded as HTML forms encode them: `+` is a blank. Members that nobody knows are ignored.
+//! With `moduleId=m1` all of them are about that module of their device. Members are encoded as HTML forms encode them: `+` is a blank. Members that nobody knows are ignored.
 
 use std::borrow::Cow;
 
@@ -41,6 +41,8 @@ pub(super) enum QueryError {
         "The query member `telemetry` is not a deviceId, or a deviceId, a slash and a telemetryKey of 1 to 4096 bytes"
     )]
     Telemetry,
+    #[error("The query member `moduleId` is not a moduleId of 1 to 128 bytes")]
+    Module,
     #[error(
         "The query member `minIntervalMs` is not a whole number from 0 to {}",
         Delivery::MIN_INTERVAL_MS_MAX
@@ -56,6 +58,7 @@ impl Query {
     /// Reads the text behind the question mark.
     pub(super) fn parse(text: &str) -> Result<Self, QueryError> {
         let mut query = Self::default();
+        let mut module_id: Option<String> = None;
         let mut min_interval_ms = None;
         let mut changes_only = None;
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -65,6 +68,7 @@ impl Query {
                 "sessionId" => set(&mut query.session_id, "sessionId", value.into())?,
                 "token" => set(&mut query.token, "token", value.into())?,
                 "lastEventId" => set(&mut query.last_event_id, "lastEventId", value.into())?,
+                "moduleId" => set(&mut module_id, "moduleId", value.into())?,
                 "minIntervalMs" => {
                     let ms = value
                         .parse()
@@ -105,7 +109,15 @@ impl Query {
             min_interval_ms: min_interval_ms.unwrap_or(0),
             changes_only: changes_only.unwrap_or(false),
         };
+        if let Some(module_id) = &module_id {
+            // Checked even when nothing is asked for that it would apply to.
+            DeviceId::of_module("device", module_id).ok_or(QueryError::Module)?;
+        }
         for wanted in &mut query.wanted {
+            if let Some(module_id) = &module_id {
+                wanted.device = DeviceId::of_module(wanted.device.as_str(), module_id)
+                    .ok_or(QueryError::Module)?;
+            }
             if let Subscription::Telemetry(_) = wanted.subscription {
                 wanted.delivery = delivery;
             }
@@ -236,6 +248,14 @@ mod tests {
     }
 
     #[test]
+    fn a_module_is_that_of_all_devices() {
+        let query = parse("telemetry=d1/t&moduleId=m+1&connectionState=d2");
+        let devices: Vec<_> = query.wanted.iter().map(|wanted| &wanted.device).collect();
+        let module = |device| DeviceId::of_module(device, "m 1").unwrap();
+        assert_eq!(devices, [&module("d1"), &module("d2")]);
+    }
+
+    #[test]
     fn the_way_of_delivery_is_that_of_all_telemetry() {
         let query = parse(
             "telemetry=d1&minIntervalMs=500&connectionState=d1&changesOnly=true&telemetry=d2/t",
@@ -259,6 +279,9 @@ mod tests {
             ("connectionState=", QueryError::Device("connectionState")),
             ("deviceTwin", QueryError::Device("deviceTwin")),
             (&*long, QueryError::Device("d2cMessages")),
+            ("telemetry=d1&moduleId=", QueryError::Module),
+            ("moduleId", QueryError::Module),
+            ("moduleId=a&moduleId=a", QueryError::Repeated("moduleId")),
             ("telemetry=%ff", QueryError::Encoding),
             ("%ff=1", QueryError::Encoding),
             ("minIntervalMs=", QueryError::MinInterval),

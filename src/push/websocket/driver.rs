@@ -360,6 +360,7 @@ fn counted_as(code: &ErrorCode) -> NativeError {
             NativeError::Order
         }
         ErrorCode::InvalidDeviceId
+        | ErrorCode::InvalidModuleId
         | ErrorCode::InvalidTelemetryKey
         | ErrorCode::InvalidPattern
         | ErrorCode::InvalidSelector => NativeError::Invalid,

@@ -3,6 +3,7 @@
 //! Nothing of a message takes effect when any part of it is wrong. What is wrong is told with a code, and with the member
 //! where it can be named; texts of clients come back in errors cut to a bounded length.
 
+use relay_protocol::ModuleId;
 use relay_protocol::native::{
     ClientMessage, ErrorCode, ErrorMessage, GrantToken, Hello, NewSubscription, REQUEST_ID_MAX,
     Refused, Selector, Values,
@@ -11,7 +12,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::domain::id::{DEVICE_ID_BYTES_MAX, DeviceId, TELEMETRY_KEY_BYTES_MAX, TelemetryKey};
+use crate::domain::id::{
+    DEVICE_ID_BYTES_MAX, DeviceId, MODULE_ID_BYTES_MAX, TELEMETRY_KEY_BYTES_MAX, TelemetryKey,
+};
 use crate::domain::session::SubscribeRefusal;
 use crate::domain::subscription::{Delivery, KeyPattern, Subscription};
 use crate::push::refused::why_refused;
@@ -224,7 +227,7 @@ impl Places {
         selector: &Selector,
         mut take: impl FnMut(DeviceId, Subscription),
     ) -> Result<(), ErrorMessage> {
-        let device = self.device(selector.device_id.as_str())?;
+        let device = self.device(selector)?;
         let whole = match &selector.values {
             Values::Telemetry { keys, patterns } => {
                 self.add(keys.len() + patterns.len())?;
@@ -281,19 +284,31 @@ impl Places {
         Err(self.wrong(ErrorCode::InvalidSelector, message, field))
     }
 
-    fn device(&mut self, device_id: &str) -> Result<DeviceId, ErrorMessage> {
+    fn device(&mut self, selector: &Selector) -> Result<DeviceId, ErrorMessage> {
+        let device_id = selector.device_id.as_str();
+        let module_id = selector.module_id.as_ref().map(ModuleId::as_str);
         if let Some(device) = &self.device
             && device.as_str() == device_id
+            && device.module() == module_id
         {
             return Ok(device.clone());
         }
-        let device = DeviceId::new(device_id).ok_or_else(|| {
+        let mut device = DeviceId::new(device_id).ok_or_else(|| {
             self.wrong(
                 ErrorCode::InvalidDeviceId,
                 format!("a device id has 1 to {DEVICE_ID_BYTES_MAX} bytes"),
                 "deviceId",
             )
         })?;
+        if let Some(module_id) = module_id {
+            device = DeviceId::of_module(device_id, module_id).ok_or_else(|| {
+                self.wrong(
+                    ErrorCode::InvalidModuleId,
+                    format!("a module id has 1 to {MODULE_ID_BYTES_MAX} bytes"),
+                    "moduleId",
+                )
+            })?;
+        }
         self.device = Some(device.clone());
         Ok(device)
     }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use std::time::Duration;
+
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use prometheus_client::metrics::counter::Counter;
@@ -28,6 +31,8 @@ pub enum MetricKind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts values in ranges.
+    Histogram,
 }
 
 /// Values that a label can take.
@@ -70,6 +75,12 @@ pub trait Label: Copy + fmt::Debug + 'static {
     fn index(self) -> usize;
 }
 
+/// Upper ends of the ranges in which durations are counted, in seconds: from what a hub close by takes to the longest
+/// that a direct method may.
+const DURATION_BOUNDS_S: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0,
+];
+
 type FixedLabel = [(&'static str, &'static str); 1];
 
 /// A counter for each value of a label. All of them show from the start, at zero.
@@ -93,6 +104,34 @@ impl<L: Label> CounterBy<L> {
     /// Counts `number`.
     pub fn inc_by(&self, value: L, number: u64) {
         self.get(value).inc_by(number);
+    }
+}
+
+/// A counter for each pair of values of two labels. All of them show from the start, at zero.
+#[derive(Debug)]
+pub struct CounterByTwo<A, B> {
+    counters: Box<[CounterBy<B>]>,
+    label: std::marker::PhantomData<A>,
+}
+
+impl<A: Label, B: Label> CounterByTwo<A, B> {
+    /// Counts one.
+    pub fn inc(&self, first: A, second: B) {
+        self.counters[first.index()].inc(second);
+    }
+}
+
+/// Durations for each value of a label, in seconds. All of them show from the start.
+#[derive(Debug)]
+pub struct DurationsBy<L> {
+    histograms: Box<[Histogram]>,
+    label: std::marker::PhantomData<L>,
+}
+
+impl<L: Label> DurationsBy<L> {
+    /// Counts one that took `duration`.
+    pub fn observe(&self, value: L, duration: Duration) {
+        self.histograms[value.index()].observe(duration.as_secs_f64());
     }
 }
 
@@ -181,6 +220,50 @@ impl<L: Label> Instrument for CounterBy<L> {
         let counter = |value: &L| family.get_or_create(&[(L::NAME, value.as_str())]).clone();
         Self {
             counters: L::ALL.iter().map(counter).collect(),
+            label: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<A: Label, B: Label> Instrument for CounterByTwo<A, B> {
+    const KIND: MetricKind = MetricKind::Counter;
+    const LABELS: &'static [(&'static str, LabelValues)] = &[
+        (A::NAME, LabelValues::Fixed(words::<A>)),
+        (B::NAME, LabelValues::Fixed(words::<B>)),
+    ];
+
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<[(&'static str, &'static str); 2], Counter>::default();
+        registry.register(counter_stem(name), help, family.clone());
+        let of_both = |first: &A, second: &B| {
+            let labels = [(A::NAME, first.as_str()), (B::NAME, second.as_str())];
+            family.get_or_create(&labels).clone()
+        };
+        let of_first = |first: &A| CounterBy {
+            counters: B::ALL.iter().map(|second| of_both(first, second)).collect(),
+            label: std::marker::PhantomData,
+        };
+        Self {
+            counters: A::ALL.iter().map(of_first).collect(),
+            label: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<L: Label> Instrument for DurationsBy<L> {
+    const KIND: MetricKind = MetricKind::Histogram;
+    const LABELS: &'static [(&'static str, LabelValues)] =
+        &[(L::NAME, LabelValues::Fixed(words::<L>))];
+
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family =
+            Family::<FixedLabel, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+                Histogram::new(DURATION_BOUNDS_S)
+            });
+        registry.register(name, help, family.clone());
+        let histogram = |value: &L| family.get_or_create(&[(L::NAME, value.as_str())]).clone();
+        Self {
+            histograms: L::ALL.iter().map(histogram).collect(),
             label: std::marker::PhantomData,
         }
     }

@@ -23,6 +23,7 @@ fn write_row(text: &mut String, spec: &MetricSpec) -> std::fmt::Result {
     let kind = match spec.kind {
         MetricKind::Counter => "counter",
         MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     };
     let labels: Vec<_> = spec
         .labels

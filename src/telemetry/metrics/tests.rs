@@ -20,18 +20,27 @@ fn every_metric_is_rendered_under_the_name_and_kind_it_is_listed_with() {
         let (stem, kind) = match spec.kind {
             MetricKind::Counter => (spec.name.strip_suffix("_total").unwrap(), "counter"),
             MetricKind::Gauge => (spec.name, "gauge"),
+            MetricKind::Histogram => (spec.name, "histogram"),
         };
         assert!(text.contains(&format!("# TYPE {stem} {kind}\n")), "{stem}");
         assert!(
             text.contains(&format!("# HELP {stem} {}.\n", spec.help)),
             "{stem}"
         );
-        assert!(listed.insert(spec.name), "{} is listed twice", spec.name);
+        let series = match spec.kind {
+            MetricKind::Histogram => &["_bucket", "_count", "_sum"][..],
+            MetricKind::Counter | MetricKind::Gauge => &[""],
+        };
+        for ending in series {
+            let is_new = listed.insert(format!("{}{ending}", spec.name));
+            assert!(is_new, "{} is listed twice", spec.name);
+        }
     }
     let rendered: BTreeSet<_> = text
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next())
+        .map(str::to_owned)
         .collect();
     assert_eq!(rendered, listed);
     assert!(text.ends_with("# EOF\n"));
@@ -79,6 +88,25 @@ fn labelled_metrics_show_every_value_from_the_start_and_count_apart() {
 }
 
 #[test]
+fn calls_to_the_hub_are_counted_by_kind_and_outcome_and_timed_by_kind() {
+    let metrics = Metrics::new();
+    let hub = &metrics.iot_hub;
+    hub.calls
+        .inc(HubCall::DirectMethod, HubCallOutcome::DeviceOffline);
+    hub.durations
+        .observe(HubCall::TwinRead, std::time::Duration::from_millis(20));
+    let text = metrics.render();
+    for line in [
+        "hubrelay_iot_hub_calls_total{call=\"direct_method\",outcome=\"device_offline\"} 1\n",
+        "hubrelay_iot_hub_calls_total{call=\"twin_read\",outcome=\"device_offline\"} 0\n",
+        "hubrelay_iot_hub_call_duration_seconds_bucket{le=\"0.01\",call=\"twin_read\"} 0\n",
+        "hubrelay_iot_hub_call_duration_seconds_bucket{le=\"0.025\",call=\"twin_read\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[test]
 fn requests_are_counted_by_class_of_status() {
     let metrics = Metrics::new();
     for status in [200, 204, 404, 503, 999] {
@@ -117,6 +145,8 @@ fn labels_know_their_place() {
     check::<TransportKind>();
     check::<ConnectionRefusal>();
     check::<RequestRejection>();
+    check::<HubCall>();
+    check::<HubCallOutcome>();
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The stand-in for Event Hubs as its own process.
+//! The stand-in for Event Hubs and IoT Hub as its own process.
 
-use std::{path::PathBuf, process::ExitStatus};
+use std::{fs, path::PathBuf, process::ExitStatus};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -65,9 +65,25 @@ impl Devhub {
         text(&self.announcement, "eventHubTlsConnectionString")
     }
 
+    /// For services of the IoT hub.
+    pub(crate) fn service_connection_string(&self) -> String {
+        text(&self.announcement, "iotHubServiceConnectionString")
+    }
+
+    /// Host and port for devices that speak MQTT over TLS, as they stand in connection strings of devices.
+    pub(crate) fn device_host(&self) -> String {
+        let connection_string = text(&self.announcement["ownDevice"], "connectionString");
+        connection_string_member(&connection_string, "HostName").to_owned()
+    }
+
     /// The certificate authority that signed the certificates of its TLS listeners.
     pub(crate) fn ca_certificate(&self) -> PathBuf {
         PathBuf::from(text(&self.announcement, "caCertificate"))
+    }
+
+    /// The same as PEM text.
+    pub(crate) fn ca_pem(&self) -> String {
+        fs::read_to_string(self.ca_certificate()).expect("the certificate can be read")
     }
 }
 
@@ -82,6 +98,14 @@ async fn launch(tls_directory: &TempDir, amqp: &str) -> (Hubrelay, Value) {
     let mut process = Hubrelay::start(&arguments, &[]);
     let announcement = process.json_line().await;
     (process, announcement)
+}
+
+/// What stands after `name=` in a connection string.
+pub(crate) fn connection_string_member<'a>(connection_string: &'a str, name: &str) -> &'a str {
+    connection_string
+        .split(';')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        .unwrap_or_else(|| panic!("no {name} in the connection string"))
 }
 
 fn text(announcement: &Value, member: &str) -> String {

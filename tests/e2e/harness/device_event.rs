@@ -1,5 +1,7 @@
 //! Device events as IoT Hub, a gateway or a careless producer puts them into an event hub.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use fe2o3_amqp_types::{
     messaging::{ApplicationProperties, Data, Message, MessageAnnotations, annotations::OwnedKey},
     primitives::{SimpleValue, Symbol, Timestamp, Value},
@@ -46,9 +48,14 @@ impl DeviceEvent {
         }
     }
 
-    /// A device connected or disconnected: `operation` is `deviceConnected` or `deviceDisconnected`.
+    /// A device connected or disconnected: `operation` is `deviceConnected` or `deviceDisconnected`. Each event is newer
+    /// than those made before it.
     pub(crate) fn connection_state(device_id: &str, operation: &str) -> Self {
-        let body = json!({"sequenceNumber": "000000000000000001D8713FF7E0851400000002000000000000000000000007"});
+        static MADE: AtomicU64 = AtomicU64::new(1);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let body = json!({
+            "sequenceNumber": format!("000000000000000001D8713FF7E0851400000002{number:024X}"),
+        });
         Self::notification(
             device_id,
             "deviceConnectionStateNotification",
@@ -77,6 +84,16 @@ impl DeviceEvent {
             .property("opType", operation)
             .property("iothub-message-schema", schema)
             .property("operationTimestamp", "2024-05-01T10:00:00.0000000Z")
+    }
+
+    /// The same of a module of the device, as IoT Hub stamps it.
+    pub(crate) fn of_module(self, module_id: &str) -> Self {
+        let event = self.annotation("iothub-connection-module-id", module_id);
+        if event.properties.contains_key("deviceId") {
+            event.property("moduleId", module_id)
+        } else {
+            event
+        }
     }
 
     /// Sets an application property.

@@ -73,6 +73,11 @@ impl NodeScript {
         line
     }
 
+    /// Kills it, which leaves it no time to say goodbye to anybody.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
     /// Ends its stdin and requires it to exit cleanly.
     pub(crate) async fn finish(mut self) {
         drop(self.stdin.take());

@@ -1,6 +1,6 @@
 //! Engine.IO 4 and Socket.IO 5 packets, read strictly: what the relay may not send is a panic.
 
-use relay_protocol::{DataEvent, Update};
+use relay_protocol::{DataEvent, ModuleId, Update};
 use serde_json::{Value, value::RawValue};
 
 /// One packet from the relay.
@@ -88,6 +88,10 @@ impl Event {
 
     pub(crate) fn device_id(&self) -> &str {
         self.data.device_id.as_str()
+    }
+
+    pub(crate) fn module_id(&self) -> Option<&str> {
+        self.data.module_id.as_ref().map(ModuleId::as_str)
     }
 
     pub(crate) fn timestamp(&self) -> &str {

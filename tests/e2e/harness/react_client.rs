@@ -1,12 +1,21 @@
-//! A page with hooks of the published React client, acted out in Node on the official Socket.IO client.
+//! A page with hooks of the published React client, acted out on the official Socket.IO client, in Node or in a browser.
+
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::node_script::NodeScript;
+use super::{PATIENCE, node_script::NodeScript};
+
+/// A browser starts before the first line is printed.
+const BROWSER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The page, which has no hooks yet.
 pub(crate) struct ReactClient {
     script: NodeScript,
+    /// How long it may be silent.
+    patience: Duration,
+    /// What each hook was given last.
+    shown: BTreeMap<String, Value>,
     /// The session of its connection.
     pub(crate) session_id: String,
 }
@@ -24,11 +33,26 @@ impl ReactClient {
     }
 
     /// A page at `url` that begins to connect.
-    pub(crate) async fn start(url: &str, key: &str, mut options: Value) -> Self {
+    pub(crate) async fn start(url: &str, key: &str, options: Value) -> Self {
+        Self::run("react_hooks.mjs", url, key, options).await
+    }
+
+    /// A page in a real browser, connected.
+    pub(crate) async fn in_browser(url: &str, key: &str) -> Self {
+        let mut client = Self::run("react_hooks_browser.mjs", url, key, json!({})).await;
+        client.patience = BROWSER_PATIENCE;
+        client.reconnected().await;
+        client.patience = PATIENCE;
+        client
+    }
+
+    async fn run(script: &str, url: &str, key: &str, mut options: Value) -> Self {
         options["url"] = json!(url);
         options["key"] = json!(key);
         let mut client = Self {
-            script: NodeScript::start("react_hooks.mjs", &[&options.to_string()]),
+            script: NodeScript::start(script, &[&options.to_string()]),
+            patience: PATIENCE,
+            shown: BTreeMap::new(),
             session_id: String::new(),
         };
         client.command(json!({"command": "start"})).await;
@@ -90,6 +114,27 @@ impl ReactClient {
             .await
     }
 
+    /// Waits until a hook shows something that `is_wanted`, and answers it. It may show it already.
+    pub(crate) async fn shows(&mut self, id: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            if let Some(data) = self.shown.get(id)
+                && is_wanted(data)
+            {
+                return data.clone();
+            }
+            self.until(|event| event["event"] == "data" && event["id"] == id)
+                .await;
+        }
+    }
+
+    /// The next data that is pushed to a hook; last values that it reads do not count.
+    pub(crate) async fn next_pushed(&mut self, id: &str) -> Value {
+        self.until(|event| event["event"] == "data" && event["id"] == id && event["live"] == true)
+            .await
+            .answer()["data"]
+            .clone()
+    }
+
     /// Waits for the connection to be reported lost, or refused.
     pub(crate) async fn connection_is(&mut self, reason: &str) -> Happened {
         self.until(|event| event["reason"] == reason).await
@@ -107,8 +152,12 @@ impl ReactClient {
     async fn until(&mut self, mut is_last: impl FnMut(&Value) -> bool) -> Happened {
         let mut happened = Happened::default();
         loop {
-            let event = self.script.next_line().await;
+            let event = self.script.next_line_within(self.patience).await;
             assert_ne!(event["event"], "failed", "{event}");
+            assert_ne!(event["event"], "error", "{event}");
+            if event["event"] == "data" {
+                self.shown.insert(text(&event["id"]), event["data"].clone());
+            }
             let done = is_last(&event);
             happened.0.push(event);
             if done {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use admin_client::{AdminClient, ConnectionString, Error, RetryPolicy, Settings};
+use relay_protocol::DeviceId;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -90,7 +91,7 @@ impl Rest {
     /// Waits until the last value of a telemetry key is `value`.
     pub(crate) async fn last_value_becomes(&self, device_id: &str, key: &str, value: &Value) {
         let admin = self.admin(PRIMARY_KEY);
-        let id = device_id.into();
+        let id = DeviceId::from(device_id);
         let expectation = format!("the last value of {key} of {device_id} becomes {value}");
         self.eventually(&expectation, || async {
             match admin.last_value(&id, key).await {

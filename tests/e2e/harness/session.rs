@@ -5,7 +5,7 @@
 //! tests whose subject is that answer, or whose request no typed client would send.
 
 use admin_client::{AdminClient, SessionClient};
-use relay_protocol::{DeviceId, Subscription, SubscriptionRequest};
+use relay_protocol::{Identity, Subscription, SubscriptionRequest};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -39,6 +39,17 @@ pub(crate) fn d2c_messages(device_id: &str) -> Value {
 /// Changing desired properties.
 pub(crate) fn desired_properties(device_id: &str) -> Value {
     json!({"deviceId": device_id, "type": "desiredProperties"})
+}
+
+/// The same of a module of the device.
+pub(crate) fn of_module(mut what: Value, module_id: &str) -> Value {
+    what["moduleId"] = json!(module_id);
+    what
+}
+
+/// The parts of the twin of a device that `pointers` point to.
+pub(crate) fn device_twin_at(device_id: &str, pointers: &[&str]) -> Value {
+    json!({"deviceId": device_id, "type": "deviceTwin", "pointers": pointers})
 }
 
 /// Calling one direct method.
@@ -90,14 +101,14 @@ impl Session {
     }
 
     pub(crate) async fn subscribed(&self, what: &Value) {
-        let (device_id, subscription) = wanted(what);
-        let subscribed = self.client().subscribe(&device_id, &subscription).await;
+        let (of, subscription) = wanted(what);
+        let subscribed = self.client().subscribe(of, &subscription).await;
         subscribed.unwrap_or_else(|error| panic!("{what} is not subscribed: {error}"));
     }
 
     pub(crate) async fn unsubscribed(&self, what: &Value) {
-        let (device_id, subscription) = wanted(what);
-        let unsubscribed = self.client().unsubscribe(&device_id, &subscription).await;
+        let (of, subscription) = wanted(what);
+        let unsubscribed = self.client().unsubscribe(of, &subscription).await;
         unsubscribed.unwrap_or_else(|error| panic!("{what} is not unsubscribed: {error}"));
     }
 
@@ -193,7 +204,11 @@ fn read<T: DeserializeOwned>(request: Value) -> T {
     serde_json::from_value(request).expect("the request has a documented shape")
 }
 
-fn wanted(what: &Value) -> (DeviceId, Subscription) {
+fn wanted(what: &Value) -> (Identity, Subscription) {
     let request: SubscriptionRequest = read(what.clone());
-    (request.device_id, request.subscription)
+    let of = Identity {
+        device_id: request.device_id,
+        module_id: request.module_id,
+    };
+    (of, request.subscription)
 }

@@ -106,7 +106,7 @@ async fn forward_grant(
     let request: GrantRequest =
         serde_json::from_slice(&body).map_err(|_| Refusal::NoGrantRequest)?;
     let (name, device_id) = (user.name(), &request.device_id);
-    if !user.is_allowed(device_id, &request.grant) {
+    if !user.is_allowed(&request) {
         eprintln!("{name} is refused {:?} of {device_id:?}", request.grant);
         return Err(Refusal::Forbidden);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::{constant_time, digest};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
-use relay_protocol::{DeviceId, Grant};
+use relay_protocol::{DeviceId, Grant, GrantRequest};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::refusal::Refusal;
@@ -31,6 +31,7 @@ pub(crate) enum Right {
     ConnectionState,
     D2cMessages,
     DesiredProperties,
+    Tags,
     DirectMethod,
 }
 
@@ -68,17 +69,24 @@ impl User {
     }
 
     /// What may they see? YOUR OWN RULES GO HERE.
-    pub(crate) fn is_allowed(&self, device_id: &DeviceId, grant: &Grant) -> bool {
-        let needed = match grant {
+    ///
+    /// A module of a device is not the device, and nobody here has rights on one. Whoever asks for a part of a right that
+    /// is theirs gets that part.
+    pub(crate) fn is_allowed(&self, request: &GrantRequest) -> bool {
+        if request.module_id.is_some() {
+            return false;
+        }
+        let needed = match &request.grant {
             Grant::Telemetry { .. } => Right::Telemetry,
-            Grant::DeviceTwin => Right::DeviceTwin,
+            Grant::DeviceTwin { .. } => Right::DeviceTwin,
             Grant::ConnectionState => Right::ConnectionState,
             Grant::D2cMessages => Right::D2cMessages,
-            Grant::DesiredProperties => Right::DesiredProperties,
+            Grant::DesiredProperties { .. } => Right::DesiredProperties,
+            Grant::Tags { .. } => Right::Tags,
             Grant::DirectMethod { .. } => Right::DirectMethod,
         };
         self.devices
-            .get(device_id)
+            .get(&request.device_id)
             .is_some_and(|rights| rights.contains(&needed))
     }
 

@@ -151,6 +151,7 @@ async fn what_is_not_granted_is_refused_in_its_place_and_the_rest_is_granted() {
     let (mut client, _) = server.granted([key("a")]).await;
     let pattern = Selector {
         device_id: "d1".into(),
+        module_id: None,
         values: Values::Telemetry {
             keys: Vec::new(),
             patterns: vec!["a*".to_owned()],
@@ -295,6 +296,7 @@ async fn a_device_has_a_bound_of_patterns_for_one_session() {
     let (mut client, _) = server.granted([EVERY_KEY]).await;
     let patterns = |names: std::ops::Range<u32>| Selector {
         device_id: "d1".into(),
+        module_id: None,
         values: Values::Telemetry {
             keys: Vec::new(),
             patterns: names.map(|number| format!("key-{number}*")).collect(),

@@ -218,6 +218,7 @@ pub(super) fn keys<const N: usize>(device_id: &str, keys: [&str; N]) -> Selector
 pub(super) fn whole(device_id: &str, values: Values) -> Selector {
     Selector {
         device_id: device_id.into(),
+        module_id: None,
         values,
     }
 }

@@ -57,6 +57,7 @@ async fn keys_and_patterns_of_a_device_end_in_one_selector() {
     let (mut client, session) = server.granted([EVERY_KEY]).await;
     let wanted = Selector {
         device_id: "d1".into(),
+        module_id: None,
         values: Values::Telemetry {
             keys: vec!["a".to_owned(), "b".to_owned()],
             patterns: vec!["t*".to_owned()],

@@ -92,6 +92,7 @@ async fn patterns_select_keys() {
     let (mut client, _) = server.granted([Grant::Telemetry(None)]).await;
     let selector = Selector {
         device_id: "d1".into(),
+        module_id: None,
         values: Values::Telemetry {
             keys: vec!["exact".to_owned()],
             patterns: vec!["temp*".to_owned(), "*.rate".to_owned()],
