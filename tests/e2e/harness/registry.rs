@@ -55,6 +55,17 @@ impl Devhub {
         self.connect_as(&connection_strings[0], methods).await
     }
 
+    /// The same as a module of a device, both of which are registered.
+    pub(crate) async fn connect_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        methods: Value,
+    ) -> NodeScript {
+        let connection_string = self.register_module(device_id, module_id).await;
+        self.connect_as(&connection_string, methods).await
+    }
+
     /// Connects as a device or module, with Microsoft's SDK; see `tests/node/device.mjs`. `methods` says by name how it
     /// answers direct methods.
     pub(crate) async fn connect_as(&self, connection_string: &str, methods: Value) -> NodeScript {
