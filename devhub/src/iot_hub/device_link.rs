@@ -56,8 +56,6 @@ pub enum EndReason {
     Stuck,
     /// A fault switch was used.
     Fault,
-    /// The hub stops.
-    HubStopped,
 }
 
 /// What a device can listen for.
