@@ -49,7 +49,13 @@ impl Devhub {
         format!("HostName={host};DeviceId={device_id};ModuleId={module_id};SharedAccessKey={key}")
     }
 
-    /// Registers a device and a module of it, and connects as the module; see [`connect_as`](Self::connect_as).
+    /// Registers a device and connects as it; see [`connect_as`](Self::connect_as).
+    pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
+        let connection_strings = self.register(&[device_id.to_owned()]).await;
+        self.connect_as(&connection_strings[0], methods).await
+    }
+
+    /// The same as a module of a device, both of which are registered.
     pub(crate) async fn connect_module(
         &self,
         device_id: &str,
@@ -58,12 +64,6 @@ impl Devhub {
     ) -> NodeScript {
         let connection_string = self.register_module(device_id, module_id).await;
         self.connect_as(&connection_string, methods).await
-    }
-
-    /// Registers a device and connects as it; see [`connect_as`](Self::connect_as).
-    pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
-        let connection_strings = self.register(&[device_id.to_owned()]).await;
-        self.connect_as(&connection_strings[0], methods).await
     }
 
     /// Connects as a device or module, with Microsoft's SDK; see `tests/node/device.mjs`. `methods` says by name how it
