@@ -55,7 +55,7 @@ export class RelayApi {
   /** Last values of a device: `{key: {value, timestamp}}`, narrowed to what the session may read. */
   async lastValues(sessionId, deviceId, bulk = false) {
     const path = `/lastValue/${encodeURIComponent(deviceId)}`;
-    const note = ({ data }) => `${Object.keys(data).length} keys`;
+    const note = ({ data }) => countOf(Object.keys(data).length, "key");
     const { data } = await this.#call("GET", path, { sessionId, note, bulk });
     return data;
   }
@@ -136,6 +136,10 @@ export class RelayApi {
 function retryAfterOf({ headers }) {
   const seconds = Number.parseInt(headers.get("retry-after") ?? "", 10);
   return Number.isNaN(seconds) ? undefined : seconds;
+}
+
+function countOf(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function describe({ deviceId, type, telemetryKey }) {
