@@ -29,6 +29,7 @@ mod ingest;
 mod last_values;
 mod legacy_v2;
 mod modules;
+mod narrowed_calls;
 mod narrowed_grants;
 mod native;
 mod operations;

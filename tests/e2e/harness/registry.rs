@@ -49,6 +49,17 @@ impl Devhub {
         format!("HostName={host};DeviceId={device_id};ModuleId={module_id};SharedAccessKey={key}")
     }
 
+    /// Registers a device and a module of it, and connects as the module; see [`connect_as`](Self::connect_as).
+    pub(crate) async fn connect_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        methods: Value,
+    ) -> NodeScript {
+        let connection_string = self.register_module(device_id, module_id).await;
+        self.connect_as(&connection_string, methods).await
+    }
+
     /// Registers a device and connects as it; see [`connect_as`](Self::connect_as).
     pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
         let connection_strings = self.register(&[device_id.to_owned()]).await;
