@@ -66,7 +66,10 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
     let backend_key =
         HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
     let devices = stand_in.simulated_device_ids().map(str::to_owned).collect();
-    server.start(&lifecycle, |api| demo::router(api, backend_key, devices));
+    let own_device = stand_in.own_device().device_id.clone();
+    server.start(&lifecycle, |api| {
+        demo::router(api, backend_key, devices, own_device)
+    });
 
     if options.devhub.json {
         let ready = Ready {

@@ -18,8 +18,15 @@ use self::security_backend::SecurityBackend;
 
 /// The routes of the demo: `/`, `/assets/…` and `/demo/…`.
 ///
-/// `api` is the relay's REST API, called in-process; `admin_key` is one of its two keys, and `device_ids` are the
-/// devices to show, in the order of the table.
-pub fn router(api: Router, admin_key: HeaderValue, device_ids: Vec<String>) -> Router {
-    page::router().merge(SecurityBackend::new(api, admin_key, device_ids).router())
+/// `api` is the relay's REST API, called in-process; `admin_key` is one of its two keys. `device_ids` are the devices to
+/// show, in the order of the table, and `own_device_id` the one that users connect as, which is shown from its first
+/// value on.
+pub fn router(
+    api: Router,
+    admin_key: HeaderValue,
+    device_ids: Vec<String>,
+    own_device_id: String,
+) -> Router {
+    let backend = SecurityBackend::new(api, admin_key, device_ids, own_device_id);
+    page::router().merge(backend.router())
 }

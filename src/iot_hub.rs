@@ -307,10 +307,10 @@ impl ReadTwin for IotHub {
                 HubError::OverBudget { retry_after_s } => {
                     TwinReadError::Throttled { retry_after_s }
                 }
-                HubError::Refused(refusal) => match (refusal.cause, refusal.retry_after_s) {
+                HubError::Refused(refusal) => match (refusal.cause, refusal.status) {
                     (Cause::NoSuchDevice, _) => TwinReadError::NoSuchDevice,
-                    (Cause::Throttled, asked_s) => TwinReadError::Throttled {
-                        retry_after_s: asked_s.unwrap_or(1),
+                    (_, 429) => TwinReadError::Throttled {
+                        retry_after_s: refusal.retry_after_s.unwrap_or(1),
                     },
                     _ => TwinReadError::Unavailable,
                 },

@@ -2,12 +2,14 @@
 // Every call leaves one line in the protocol log.
 
 import { parseJson } from "./json.js";
+import { patchOf } from "./twin.js";
 
-/** An answer other than 2xx; `message` is the relay's plain text. */
+/** An answer other than 2xx; `message` is the relay's text, and `retryAfterS` may say when to come back. */
 export class Refusal extends Error {
-  constructor(status, message) {
+  constructor(status, message, retryAfterS) {
     super(message);
     this.status = status;
+    this.retryAfterS = retryAfterS;
   }
 }
 
@@ -77,6 +79,28 @@ export class RelayApi {
     }
   }
 
+  /** The whole twin of a device: `{data, timestamp}`. */
+  twin(sessionId, deviceId) {
+    const note = ({ data }) => `version ${data.version}`;
+    return this.#call("GET", `/deviceTwin/${encodeURIComponent(deviceId)}`, { sessionId, note });
+  }
+
+  /** Sets the desired property at a dotted path to a JSON text; `null` removes it. Gives the twin's new version, if told. */
+  async setDesired(sessionId, deviceId, path, json) {
+    const body = `{"deviceId":${JSON.stringify(deviceId)},"desiredPropertyPatch":${patchOf(path, json)}}`;
+    const note = `${deviceId} ${path}`;
+    const answer = await this.#call("PATCH", "/deviceTwinDesiredProperties", { sessionId, body, note });
+    return answer?.payload?.version;
+  }
+
+  /** Calls a direct method with a JSON text as its payload; gives the device's `{status, payload}`. */
+  callMethod(sessionId, deviceId, { name, payload, timeoutS }) {
+    const params = `"methodName":${JSON.stringify(name)},"payload":${payload},"responseTimeoutInSeconds":${timeoutS}`;
+    const body = `{"deviceId":${JSON.stringify(deviceId)},"methodParams":{${params}}}`;
+    const note = ({ status }) => `${deviceId} ${name}, answered ${status}`;
+    return this.#call("POST", "/directMethod", { sessionId, body, note });
+  }
+
   async #call(method, path, { body, sessionId, note = "", bulk = false, silent = false } = {}) {
     const headers = {};
     if (body !== undefined) headers["content-type"] = "application/json";
@@ -88,7 +112,7 @@ export class RelayApi {
       response = await fetch(path, {
         method,
         headers,
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: typeof body === "object" ? JSON.stringify(body) : body,
         cache: "no-store",
       });
       text = await response.text();
@@ -98,7 +122,7 @@ export class RelayApi {
     }
     if (!response.ok) {
       this.#log.add({ ...line, status: response.status, note: text });
-      throw new Refusal(response.status, text);
+      throw new Refusal(response.status, text, retryAfterOf(response));
     }
     const answer = text === "" ? null : parseJson(text);
     if (!silent) {
@@ -107,6 +131,11 @@ export class RelayApi {
     }
     return answer;
   }
+}
+
+function retryAfterOf({ headers }) {
+  const seconds = Number.parseInt(headers.get("retry-after") ?? "", 10);
+  return Number.isNaN(seconds) ? undefined : seconds;
 }
 
 function describe({ deviceId, type, telemetryKey }) {

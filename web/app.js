@@ -1,16 +1,21 @@
 // Puts the page together: one model, one session that drives it, and views that render it.
 
 import { RelayApi } from "./api.js";
+import { DeviceCalls } from "./device-calls.js";
 import { DeviceTable } from "./device-table.js";
 import { announce, byId } from "./dom.js";
 import { formatCount } from "./format.js";
+import { explain } from "./explain.js";
 import { Gate } from "./gate.js";
+import { everything, telemetry } from "./holdings.js";
 import { Inspector } from "./inspector.js";
+import { MethodPanel } from "./method-panel.js";
 import { Model } from "./model.js";
 import { ProtocolLog } from "./protocol-log.js";
 import { RelaySession } from "./session.js";
 import { SessionPanel } from "./session-panel.js";
 import { watchThemeButton } from "./theme-button.js";
+import { TwinPanel } from "./twin-panel.js";
 
 /** Devices shown; a demo with more says so. */
 const DEVICES_MAX = 48;
@@ -55,23 +60,34 @@ const actions = {
     inspector.reveal();
     renderSoon();
   },
-  onGrant: async (device, key = null) => {
-    const done = await session.grant(device, key);
-    if (done) announce(`Granted ${key ?? "all keys"} of ${device.deviceId}`);
-  },
-  onRevoke: async (device, key = null) => {
-    const done = await session.revoke(device, key);
-    if (done) announce(`Revoked ${key ?? "all keys"} of ${device.deviceId}`);
-  },
+  onGrant: (device, key) => grant(device, openedBy(key), key ?? "all keys"),
+  onRevoke: (device, key) => revoke(device, [telemetry(key)], key ?? "all keys"),
+  onGrantDevice: (device) => grant(device, everything(), "everything"),
+  onRevokeDevice: (device) => revoke(device, device.grants.list(), "everything"),
+  onGrantType: (device, type) => grant(device, [{ type }], type),
+  onRevokeType: (device, type) => revoke(device, [{ type }], type),
   onTry: async (device) => {
     await session.tryWithoutGrant(device);
     if (device.refusal) announce(`Refused: ${device.refusal.message}`);
   },
+  onReadTwin: (device) => {
+    device.twin.read = false;
+    return session.readTwin(device);
+  },
+  onSetDesired: (device, path, json) => deviceCalls.setDesired(device, path, json),
+  onCallMethod: async (device, request) => {
+    const { name, state, status, durationMs, problem } = await deviceCalls.callMethod(device, request);
+    if (state === "answered") announce(`${name} answered ${status} after ${Math.round(durationMs)} ms`);
+    else announce(`${name} failed, ${explain(problem)}`);
+  },
 };
 
+const deviceCalls = new DeviceCalls({ api, session, onChange: () => renderSoon() });
 const gate = new Gate(byId("gate"));
 const table = new DeviceTable(byId("device-rows"), actions);
 const inspector = new Inspector(actions);
+const twinPanel = new TwinPanel(actions);
+const methodPanel = new MethodPanel(actions);
 const panel = new SessionPanel();
 let status = { name: "connecting", detail: "" };
 let renderTimer = 0;
@@ -80,14 +96,24 @@ byId("drop").onclick = () => session.drop();
 watchThemeButton(byId("theme"), () => gate.draw());
 await start();
 
+async function grant(device, rights, what) {
+  if (await session.grant(device, rights)) announce(`Granted ${what} of ${device.deviceId}`);
+}
+
+async function revoke(device, rights, what) {
+  if (await session.revoke(device, rights)) announce(`Revoked ${what} of ${device.deviceId}`);
+}
+
+/** What a grant for one key, or for all of them, is asked for together with. */
+function openedBy(key) {
+  return key === null ? [telemetry(null), { type: "connectionState" }] : [telemetry(key)];
+}
+
 async function start() {
   await learnDevices();
   const devices = [...model.devices.values()];
   const granted = devices.slice(0, Math.ceil(devices.length * GRANTED_SHARE));
-  for (const { wanted } of granted) {
-    wanted.allKeys = true;
-    wanted.connectionState = true;
-  }
+  for (const { wanted } of granted) everything().forEach((right) => wanted.add(right));
   if (devices.length > 0) inspector.choose(devices[0]);
   setInterval(renderSoon, TICK_MS);
   await session.connect();
@@ -137,6 +163,11 @@ function render() {
       connected,
     });
   }
-  inspector.render(connected);
+  inspector.render(connected, nowMs);
+  if (inspector.device !== null) {
+    session.readTwin(inspector.device);
+    twinPanel.render(inspector.device, connected, nowMs);
+    methodPanel.render(inspector.device, connected);
+  }
   panel.render(model, session, status, nowMs);
 }

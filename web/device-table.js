@@ -1,6 +1,6 @@
 // The table of devices: one row each, with the last values of its first keys, its state, age and access.
 
-import { element, prefersStillness, setAttribute, setText } from "./dom.js";
+import { element, highlight, setAttribute, setText } from "./dom.js";
 import { formatAge, formatShort, formatValue } from "./format.js";
 
 /** Values shown in a row; the inspector shows the others. */
@@ -8,7 +8,7 @@ const TILES_MAX = 4;
 /** A value that changes all the time is highlighted at most this often. */
 const HIGHLIGHT_EVERY_MS = 900;
 
-/** Callbacks: `onChoose(device, key?)`, `onGrant(device)`, `onRevoke(device)`. */
+/** Callbacks: `onChoose(device, key?)`, and `onGrantDevice(device)` and `onRevokeDevice(device)` for all of it. */
 export class DeviceTable {
   #body;
   #callbacks;
@@ -54,8 +54,8 @@ class Row {
     this.#kind.textContent = device.kind;
     this.#more.onclick = () => callbacks.onChoose(device);
     this.#button.onclick = () => {
-      if (device.grants.allKeys) callbacks.onRevoke(device);
-      else callbacks.onGrant(device);
+      if (device.grants.allKeys) callbacks.onRevokeDevice(device);
+      else callbacks.onGrantDevice(device);
     };
     this.#tileList.append(this.#more);
     this.node = element(
@@ -88,7 +88,7 @@ class Row {
 
     const action = (waiting ? device.wanted : device.grants).allKeys ? "Revoke" : "Grant";
     setText(this.#button, action);
-    setAttribute(this.#button, "aria-label", `${action} all keys of ${device.deviceId}`);
+    setAttribute(this.#button, "aria-label", `${action} everything of ${device.deviceId}`);
     this.#button.dataset.action = action.toLowerCase();
     // Not `disabled`: a focused button would lose the focus while its own call is under way.
     setAttribute(this.#button, "aria-disabled", String(device.pending || !connected));
@@ -151,19 +151,12 @@ class Tile {
   }
 }
 
-/** Lets a changed value light up and fade, unless the visitor asked for less motion. */
-export function highlight(node) {
-  if (prefersStillness()) return;
-  const accent = getComputedStyle(node).getPropertyValue("--accent");
-  node.animate([{ color: accent }, {}], { duration: 1100, easing: "ease-out" });
-}
-
 const STATE_LABELS = { online: "Online", offline: "Offline", unknown: "Unknown", hidden: "Hidden" };
 
 function stateOf(device) {
   if (device.connected === true) return "online";
   if (device.connected === false) return "offline";
-  return device.grants.connectionState ? "unknown" : "hidden";
+  return device.grants.holds("connectionState") ? "unknown" : "hidden";
 }
 
 function accessNote(device, access) {

@@ -51,3 +51,26 @@ const stillness = window.matchMedia("(prefers-reduced-motion: reduce)");
 export function prefersStillness() {
   return stillness.matches;
 }
+
+/** Lets a changed value light up and fade, unless the visitor asked for less motion. */
+export function highlight(node) {
+  if (prefersStillness()) return;
+  const accent = getComputedStyle(node).getPropertyValue("--accent");
+  node.animate([{ color: accent }, {}], { duration: 1100, easing: "ease-out" });
+}
+
+/** Marks a changed cell for a moment; without motion where the visitor asked for less. */
+export function flash(node) {
+  const style = getComputedStyle(node);
+  const marked = {
+    backgroundColor: style.getPropertyValue("--accent-wash"),
+    color: style.getPropertyValue("--accent"),
+  };
+  const still = prefersStillness();
+  node.animate(still ? [marked, marked] : [marked, { ...marked, offset: 0.3 }, {}], { duration: still ? 1500 : 2400 });
+}
+
+/** Whether the focus is inside `node`. */
+export function holdsFocus(node) {
+  return node.contains(document.activeElement);
+}

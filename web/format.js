@@ -80,6 +80,11 @@ export function formatAge(ageMs) {
   return `${Math.floor(seconds / 86_400)} d`;
 }
 
+/** The time between two messages: `0.5 s`, `12 s`. */
+export function formatInterval(intervalMs) {
+  return intervalMs < 10_000 ? `${(intervalMs / 1000).toFixed(1)} s` : `${Math.round(intervalMs / 1000)} s`;
+}
+
 /** A session id with its middle left out: it is a secret, and too long to read. */
 export function shortenId(id) {
   return id.length <= 12 ? id : `${id.slice(0, 4)}…${id.slice(-6)}`;

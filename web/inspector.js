@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { byId, element, prefersStillness, setAttribute, setText } from "./dom.js";
-import { formatValue, leafAt, leavesOf } from "./format.js";
+import { formatInterval, formatValue, leafAt, leavesOf } from "./format.js";
 
 const WINDOWS = [
   { label: "1 min", ms: 60_000 },
@@ -40,6 +40,7 @@ export class Inspector {
       byId("keys").replaceChildren();
     }
     byId("inspector").hidden = false;
+    byId("device-panels").hidden = false;
     this.device = device;
     this.key = key ?? device.readings.keys().next().value ?? null;
     this.#leaf = "";
@@ -55,7 +56,7 @@ export class Inspector {
   }
 
   /** Brings everything but the moving chart up to date. */
-  render(connected) {
+  render(connected, nowMs) {
     const { device } = this;
     if (device === null) return;
     this.#connected = connected;
@@ -66,7 +67,13 @@ export class Inspector {
     dataset.key = this.key ?? "";
     dataset.access = device.access;
     setText(byId("inspector-title"), device.deviceId);
-    setText(byId("inspector-subtitle"), this.key === null ? device.kind : this.#keyTitle());
+    const intervalMs = device.intervalMs(nowMs);
+    dataset.intervalMs = intervalMs === undefined ? "" : Math.round(intervalMs);
+    const title = this.key === null ? device.kind : this.#keyTitle();
+    setText(
+      byId("inspector-subtitle"),
+      intervalMs === undefined ? title : `${title}, every ${formatInterval(intervalMs)}`,
+    );
     this.#renderLeaves(reading);
     const value = reading?.hasValue ? leafAt(reading.value, this.#leaf) : undefined;
     setText(byId("inspector-value"), value === undefined ? "" : formatValue(value, reading.digits));
@@ -157,7 +164,7 @@ export class Inspector {
         segment(leaf, leaf === this.#leaf, () => {
           this.#leaf = leaf;
           this.#chart.redraw();
-          this.render(this.#connected);
+          this.render(this.#connected, Date.now());
         }),
       ),
     );

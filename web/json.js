@@ -12,7 +12,38 @@ function keepDigits(_key, value, context) {
   return /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value;
 }
 
-/** One text for equal values, long integers included. */
+/** Writes JSON, long integers with all their digits. */
+export function writeJson(value, indent = 0) {
+  // Only browsers that have `rawJSON` tell a number's source text, so that nothing else makes a bigint.
+  return JSON.stringify(
+    value,
+    (_key, member) => (typeof member === "bigint" ? JSON.rawJSON(`${member}`) : member),
+    indent,
+  );
+}
+
+/** One text for equal values, whatever the order of their members; long integers included. */
 export function canonicalJson(value) {
-  return JSON.stringify(value, (_key, member) => (typeof member === "bigint" ? `${member}n` : member));
+  return writeJson(sorted(value));
+}
+
+function sorted(value) {
+  if (value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map(sorted);
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((name) => [name, sorted(value[name])]),
+  );
+}
+
+/** What a visitor typed: `{value}`, or `{problem}` when it is not JSON. */
+export function readTyped(text) {
+  try {
+    return { value: parseJson(text) };
+  } catch (error) {
+    if (text.trim() === "") return { problem: 'Type a JSON value, such as 5, true or "text".' };
+    if (/^\s*[A-Za-z_][\w .-]*$/.test(text)) return { problem: `A text needs double quotes: "${text.trim()}".` };
+    return { problem: `This is not JSON: ${error.message}.` };
+  }
 }

@@ -2,70 +2,26 @@
 // Views read it; only `session.js` and `app.js` change it.
 
 import { fractionDigits } from "./format.js";
+import { Holdings } from "./holdings.js";
 import { canonicalJson } from "./json.js";
+import { MethodCalls } from "./method-calls.js";
+import { Twin } from "./twin.js";
 
 /** Samples kept for one key; the oldest go first. At one per second this is half an hour. */
 const SAMPLES_MAX = 1800;
 /** Readings kept for one device; further keys are not shown. */
 const READINGS_MAX = 64;
-/** Updates of a revoked key that arrive this soon were still on their way. */
+/** Updates of something revoked that arrive this soon were still on their way. */
 const IN_FLIGHT_MS = 1000;
 /** The page's first grants take effect this soon; what was hidden until then was not denied. */
 const OPENING_MS = 5000;
 /** Spans without a grant that are kept for one key. */
 const DENIED_SPANS_MAX = 50;
+/** Messages of a device over which its interval is averaged; fewer say nothing. */
+const ARRIVALS_MAX = 6;
+const ARRIVALS_LEAST = 3;
 /** Span over which updates per second are averaged. */
 const RATE_SPAN_MS = 5000;
-
-/** The grants (or subscriptions) of one device: those the session has, or those the visitor wants. */
-class Holdings {
-  allKeys = false;
-  keys = new Set();
-  connectionState = false;
-
-  /** How many single grants or subscriptions these are. */
-  get count() {
-    return Number(this.allKeys) + this.keys.size + Number(this.connectionState);
-  }
-
-  /** Whether telemetry of this key is covered. */
-  covers(key) {
-    return this.allKeys || this.keys.has(key);
-  }
-
-  /** Adds what a grant or subscription request names. */
-  add({ type, telemetryKey }) {
-    if (type === "connectionState") this.connectionState = true;
-    else if (telemetryKey === null) this.allKeys = true;
-    else this.keys.add(telemetryKey);
-  }
-
-  /** Removes what a request names; a request for all keys removes single keys too. */
-  remove({ type, telemetryKey }) {
-    if (type === "connectionState") {
-      this.connectionState = false;
-    } else if (telemetryKey === null) {
-      this.allKeys = false;
-      this.keys.clear();
-    } else {
-      this.keys.delete(telemetryKey);
-    }
-  }
-
-  /** The grant requests that would bring about the same in a session. */
-  requests(sessionId, deviceId) {
-    const keys = this.allKeys ? [null] : [...this.keys];
-    const requests = keys.map((telemetryKey) => ({ sessionId, deviceId, type: "telemetry", telemetryKey }));
-    if (this.connectionState) requests.push({ sessionId, deviceId, type: "connectionState" });
-    return requests;
-  }
-
-  clear() {
-    this.allKeys = false;
-    this.connectionState = false;
-    this.keys.clear();
-  }
-}
 
 /** One telemetry key of one device. */
 export class Reading {
@@ -140,8 +96,16 @@ export class Device {
   updatedMs = 0;
   /** When telemetry of this device was last revoked; 0 if it is not. */
   revokedMs = 0;
-  /** The relay's last refusal `{status, message}` while nothing is granted. */
+  /** When a grant of any kind was last given up. */
+  givenUpMs = 0;
+  /** The relay's last refusal while no telemetry is granted. */
   refusal = null;
+  /** The relay's last refusal of other types, while they are not granted. */
+  refusals = new Map();
+  /** When the last telemetry messages arrived. */
+  #arrivals = [];
+  twin = new Twin();
+  calls = new MethodCalls();
   /** A grant or revocation is under way. */
   pending = false;
 
@@ -173,6 +137,22 @@ export class Device {
     return reading;
   }
 
+  /** Notes that a message with telemetry has arrived. */
+  noteMessage(nowMs) {
+    this.updatedMs = nowMs;
+    this.#arrivals.push(nowMs);
+    if (this.#arrivals.length > ARRIVALS_MAX) this.#arrivals.shift();
+  }
+
+  /** The time between its messages of late, in ms; undefined while nothing is known, or it has fallen silent. */
+  intervalMs(nowMs) {
+    if (this.#arrivals.length < ARRIVALS_LEAST) return undefined;
+    const [first] = this.#arrivals;
+    const last = this.#arrivals.at(-1);
+    const intervalMs = (last - first) / (this.#arrivals.length - 1);
+    return nowMs - last > 3 * intervalMs + 1000 ? undefined : intervalMs;
+  }
+
   /** Brings the readings in line after the grants changed. */
   noteAccess(nowMs) {
     for (const reading of this.readings.values()) {
@@ -182,13 +162,16 @@ export class Device {
       this.revokedMs = 0;
       this.refusal = null;
     }
-    if (!this.grants.connectionState) this.connected = null;
+    for (const { type } of this.grants.list()) this.refusals.delete(type);
+    if (!this.grants.holds("connectionState")) this.connected = null;
+    if (!this.grants.holds("deviceTwin") && !this.wanted.holds("deviceTwin")) this.twin.lock();
   }
 
   /** Forgets what only a session gives; values seen stay. */
   forgetSession(nowMs) {
     this.grants.clear();
     this.subscriptions.clear();
+    this.twin.suspend();
     this.noteAccess(nowMs);
   }
 }
@@ -212,8 +195,8 @@ export class Model {
     return device;
   }
 
-  /** Takes one `data` event; gives the device if one of its readings or its state was touched. */
-  takeUpdate({ deviceId, telemetry, connectionState, timestamp }, nowMs) {
+  /** Takes one `data` event; gives the device that it is about, if it is one of the page's. */
+  takeUpdate({ deviceId, telemetry, connectionState, deviceTwin, timestamp }, nowMs) {
     const device = this.devices.get(deviceId);
     this.updates += 1;
     this.#arrivals.push(nowMs);
@@ -223,17 +206,23 @@ export class Model {
     }
     device.updates += 1;
     if (connectionState !== undefined) {
-      if (device.grants.connectionState) device.connected = connectionState;
+      if (device.grants.holds("connectionState")) device.connected = connectionState;
       else this.#noteUnexpected(device, nowMs);
     }
+    if (deviceTwin !== undefined) {
+      if (device.grants.holds("deviceTwin")) device.twin.take(deviceTwin, Date.parse(timestamp));
+      else this.#noteUnexpected(device, nowMs);
+    }
+    let readable = false;
     for (const [key, value] of Object.entries(telemetry ?? {})) {
       if (device.grants.covers(key)) {
         device.reading(key)?.take(value, Date.parse(timestamp), nowMs, nowMs);
-        device.updatedMs = nowMs;
+        readable = true;
       } else {
         this.#noteUnexpected(device, nowMs);
       }
     }
+    if (readable) device.noteMessage(nowMs);
     return device;
   }
 
@@ -248,7 +237,7 @@ export class Model {
   }
 
   #noteUnexpected(device, nowMs) {
-    if (nowMs - device.revokedMs > IN_FLIGHT_MS) this.unexpected += 1;
+    if (nowMs - device.givenUpMs > IN_FLIGHT_MS) this.unexpected += 1;
   }
 
   /** Updates per second over the last few seconds. */

@@ -2,6 +2,7 @@
 
 import { byId, element, setText } from "./dom.js";
 import { formatAge, formatCount, shortenId } from "./format.js";
+import { OTHER_TYPES } from "./holdings.js";
 
 export class SessionPanel {
   #grants = byId("grants");
@@ -65,8 +66,8 @@ function chipsOf({ grants, subscriptions }) {
   const chips = [];
   if (grants.allKeys) chips.push({ label: "telemetry *", subscribed: subscriptions.allKeys });
   for (const key of grants.keys) chips.push({ label: key, subscribed: subscriptions.covers(key) });
-  if (grants.connectionState) {
-    chips.push({ label: "connectionState", subscribed: subscriptions.connectionState });
+  for (const type of OTHER_TYPES) {
+    if (grants.holds(type)) chips.push({ label: type, subscribed: subscriptions.holds(type) });
   }
   return chips;
 }

@@ -2,6 +2,8 @@
 // and after a loss do all of that again with a new session, as every client of the relay does.
 
 import { Refusal } from "./api.js";
+import { saysNoHub, saysNoSession } from "./explain.js";
+import { isDelivered, needsHub, telemetry } from "./holdings.js";
 import { RelaySocket } from "./socket.js";
 
 const RECONNECT_DELAY_MS = 1000;
@@ -23,6 +25,8 @@ export class RelaySession {
   #callbacks;
   #socket = null;
   #failures = 0;
+  /** The relay's refusal of a grant for which it lacks an IoT Hub; then others of the kind are not asked for. */
+  #noHub = null;
 
   constructor({ api, model, log, callbacks }) {
     this.#api = api;
@@ -34,6 +38,7 @@ export class RelaySession {
   /** Creates a session and connects. Failures lead to another attempt after a delay. */
   async connect() {
     this.#callbacks.onStatus("connecting");
+    this.#noHub = null;
     try {
       this.sessionId = await this.#api.createSession();
     } catch {
@@ -56,69 +61,102 @@ export class RelaySession {
     this.#socket?.drop();
   }
 
-  /**
-   * Grants one key, or all keys and the connection state when `key` is null, and shows the values at once.
-   * Gives whether that went through.
-   */
-  grant(device, key) {
+  /** Grants rights `{type, telemetryKey?}` and shows at once what they open. Gives whether that went through. */
+  grant(device, rights) {
     return this.#exclusively(device, async (sessionId) => {
-      const requests = requestsFor(sessionId, device, key);
-      for (const request of requests) await this.#obtain(device, request);
+      const granted = [];
+      for (const right of rights) {
+        if (await this.#obtain(sessionId, device, right)) granted.push(right);
+      }
       device.noteAccess(Date.now());
       // Subscribed first and read second, so that no update is missed between the two.
-      if (key === null) await this.#subscribeAll(requests);
-      else await this.#subscribe(device, requests[0]);
-      await this.#readLastValues(sessionId, device, key);
+      const delivered = granted.filter(isDelivered);
+      if (delivered.length === 1) await this.#subscribe(sessionId, device, delivered[0]);
+      else if (delivered.length > 1)
+        await this.#subscribeAll(delivered.map((right) => request(sessionId, device, right)));
+      for (const right of delivered) await this.#read(sessionId, device, right);
     });
   }
 
-  /**
-   * Revokes one key, or everything when `key` is null; then asks once more, to see the refusal.
-   * Gives whether that went through.
-   */
-  revoke(device, key) {
+  /** Revokes rights; then asks once more for what can be read, to see the refusal. Gives whether that went through. */
+  revoke(device, rights) {
     return this.#exclusively(device, async (sessionId) => {
-      if (key !== null && device.grants.allKeys) await this.#narrow(sessionId, device, key);
-      else await this.#withdraw(sessionId, device, key);
+      for (const right of rights) {
+        if (right.type === "telemetry" && right.telemetryKey !== null && device.grants.allKeys) {
+          await this.#narrow(sessionId, device, right.telemetryKey);
+        } else {
+          await this.#giveUp(sessionId, device, right);
+        }
+      }
+      // A device without any telemetry does not show its connection state either.
+      const state = device.grants.list().find(({ type }) => type === "connectionState");
+      const hides = !device.readable && rights.some(({ type }) => type === "telemetry");
+      if (hides && state !== undefined) await this.#giveUp(sessionId, device, state);
       if (!device.readable) device.revokedMs = Date.now();
       device.noteAccess(Date.now());
       this.#callbacks.onChange(device);
-      await this.#probe(sessionId, device, key);
+      for (const right of rights) await this.#probe(sessionId, device, right);
     });
   }
 
   /** Reads and subscribes without a grant, to see both refused. */
   tryWithoutGrant(device) {
     return this.#exclusively(device, async (sessionId) => {
-      await this.#probe(sessionId, device, null);
+      await this.#probe(sessionId, device, telemetry(null));
       try {
-        await this.#api.subscribe(telemetryRequest(sessionId, device, null));
+        await this.#api.subscribe(request(sessionId, device, telemetry(null)));
       } catch (error) {
-        noteRefusal(device, error);
+        noteRefusal(device, telemetry(null), error);
       }
     });
   }
 
-  async #obtain(device, request, bulk = false) {
-    device.wanted.add(request);
+  /** Reads the twin if it is granted, subscribed, and not read yet. A failure is shown in its place. */
+  async readTwin(device) {
+    const { twin } = device;
+    if (twin.read || !device.subscriptions.holds("deviceTwin")) return;
+    const sessionId = this.sessionId;
+    twin.read = true;
+    twin.problem = null;
     try {
-      await this.#api.grant(request, bulk);
+      const { data, timestamp } = await this.#api.twin(sessionId, device.deviceId);
+      this.#assertCurrent(sessionId);
+      if (device.grants.holds("deviceTwin")) twin.takeRead(data, Date.parse(timestamp));
+    } catch (error) {
+      if (saysNoSession(error)) this.#settle(error);
+      else if (this.sessionId === sessionId) twin.problem = error;
+    }
+    this.#callbacks.onChange(device);
+  }
+
+  /** Asks for one grant; gives false when this relay cannot give it, because it has no IoT Hub. */
+  async #obtain(sessionId, device, right, bulk = false) {
+    device.wanted.add(right);
+    try {
+      await this.#api.grant(request(sessionId, device, right), bulk);
     } catch (error) {
       // A refused grant is not asked for again; one lost with its session is.
-      if (error instanceof Refusal && error.status !== 404) device.wanted.remove(request);
-      throw error;
+      if (error instanceof Refusal && !saysNoSession(error)) {
+        device.wanted.remove(right);
+        noteRefusal(device, right, error);
+      }
+      if (!needsHub(right) || !saysNoHub(error)) throw error;
+      this.#noHub = error;
+      return false;
     }
-    this.#assertCurrent(request.sessionId);
-    device.grants.add(request);
+    this.#assertCurrent(sessionId);
+    device.grants.add(right);
+    return true;
   }
 
   /** Revokes one grant; the relay drops the subscriptions it covered. */
-  async #giveUp(device, request) {
-    device.wanted.remove(request);
-    await this.#api.revoke(request);
-    this.#assertCurrent(request.sessionId);
-    device.grants.remove(request);
-    device.subscriptions.remove(request);
+  async #giveUp(sessionId, device, right) {
+    device.wanted.remove(right);
+    await this.#api.revoke(request(sessionId, device, right));
+    this.#assertCurrent(sessionId);
+    device.grants.remove(right);
+    device.subscriptions.remove(right);
+    device.givenUpMs = Date.now();
   }
 
   /** What was asked for an earlier session says nothing about the present one. */
@@ -126,29 +164,24 @@ export class RelaySession {
     if (this.sessionId !== sessionId) throw new SessionReplaced();
   }
 
-  async #withdraw(sessionId, device, key) {
-    await this.#giveUp(device, telemetryRequest(sessionId, device, key));
-    if (!device.readable && device.grants.connectionState) {
-      await this.#giveUp(device, stateRequest(sessionId, device));
-    }
-  }
-
   /** Replaces the grant for all keys by grants for every known key but one. */
   async #narrow(sessionId, device, key) {
-    await this.#giveUp(device, telemetryRequest(sessionId, device, null));
-    const others = [...device.readings.keys()].filter((other) => other !== key);
-    const requests = others.map((other) => telemetryRequest(sessionId, device, other));
-    for (const request of requests) await this.#obtain(device, request, true);
-    if (requests.length > 0) await this.#subscribeAll(requests);
-    else await this.#withdraw(sessionId, device, null);
+    await this.#giveUp(sessionId, device, telemetry(null));
+    const others = [...device.readings.keys()].filter((other) => other !== key).map(telemetry);
+    for (const right of others) await this.#obtain(sessionId, device, right, true);
+    if (others.length > 0) await this.#subscribeAll(others.map((right) => request(sessionId, device, right)));
   }
 
-  async #probe(sessionId, device, key) {
+  /** Reads what the session may no longer read. */
+  async #probe(sessionId, device, right) {
+    const { deviceId } = device;
     try {
-      if (key === null) await this.#api.lastValues(sessionId, device.deviceId);
-      else await this.#api.lastValue(sessionId, device.deviceId, key);
+      if (right.type === "deviceTwin") await this.#api.twin(sessionId, deviceId);
+      else if (right.type !== "telemetry") return;
+      else if (right.telemetryKey === null) await this.#api.lastValues(sessionId, deviceId);
+      else await this.#api.lastValue(sessionId, deviceId, right.telemetryKey);
     } catch (error) {
-      noteRefusal(device, error);
+      noteRefusal(device, right, error);
     }
   }
 
@@ -166,7 +199,6 @@ export class RelaySession {
       return true;
     } catch (error) {
       this.#settle(error);
-      noteRefusal(device, error);
       return false;
     } finally {
       device.pending = false;
@@ -178,7 +210,7 @@ export class RelaySession {
   /** A session the relay no longer knows, or a relay that does not answer, calls for a new connection. */
   #settle(error) {
     if (error instanceof SessionReplaced) return;
-    if (error instanceof Refusal && error.status !== 404) return;
+    if (error instanceof Refusal && !saysNoSession(error)) return;
     this.drop();
   }
 
@@ -197,47 +229,70 @@ export class RelaySession {
     this.#callbacks.onChange();
   }
 
-  /** Grants, subscribes and reads everything that is wanted. */
+  /** Grants, subscribes and reads everything that is wanted; the twin is read when its device is looked at. */
   async #restore(sessionId) {
     const subscriptions = [];
     const devices = [...this.#model.devices.values()].filter(({ wanted }) => wanted.count > 0);
     await eachOf(devices, async (device) => {
-      for (const request of device.wanted.requests(sessionId, device.deviceId)) {
-        await this.#obtain(device, request, true);
-        subscriptions.push(request);
+      for (const right of device.wanted.list()) {
+        if (needsHub(right) && this.#noHub !== null) {
+          device.wanted.remove(right);
+          noteRefusal(device, right, this.#noHub);
+          continue;
+        }
+        const granted = await this.#obtain(sessionId, device, right, true);
+        if (granted && isDelivered(right)) subscriptions.push(request(sessionId, device, right));
       }
       device.noteAccess(Date.now());
       this.#callbacks.onChange(device);
     });
     if (subscriptions.length > 0) await this.#subscribeAll(subscriptions);
-    await eachOf(devices, (device) => this.#readLastValues(sessionId, device, null, true));
+    this.#callbacks.onChange();
+    await eachOf(devices, async (device) => {
+      const held = device.grants.list();
+      if (device.readable) await this.#read(sessionId, device, telemetry(null), true);
+      const state = held.find(({ type }) => type === "connectionState");
+      if (state !== undefined) await this.#read(sessionId, device, state, true);
+    });
   }
 
-  async #subscribe(device, request) {
-    await this.#api.subscribe(request);
-    this.#assertCurrent(request.sessionId);
-    device.subscriptions.add(request);
+  async #subscribe(sessionId, device, right) {
+    await this.#api.subscribe(request(sessionId, device, right));
+    this.#assertCurrent(sessionId);
+    device.subscriptions.add(right);
   }
 
   async #subscribeAll(requests) {
     const applied = await this.#api.subscribeAll(requests);
     this.#assertCurrent(requests[0].sessionId);
-    for (const request of applied) {
-      this.#model.device(request.deviceId).subscriptions.add({ telemetryKey: null, ...request });
+    for (const each of applied) {
+      this.#model.device(each.deviceId).subscriptions.add({ telemetryKey: null, ...each });
     }
   }
 
-  async #readLastValues(sessionId, device, key, bulk = false) {
-    if (key === null) {
-      const values = await this.#api.lastValues(sessionId, device.deviceId, bulk);
-      this.#model.takeLastValues(device, values, Date.now());
-      if (device.grants.connectionState) {
-        const connected = await this.#api.connectionState(sessionId, device.deviceId, bulk);
-        device.connected ??= connected;
+  /** Reads what one right opens; updates that arrive meanwhile are newer. */
+  async #read(sessionId, device, right, bulk = false) {
+    const { deviceId } = device;
+    switch (right.type) {
+      case "telemetry": {
+        const key = right.telemetryKey;
+        const values =
+          key === null
+            ? await this.#api.lastValues(sessionId, deviceId, bulk)
+            : await this.#api.lastValue(sessionId, deviceId, key);
+        this.#model.takeLastValues(device, values, Date.now());
+        break;
       }
-    } else {
-      const value = await this.#api.lastValue(sessionId, device.deviceId, key);
-      this.#model.takeLastValues(device, value, Date.now());
+      case "connectionState": {
+        const connected = await this.#api.connectionState(sessionId, deviceId, bulk);
+        device.connected ??= connected;
+        break;
+      }
+      case "deviceTwin":
+        await this.readTwin(device);
+        break;
+      default:
+        break;
     }
     this.#callbacks.onChange(device);
   }
@@ -267,23 +322,15 @@ export class RelaySession {
 
 class SessionReplaced extends Error {}
 
-function telemetryRequest(sessionId, device, telemetryKey) {
-  return { sessionId, deviceId: device.deviceId, type: "telemetry", telemetryKey };
+function request(sessionId, { deviceId }, right) {
+  return { sessionId, deviceId, ...right };
 }
 
-function stateRequest(sessionId, device) {
-  return { sessionId, deviceId: device.deviceId, type: "connectionState" };
-}
-
-function requestsFor(sessionId, device, key) {
-  const telemetry = telemetryRequest(sessionId, device, key);
-  return key === null ? [telemetry, stateRequest(sessionId, device)] : [telemetry];
-}
-
-function noteRefusal(device, error) {
-  if (error instanceof Refusal && !device.readable) {
-    device.refusal = { status: error.status, message: error.message };
-  }
+/** Keeps a refusal for as long as the device's telemetry, or the other right, is not granted. */
+function noteRefusal(device, { type }, error) {
+  if (!(error instanceof Refusal)) return;
+  if (type !== "telemetry") device.refusals.set(type, error);
+  else if (!device.readable) device.refusal = error;
 }
 
 /** Calls `action` for every item, a few at once. */

@@ -45,6 +45,10 @@ pub(super) async fn connection_state(
         TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
         TwinReadError::Unavailable => Error::HubFailed,
     })?;
+    // The hub may have taken its time, and a revocation meanwhile been answered.
+    state
+        .check_read(&reader, &device, &Access::ConnectionState)
+        .await?;
     let timestamp = read.last_activity.unwrap_or_else(|| state.now());
     Ok(connection_response(&device, read.connected, &timestamp))
 }
@@ -56,13 +60,9 @@ pub(super) async fn device_twin(
     path: DevicePath,
 ) -> Result<Response, Error> {
     let device = path.device;
-    let view = match reader {
-        Reader::Admin => TwinView::Whole,
-        Reader::Session(session) => {
-            let view = state.relay.twin_view(session, &device).await?;
-            view.ok_or(Error::ReadNotGranted)?
-        }
-    };
+    state
+        .check_read(&reader, &device, &Access::DeviceTwin)
+        .await?;
     let (twin, timestamp) = if let Some(known) = state.relay.device_twin(&device).await {
         (known.value, known.stamp.timestamp)
     } else {
@@ -74,6 +74,14 @@ pub(super) async fn device_twin(
             TwinReadError::Unavailable => Error::HubFailed,
         })?;
         (read.twin, state.now())
+    };
+    // What may be seen is what is granted now: the hub may have taken its time.
+    let view = match reader {
+        Reader::Admin => TwinView::Whole,
+        Reader::Session(session) => {
+            let view = state.relay.twin_view(session, &device).await?;
+            view.ok_or(Error::ReadNotGranted)?
+        }
     };
     let seen = view.cut(&twin);
     Ok(device_response(&device, seen.as_str(), &timestamp))

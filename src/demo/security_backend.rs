@@ -1,8 +1,8 @@
 //! The demo's stand-in for a customer's security backend: it asks the relay for grants with the admin key.
 //!
-//! It forwards to the relay's own `PUT` and `DELETE /grants`, in-process, so that a grant request is checked by the
-//! same code and answered with the same statuses and texts as from any other backend. Where a real one decides whether
-//! its user may see the device, this one says yes.
+//! It forwards to the relay's own `PUT` and `DELETE /grants`, in-process, so that a grant request of whatever type is
+//! checked by the same code and answered with the same statuses and texts as from any other backend. Where a real one
+//! decides whether its user may see the device, change its desired properties or call its methods, this one says yes.
 
 use std::sync::Arc;
 
@@ -33,16 +33,23 @@ pub(super) struct SecurityBackend {
     api: Router,
     admin_key: HeaderValue,
     device_ids: Arc<[String]>,
+    own_device_id: Arc<str>,
 }
 
 impl SecurityBackend {
     /// A backend that holds `admin_key` of the relay behind `api`.
-    pub(super) fn new(api: Router, mut admin_key: HeaderValue, device_ids: Vec<String>) -> Self {
+    pub(super) fn new(
+        api: Router,
+        mut admin_key: HeaderValue,
+        device_ids: Vec<String>,
+        own_device_id: String,
+    ) -> Self {
         admin_key.set_sensitive(true);
         Self {
             api,
             admin_key,
             device_ids: device_ids.into(),
+            own_device_id: own_device_id.into(),
         }
     }
 
@@ -121,8 +128,18 @@ async fn revoke(State(backend): State<SecurityBackend>, request: Body) -> Respon
     backend.call(Method::DELETE, "/grants", request).await
 }
 
+/// The users' own device comes first, once it has sent something.
 async fn devices(State(backend): State<SecurityBackend>) -> impl IntoResponse {
+    let own = ListedDevice {
+        device_id: &backend.own_device_id,
+        kind: "your own",
+        telemetry_keys: backend.telemetry_keys(&backend.own_device_id).await,
+    };
     let mut devices = Vec::new();
+    if !own.telemetry_keys.is_empty() {
+        devices.push(own);
+    }
+    let device_count = backend.device_ids.len() + devices.len();
     for device_id in backend.device_ids.iter().take(DEVICES_LISTED_MAX) {
         devices.push(ListedDevice {
             device_id,
@@ -131,7 +148,7 @@ async fn devices(State(backend): State<SecurityBackend>) -> impl IntoResponse {
         });
     }
     let list = DeviceList {
-        device_count: backend.device_ids.len(),
+        device_count,
         devices,
     };
     ([(CACHE_CONTROL, "no-store")], Json(list)).into_response()
@@ -153,17 +170,17 @@ mod tests {
 
     use super::*;
 
-    /// An API that answers a grant request with its method, key and body, and knows keys of one device.
+    /// An API that answers a grant request with its method, key and body, and knows keys of one simulated device.
     fn api() -> Router {
         let echo = async |method: Method, headers: HeaderMap, body: String| {
             let key = headers[SHARED_ACCESS_KEY].to_str().unwrap().to_owned();
             (StatusCode::NOT_FOUND, format!("{method} {key} {body}"))
         };
         let last_values = async |axum::extract::Path(device_id): axum::extract::Path<String>| {
-            let data = if device_id == "press/1" {
-                r#"{"z":{"value":1},"a":{"value":2}}"#
-            } else {
-                "{}"
+            let data = match device_id.as_str() {
+                "press/1" => r#"{"z":{"value":1},"a":{"value":2}}"#,
+                "mine" => r#"{"level":{"value":3}}"#,
+                _ => "{}",
             };
             format!(r#"{{"deviceId":"","data":{data},"timestamp":""}}"#)
         };
@@ -172,9 +189,22 @@ mod tests {
             .route("/lastValue/{device_id}", get(last_values))
     }
 
-    async fn call(method: Method, path: &str, body: &'static str) -> (StatusCode, String) {
+    fn backend(key: &'static str, own_device_id: &str) -> SecurityBackend {
         let device_ids = vec!["press/1".to_owned(), "tank-02".to_owned()];
-        let backend = SecurityBackend::new(api(), HeaderValue::from_static("k="), device_ids);
+        let key = HeaderValue::from_static(key);
+        SecurityBackend::new(api(), key, device_ids, own_device_id.to_owned())
+    }
+
+    async fn call(method: Method, path: &str, body: &'static str) -> (StatusCode, String) {
+        answer(backend("k=", "silent"), method, path, body).await
+    }
+
+    async fn answer(
+        backend: SecurityBackend,
+        method: Method,
+        path: &str,
+        body: &'static str,
+    ) -> (StatusCode, String) {
         let mut request = Request::new(Body::from(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().unwrap();
@@ -207,9 +237,19 @@ mod tests {
         assert_eq!(body, expected);
     }
 
+    #[tokio::test]
+    async fn the_users_own_device_is_listed_first_once_it_has_sent_something() {
+        let backend = backend("k=", "mine");
+        let (_, body) = answer(backend, Method::GET, "/demo/devices", "").await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["deviceCount"], 3);
+        let own = json!({ "deviceId": "mine", "kind": "your own", "telemetryKeys": ["level"] });
+        assert_eq!(body["devices"][0], own);
+    }
+
     #[test]
     fn the_admin_key_is_not_printed() {
-        let backend = SecurityBackend::new(api(), HeaderValue::from_static("secret"), Vec::new());
+        let backend = backend("secret", "mine");
         assert!(!format!("{:?}", backend.admin_key).contains("secret"));
     }
 }

@@ -211,6 +211,8 @@ async fn calls_towards_devices_say_why_they_are_refused() {
         .patch_desired_properties(&device_id, json!({"interval": null}))
         .await;
     refused(patched, 400, disabled);
+    let tagged = session.patch_tags(&device_id, json!({"site": "x"})).await;
+    refused(tagged, 400, disabled);
     let grant = GrantRequest::new(session.id(), &device_id, Grant::every_direct_method());
     refused(admin.grant(&grant).await, 400, "Grant unavailable");
 }

@@ -70,7 +70,8 @@ impl Testbed {
         Self::around(Devhub::start().await, options).await
     }
 
-    async fn around(devhub: Devhub, options: &[(&str, &str)]) -> Self {
+    /// A relay that reads a running devhub, with `options` in its environment, ready to consume.
+    pub(crate) async fn around(devhub: Devhub, options: &[(&str, &str)]) -> Self {
         let relay = Relay::start(&devhub.event_hub_connection_string, options).await;
         let rest = relay.rest.clone();
         rest.ready().await;

@@ -2,32 +2,43 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use serde_json::Value;
+
 use crate::{demo, harness::node_script::NodeScript};
 
 #[tokio::test]
 async fn in_a_browser_values_move_a_grant_shows_one_and_a_revoke_stops_it() {
+    visit("page.mjs").await;
+}
+
+#[tokio::test]
+async fn in_a_browser_a_desired_property_is_reported_back_methods_answer_and_a_revoke_refuses_both()
+{
+    let seen = visit("page_device.mjs").await;
+    assert_eq!(seen["methods"]["echo"]["status"], "200", "{seen}");
+}
+
+/// Runs a script that drives the page of a demo, and answers what it found. It says so only when everything was as it
+/// must be.
+async fn visit(script: &str) -> Value {
     let (_demo, announcement) = demo::start(8, 40).await;
     let url = announcement["url"].as_str().expect("a string");
     let artefacts = artefact_directory();
     let mut script = NodeScript::start(
-        "page.mjs",
+        script,
         &[url, artefacts.to_str().expect("the path is UTF-8")],
     );
-    // It prints what it found only when everything was as it must be.
-    script.next_line_within(PAGE_PATIENCE).await;
+    let seen = script.next_line_within(PAGE_PATIENCE).await;
     script.finish().await;
-
-    let screenshots = fs::read_dir(&artefacts)
-        .expect("the directory exists")
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "png")
-        })
-        .count();
-    assert!(screenshots > 0, "no screenshot in {}", artefacts.display());
+    assert!(
+        fs::read_dir(&artefacts)
+            .expect("the directory exists")
+            .filter_map(Result::ok)
+            .any(|entry| entry.path().extension().is_some_and(|kind| kind == "png")),
+        "no screenshot in {}",
+        artefacts.display()
+    );
+    seen
 }
 
 /// A browser starts and several steps are watched until they happen.

@@ -2,56 +2,30 @@
 // values move, a grant brings values at once, a revocation stops them, and a lost connection heals.
 //
 //   node page.mjs <url> <output directory>
-//
-// Chromium is taken from HUBRELAY_TEST_CHROMIUM, or found on PATH. On success one line of JSON is printed
-// and the exit code is 0; otherwise the reason is on stderr and the exit code is 1. Either way the output
-// directory holds screenshots.
 
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { launchChromium } from "./chromium.mjs";
+import { visitPage } from "./page_visit.mjs";
 
-/** Bound of every single wait. */
-const WAIT_MS = 30_000;
 /** Updates that other devices must send while a revoked one stays silent. */
 const OTHER_UPDATES = 40;
 /** And the least time it is watched for; each simulated device sends at least every five seconds. */
 const SILENCE_MS = 6000;
 
-const [url, outputDirectory] = process.argv.slice(2);
-if (outputDirectory === undefined) {
-  console.error("usage: node page.mjs <url> <output directory>");
-  process.exit(2);
-}
-mkdirSync(outputDirectory, { recursive: true });
+await visitPage(async ({ page, url, outputDirectory }) => {
+  const results = await check(page, url, outputDirectory);
+  await screenshots(page, outputDirectory);
+  return results;
+});
 
-const browser = await launchChromium();
-let page;
-try {
-  page = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
-  page.setDefaultTimeout(WAIT_MS);
-  const problems = watchProblems(page);
-  const results = await check(page);
-  await screenshots(page);
-  if (problems.length > 0) throw new Error(`the page reported: ${problems.join("; ")}`);
-  console.log(JSON.stringify(results));
-} catch (error) {
-  console.error(error);
-  await page?.screenshot({ path: join(outputDirectory, "failure.png"), fullPage: true });
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
-
-async function check(page) {
+async function check(page, url, outputDirectory) {
   await page.goto(url);
   await page.waitForSelector('body[data-socket="connected"]');
 
   const moving = await seeAValueMove(page);
   const granted = await grantALockedDevice(page);
   const refused = await tryALockedDevice(page);
-  const revoked = await revokeIt(page, granted.device);
+  const revoked = await revokeIt(page, granted.device, outputDirectory);
   const key = await revokeAndGrantOneKey(page, moving.device);
   const reconnected = await loseTheConnection(page);
   const unexpected = Number(await page.getAttribute("body", "data-unexpected"));
@@ -100,16 +74,13 @@ async function tryALockedDevice(page) {
 }
 
 /** The Revoke button: a refusal is shown, and nothing more arrives while others go on. */
-async function revokeIt(page, device) {
+async function revokeIt(page, device, outputDirectory) {
   await clickAccess(page, device, "revoke");
   await page.waitForSelector(`tr[data-device="${device}"][data-access="revoked"][data-refused="403"]`);
   const before = await updatesOf(page, device);
   const total = Number(await page.getAttribute("body", "data-updates"));
   const startedAt = Date.now();
-  await page.waitForFunction(
-    (enough) => Number(document.body.dataset.updates) >= enough,
-    total + OTHER_UPDATES,
-  );
+  await page.waitForFunction((enough) => Number(document.body.dataset.updates) >= enough, total + OTHER_UPDATES);
   await page.waitForTimeout(Math.max(0, SILENCE_MS - (Date.now() - startedAt)));
   const after = await updatesOf(page, device);
   if (after !== before) throw new Error(`${device} got ${after - before} updates after it was revoked`);
@@ -124,7 +95,9 @@ async function revokeAndGrantOneKey(page, device) {
   const toggle = (key) => page.locator(`#keys [data-key="${key}"] .small-button`);
   const key = await page.locator("#keys li").first().getAttribute("data-key");
   await toggle(key).click();
-  await page.waitForSelector(`tr[data-device="${device}"][data-access="partial"] [data-key="${key}"][data-stopped="true"]`);
+  await page.waitForSelector(
+    `tr[data-device="${device}"][data-access="partial"] [data-key="${key}"][data-stopped="true"]`,
+  );
   const changes = () => page.getAttribute(`tr[data-device="${device}"] [data-key="${key}"]`, "data-changes");
   const before = await changes();
   const updates = await updatesOf(page, device);
@@ -133,7 +106,8 @@ async function revokeAndGrantOneKey(page, device) {
   await toggle(key).click();
   await page.waitForFunction(
     ([device, key, before]) =>
-      Number(document.querySelector(`tr[data-device="${device}"] [data-key="${key}"]`).dataset.changes) > Number(before),
+      Number(document.querySelector(`tr[data-device="${device}"] [data-key="${key}"]`).dataset.changes) >
+      Number(before),
     [device, key, before],
   );
   return { device, key };
@@ -157,7 +131,7 @@ async function loseTheConnection(page) {
   return { devices: before };
 }
 
-async function screenshots(page) {
+async function screenshots(page, outputDirectory) {
   await page.locator("#device-rows .device-name").first().click();
   for (const width of [1440, 360]) {
     for (const colorScheme of ["light", "dark"]) {
@@ -184,15 +158,4 @@ async function waitForUpdates(page, device, enough) {
     ([device, enough]) => Number(document.querySelector(`tr[data-device="${device}"]`).dataset.updates) >= enough,
     [device, enough],
   );
-}
-
-/** Collects script errors and broken policies. Refused calls are reported by Chromium too, but belong to the test. */
-function watchProblems(page) {
-  const problems = [];
-  page.on("pageerror", (error) => problems.push(error.message));
-  page.on("console", (message) => {
-    const expected = message.text().includes("status of 403");
-    if (message.type() === "error" && !expected) problems.push(message.text());
-  });
-  return problems;
 }

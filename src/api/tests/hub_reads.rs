@@ -1,5 +1,7 @@
 //! Twins and connection states that have to be read from the hub.
 
+use tokio::sync::Notify;
+
 use super::*;
 use crate::iot_hub::tests::hub::Answer as HubAnswer;
 
@@ -90,5 +92,33 @@ async fn a_hub_that_fails_or_throttles_is_told_without_its_words() {
     }
     for read in [twin(), connection()] {
         api.send(read).await.is(502, "IoTHub Response: error");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_answered_while_the_hub_was_asked_wins() {
+    for (path, grant) in [
+        ("/deviceTwin/d1", r#""deviceId":"d1","type":"deviceTwin""#),
+        (
+            "/connectionState/d1",
+            r#""deviceId":"d1","type":"connectionState""#,
+        ),
+    ] {
+        let release = Arc::new(Notify::new());
+        let late = HubAnswer::Held(release.clone(), Box::new(HubAnswer::ok(TWIN)));
+        let hub = Hub::start([late]).await;
+        let api = Api::calling(Some(&hub), |_| {});
+        let session = api.session();
+        api.grant(session, grant).await;
+        let revoke = async {
+            hub.asked().await;
+            let body = format!(r#"{{"sessionId":"{session}",{grant}}}"#);
+            let revoked = api.send(call("DELETE", "/grants").key(PRIMARY).body(body));
+            revoked.await.is(204, "");
+            release.notify_one();
+        };
+        let read = api.send(call("GET", path).session(session));
+        let (answer, ()) = tokio::join!(read, revoke);
+        answer.is(403, "Forbidden to read last value of device: missing grant");
     }
 }

@@ -1,12 +1,16 @@
-//! The identity registry of the stand-in, as services use it: over its REST API.
+//! The stand-in's IoT hub as services use it, over its REST API: the identity registry, twins, and what tests may ask of
+//! it besides.
 
 use std::time::Duration;
 
 use devhub::sas::{SharedAccessKey, sign_for_iot_hub};
-use reqwest::{Certificate, Client};
+use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use super::{Devhub, PATIENCE, devhub::connection_string_member, node_script::NodeScript};
+use super::{
+    Devhub, PATIENCE, POLL_INTERVAL, devhub::connection_string_member, node_script::NodeScript,
+};
 
 const API_VERSION: &str = "2021-04-12";
 
@@ -25,9 +29,7 @@ impl Devhub {
                     &json!({"deviceId": device_id}),
                 )
                 .await;
-            let key = device["authentication"]["symmetricKey"]["primaryKey"]
-                .as_str()
-                .unwrap_or_else(|| panic!("no key in {device}"));
+            let key = primary_key(&device);
             connection_strings.push(format!(
                 "HostName={};DeviceId={device_id};SharedAccessKey={key}",
                 self.device_host()
@@ -36,12 +38,39 @@ impl Devhub {
         connection_strings
     }
 
-    /// Registers a device and connects as it, with Microsoft's SDK; see `tests/node/device.mjs`. `methods` says by name
-    /// how it answers direct methods.
+    /// Registers a device with a module and returns the module's connection string.
+    pub(crate) async fn register_module(&self, device_id: &str, module_id: &str) -> String {
+        self.register(&[device_id.to_owned()]).await;
+        let identity = json!({"deviceId": device_id, "moduleId": module_id});
+        let path = format!("/devices/{device_id}/modules/{module_id}");
+        let module = Service::new(self).put(&path, &identity).await;
+        let key = primary_key(&module);
+        let host = self.device_host();
+        format!("HostName={host};DeviceId={device_id};ModuleId={module_id};SharedAccessKey={key}")
+    }
+
+    /// Registers a device and a module of it, and connects as the module; see [`connect_as`](Self::connect_as).
+    pub(crate) async fn connect_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        methods: Value,
+    ) -> NodeScript {
+        let connection_string = self.register_module(device_id, module_id).await;
+        self.connect_as(&connection_string, methods).await
+    }
+
+    /// Registers a device and connects as it; see [`connect_as`](Self::connect_as).
     pub(crate) async fn connect_device(&self, device_id: &str, methods: Value) -> NodeScript {
         let connection_strings = self.register(&[device_id.to_owned()]).await;
+        self.connect_as(&connection_strings[0], methods).await
+    }
+
+    /// Connects as a device or module, with Microsoft's SDK; see `tests/node/device.mjs`. `methods` says by name how it
+    /// answers direct methods.
+    pub(crate) async fn connect_as(&self, connection_string: &str, methods: Value) -> NodeScript {
         let input = json!({
-            "connectionString": connection_strings[0],
+            "connectionString": connection_string,
             "ca": self.ca_pem(),
             "methods": methods,
         });
@@ -49,6 +78,45 @@ impl Devhub {
         while device.next_line().await != json!({"connected": true}) {}
         device
     }
+
+    /// The twin of a device as the hub has it.
+    pub(crate) async fn twin(&self, device_id: &str) -> Value {
+        let service = Service::new(self);
+        let path = format!("/twins/{device_id}");
+        service.call(Method::GET, &path, None).await
+    }
+
+    /// How many requests of a kind the hub has had.
+    pub(crate) async fn hub_requests(&self, kind: &str) -> u64 {
+        let service = Service::new(self);
+        let counts = service.call(Method::GET, "/devhub/requests", None).await;
+        let count = counts[kind].as_u64();
+        count.unwrap_or_else(|| panic!("no {kind} in {counts}"))
+    }
+
+    /// Waits until the hub has had so many requests of a kind.
+    pub(crate) async fn hub_requests_reach(&self, kind: &str, count: u64) {
+        let reached = async {
+            while self.hub_requests(kind).await < count {
+                sleep(POLL_INTERVAL).await;
+            }
+        };
+        let reached = timeout(PATIENCE, reached).await;
+        reached.unwrap_or_else(|_| panic!("the hub did not get {count} of {kind}"));
+    }
+
+    /// What meets the next requests to the hub; `{}` is no fault. See `docs/devhub.md`.
+    pub(crate) async fn hub_fault(&self, fault: Value) {
+        let service = Service::new(self);
+        let path = "/devhub/faults";
+        service.call(Method::PUT, path, Some(&fault)).await;
+    }
+}
+
+fn primary_key(identity: &Value) -> &str {
+    identity["authentication"]["symmetricKey"]["primaryKey"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no key in {identity}"))
 }
 
 /// The service API with the rights of the hub's owner.
@@ -78,17 +146,25 @@ impl Service {
     }
 
     async fn put(&self, path: &str, body: &Value) -> Value {
-        let answer = self
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let url = format!("{}{path}?api-version={API_VERSION}", self.url);
+        let mut call = self
             .http
-            .put(format!("{}{path}?api-version={API_VERSION}", self.url))
-            .header("Authorization", &self.token)
-            .json(body)
-            .send()
-            .await
-            .expect("the stand-in answers");
+            .request(method, url)
+            .header("Authorization", &self.token);
+        if let Some(body) = body {
+            call = call.json(body);
+        }
+        let answer = call.send().await.expect("the stand-in answers");
         let status = answer.status();
         let body = answer.text().await.expect("the answer is complete");
         assert!(status.is_success(), "{path}: {status} {body}");
+        if body.is_empty() {
+            return Value::Null;
+        }
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
     }
 }
