@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) twin: Twin,
     pub(super) connection: Option<Connection>,
     pub(super) messages: MessageQueue,
+    /// What a Plug-and-Play device has said that it is.
+    pub(super) model_id: Option<String>,
     connection_sequence: ConnectionSequence,
     connection_updated_ms: Option<i64>,
     last_activity_ms: Option<i64>,
@@ -148,6 +150,7 @@ impl Identity {
                 twin: Twin::new(now_ms),
                 connection: None,
                 messages: MessageQueue::default(),
+                model_id: None,
                 connection_sequence: ConnectionSequence::default(),
                 connection_updated_ms: None,
                 last_activity_ms: None,
@@ -225,6 +228,7 @@ impl Locked<'_> {
             connection,
             messages,
             twin,
+            model_id,
             ..
         } = &*self.state;
         let (kind, thumbprints) = match &registration.authentication {
@@ -247,7 +251,7 @@ impl Locked<'_> {
                 "primaryThumbprint": thumbprints.0,
                 "secondaryThumbprint": thumbprints.1,
             },
-            "modelId": "",
+            "modelId": model_id.as_deref().unwrap_or_default(),
             "capabilities": { "iotEdge": false },
         })));
         if let Some(reason) = &registration.status_reason {
