@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::Hub;
 use super::authentication::{AuthMethod, Authentication};
-use super::built_in_endpoint::{ConnectionChange, TwinOperation, timestamp_text};
+use super::built_in_endpoint::{ConnectionChange, Sender, TwinOperation, timestamp_text};
 use super::connection_sequence::ConnectionSequence;
 use super::device_link::{EndReason, ToDevice};
 use super::direct_method::{MethodAnswer, PENDING_CALLS_MAX};
@@ -20,6 +20,7 @@ use super::error::{ErrorCode, HubError};
 use super::identity_id::IdentityId;
 use super::mailbox::Mailbox;
 use super::message_queue::MessageQueue;
+use super::telemetry_message::TelemetryMessage;
 use super::twin::{DesiredPatch, Twin, TwinChange, etag_text};
 
 /// Whether an identity may connect.
@@ -120,6 +121,8 @@ pub(super) struct Connection {
     pub(super) listening: Listening,
     /// Whether its event was published: the hub tells of a connection once it is used.
     is_announced: bool,
+    /// What is published when the connection ends.
+    pub(super) will: Option<TelemetryMessage>,
     /// Direct methods that the device was given and has not answered, by request id.
     pub(super) calls: HashMap<String, oneshot::Sender<MethodAnswer>>,
 }
@@ -346,6 +349,7 @@ impl Locked<'_> {
             mailbox: Arc::clone(&mailbox),
             listening: Listening::default(),
             is_announced: false,
+            will: None,
             calls: HashMap::new(),
         });
         self.state.connection_updated_ms = Some(self.now_ms);
@@ -371,9 +375,12 @@ impl Locked<'_> {
         }
     }
 
-    /// Takes the connection away, if there is one. With it, the calls under way fail; messages that it has not completed
-    /// wait again.
+    /// Takes the connection away, if there is one. Its will is published, the calls under way fail; messages that it
+    /// has not completed wait again.
     pub(super) fn disconnect(&mut self) -> Option<Connection> {
+        if let Some(will) = self.state.connection.as_mut()?.will.take() {
+            self.publish_telemetry(will);
+        }
         let connection = self.state.connection.take()?;
         self.state.messages.unlock_all();
         self.state.connection_updated_ms = Some(self.now_ms);
@@ -381,6 +388,20 @@ impl Locked<'_> {
             self.publish_connection(ConnectionChange::Disconnected);
         }
         Some(connection)
+    }
+
+    /// Publishes a message of the connection, stamped with who sent it.
+    pub(super) fn publish_telemetry(&mut self, message: TelemetryMessage) {
+        self.announce_connection();
+        self.note_activity();
+        if let Some(connection) = &self.state.connection {
+            let sender = Sender {
+                id: &self.identity.id,
+                generation_id: &self.identity.generation_id,
+                auth_method: connection.auth_method,
+            };
+            self.hub.endpoint.telemetry(sender, message, self.now_ms);
+        }
     }
 
     pub(super) fn note_activity(&mut self) {
