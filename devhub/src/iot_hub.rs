@@ -10,6 +10,7 @@
 mod access_policy;
 mod authentication;
 pub mod built_in_endpoint;
+mod connection;
 pub mod connection_sequence;
 mod device_link;
 mod direct_method;
@@ -101,7 +102,7 @@ impl IotHub {
                 endpoint: BuiltInEndpoint {
                     event_hub,
                     hub_name: name,
-                    routes,
+                    routes: RwLock::new(routes),
                 },
                 policies: AccessPolicies::new(key.clone()),
                 key,
@@ -116,6 +117,11 @@ impl IotHub {
     /// The hub's name, without a domain.
     pub fn name(&self) -> &str {
         &self.hub.endpoint.hub_name
+    }
+
+    /// Changes which events reach the event hub from now on.
+    pub fn set_routes(&self, routes: Routes) {
+        *self.hub.endpoint.routes.write() = routes;
     }
 
     /// The key of a policy; `None` if there is no such policy.

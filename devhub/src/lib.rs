@@ -2,10 +2,11 @@
 //!
 //! [`Devhub::start`] serves one event hub over AMQP 1.0 such that Microsoft's own SDKs take it for the
 //! real one: tokens are verified, partitions keep their events in bounded logs, receivers have
-//! positions, credit and epochs. Events also enter in process, by [`event_hub::EventHub::publish`].
-//! [`faults::Faults`] makes it misbehave on demand.
+//! positions, credit and epochs. Beside it is one IoT hub ([`iot_hub`]) whose events go into that event
+//! hub: devices connect by MQTT, services by REST ([`service_api`]), both also in process.
+//! [`faults::Faults`] makes all of it misbehave on demand.
 //!
-//! Nothing outlives the process: sequence numbers start at 0 with every start.
+//! Nothing outlives the process but keys and certificates: sequence numbers start at 0 with every start.
 
 mod address;
 mod amqp;

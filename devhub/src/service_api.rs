@@ -99,6 +99,7 @@ impl Service {
             .route("/twins/{device}/modules/{module}/methods", method())
             .route("/devhub/requests", on(Op::Control, get(control::requests)))
             .route("/devhub/faults", on(Op::Control, put(control::faults)))
+            .route("/devhub/routes", on(Op::Control, put(control::routes)))
             .method_not_allowed_fallback(refusal::method_not_allowed)
             .fallback(any(refusal::not_found))
             .with_state(self.clone())

@@ -42,6 +42,7 @@ mod revocation;
 mod security_backend;
 mod sessions;
 mod shutdown;
+mod simulated_devices;
 mod socket_io;
 mod socket_io_client;
 mod source_loss;

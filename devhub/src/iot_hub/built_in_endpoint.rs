@@ -9,6 +9,8 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::RwLock;
+use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -32,7 +34,8 @@ const SUBJECT: &str = "dt-subject";
 
 /// Which sources reach the endpoint. An IoT hub without routes delivers telemetry alone; here, each is on unless it is
 /// switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "four routes, each of which is there or not"
@@ -60,16 +63,16 @@ impl Default for Routes {
 }
 
 /// Publishes what has a route. Events of a device and of its modules go to one partition.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct BuiltInEndpoint {
     pub(super) event_hub: EventHub,
     pub(super) hub_name: String,
-    pub(super) routes: Routes,
+    pub(super) routes: RwLock<Routes>,
 }
 
 impl BuiltInEndpoint {
     pub(super) fn telemetry(&self, sender: Sender<'_>, message: TelemetryMessage, at_ms: i64) {
-        if self.routes.telemetry {
+        if self.routes.read().telemetry {
             let event = telemetry(sender, message, at_ms);
             self.event_hub.publish(sender.id.device_id(), &event);
         }
@@ -82,7 +85,7 @@ impl BuiltInEndpoint {
         sequence_number: ConnectionSequenceNumber,
         at_ms: i64,
     ) {
-        if self.routes.connection_states {
+        if self.routes.read().connection_states {
             let notification = self.notification(id, at_ms);
             let event = notification.connection_state(change, sequence_number);
             self.event_hub.publish(id.device_id(), &event);
@@ -96,7 +99,7 @@ impl BuiltInEndpoint {
         body: &Value,
         at_ms: i64,
     ) {
-        if self.routes.twin_changes {
+        if self.routes.read().twin_changes {
             let event = self.notification(id, at_ms).twin_change(operation, body);
             self.event_hub.publish(id.device_id(), &event);
         }
@@ -109,7 +112,7 @@ impl BuiltInEndpoint {
         twin: &Value,
         at_ms: i64,
     ) {
-        if self.routes.lifecycle {
+        if self.routes.read().lifecycle {
             let event = self.notification(id, at_ms).lifecycle(operation, twin);
             self.event_hub.publish(id.device_id(), &event);
         }

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::Hub;
 use super::authentication::AuthMethod;
-use super::built_in_endpoint::Sender;
 use super::direct_method::MethodAnswer;
 use super::error::{ErrorCode, HubError};
 use super::identity::{Identity, Locked};
@@ -57,8 +56,6 @@ pub enum EndReason {
     Stuck,
     /// A fault switch was used.
     Fault,
-    /// The hub stops.
-    HubStopped,
 }
 
 /// What a device can listen for.
@@ -145,24 +142,27 @@ impl DeviceLink {
         Ok(())
     }
 
+    /// Takes down which model a Plug-and-Play device implements; its twin tells.
+    pub fn tell_model(&self, model_id: &str) -> Result<(), HubError> {
+        self.with(|locked| locked.state.model_id = Some(model_id.to_owned()))
+    }
+
     /// Publishes a message, stamped with who sent it.
     pub fn send_telemetry(&self, message: TelemetryMessage) -> Result<(), HubError> {
-        if message.size_bytes() > TELEMETRY_BYTES_MAX {
-            return Err(HubError::new(
-                ErrorCode::MessageTooLarge,
-                "a message may have 256 KB",
-            ));
+        if is_too_large(&message) {
+            return Err(too_large());
+        }
+        self.with(|locked| locked.publish_telemetry(message))
+    }
+
+    /// Sets what is published when this connection ends, however that comes about; `None` takes it back.
+    pub fn set_will(&self, will: Option<TelemetryMessage>) -> Result<(), HubError> {
+        if will.as_ref().is_some_and(is_too_large) {
+            return Err(too_large());
         }
         self.with(|locked| {
-            locked.announce_connection();
-            locked.note_activity();
-            let connection = locked.state.connection.as_ref().expect("it is this link's");
-            let sender = Sender {
-                id: &self.identity.id,
-                generation_id: &self.identity.generation_id,
-                auth_method: connection.auth_method,
-            };
-            self.hub.endpoint.telemetry(sender, message, locked.now_ms);
+            let connection = locked.state.connection.as_mut().expect("it is this link's");
+            connection.will = will;
         })
     }
 
@@ -229,4 +229,12 @@ impl Drop for DeviceLink {
         // Refused when another connection has taken its place, or the identity is gone: both have told of it.
         let _ = self.with(|locked| drop(locked.disconnect()));
     }
+}
+
+fn is_too_large(message: &TelemetryMessage) -> bool {
+    message.size_bytes() > TELEMETRY_BYTES_MAX
+}
+
+fn too_large() -> HubError {
+    HubError::new(ErrorCode::MessageTooLarge, "a message may have 256 KB")
 }

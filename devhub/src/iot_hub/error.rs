@@ -11,6 +11,8 @@ pub enum ErrorCode {
     ArgumentInvalid,
     /// No valid token, or one without the right.
     IotHubUnauthorized,
+    /// The hub's daily quota of messages is used up; here only a fault switch says so.
+    IotHubQuotaExceeded,
     /// The device's queue of messages is full.
     DeviceMaximumQueueDepthExceeded,
     /// The identity is disabled.
@@ -75,6 +77,7 @@ impl ErrorCode {
         match self {
             Self::ArgumentInvalid => (400_004, "ArgumentInvalid"),
             Self::IotHubUnauthorized => (401_003, "IotHubUnauthorized"),
+            Self::IotHubQuotaExceeded => (403_002, "IotHubQuotaExceeded"),
             Self::DeviceMaximumQueueDepthExceeded => (403_004, "DeviceMaximumQueueDepthExceeded"),
             Self::DeviceDisabled => (403_012, "DeviceDisabled"),
             Self::DeviceMaximumInflightMethodExceeded => {

@@ -94,7 +94,7 @@ mod tests {
         }
         assert_eq!(mailbox.next().await, method(0));
         mailbox.end(EndReason::Evicted);
-        mailbox.end(EndReason::HubStopped);
+        mailbox.end(EndReason::Deleted);
         mailbox.post(method(3)).unwrap();
         for _ in 0..2 {
             assert_eq!(mailbox.next().await, ToDevice::End(EndReason::Evicted));

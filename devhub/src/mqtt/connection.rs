@@ -2,8 +2,9 @@
 //! the clocks in turn.
 //!
 //! One packet is read when all that the one before it led to is written, so that nothing piles up for a
-//! client that does not read; such a client is cut off after [`WRITE_TIMEOUT`]. However a connection
-//! ends, but for DISCONNECT, the client's will is published while it still counts as connected (MQTT 3.1.1 §3.1.2.5).
+//! client that does not read; such a client is cut off after [`WRITE_TIMEOUT`]. The client's will is
+//! the hub's to publish, however the connection ends, unless DISCONNECT takes it back (MQTT 3.1.1
+//! §3.1.2.5).
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
@@ -70,22 +71,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stream = Framed::with_capacity(stream, Packets::default(), READ_BUFFER_BYTES);
-    let ended = match begin(&mut stream, certificate, shared, stop).await {
-        Ok(begun) => Ended {
-            who: Some(begun.conversation.identity().clone()),
-            why: begun.go_on(&mut stream, stop).await,
-        },
-        Err(why) => Ended { who: None, why },
+    let (who, why) = match begin(&mut stream, certificate, shared, stop).await {
+        Ok(begun) => {
+            let who = begun.conversation.identity().clone();
+            let Err(why) = begun.go_on(&mut stream, stop).await;
+            (Some(who), why)
+        }
+        Err(why) => (None, why),
     };
     // The peer may be gone already, or not read.
     let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
-    ended
+    Ended { who, why }
 }
 
 /// A client that was let in.
 struct Begun {
     conversation: Conversation,
-    will: Option<TelemetryMessage>,
     silence_max: Duration,
     token_expires: Option<Instant>,
     is_session_present: bool,
@@ -123,11 +124,7 @@ where
         }
     };
     let accepted = ConnAck::new(ConnectReturnCode::Success, begun.is_session_present);
-    let written = write(stream, [Packet::ConnAck(accepted)], stop).await;
-    if let Err(end) = written {
-        begun.end_with_will(&end);
-        return Err(end);
-    }
+    write(stream, [Packet::ConnAck(accepted)], stop).await?;
     Ok(begun)
 }
 
@@ -152,6 +149,10 @@ impl Shared {
             Instant::now() + Duration::from_millis(left_ms)
         });
         let link = self.hub.connect(&identity, auth)?;
+        if let Some(model_id) = &model_id {
+            link.tell_model(model_id)?;
+        }
+        link.set_will(will)?;
         let generation_id = link.generation_id().to_owned();
         let mut kept = None;
         if connect.clean_session {
@@ -171,7 +172,6 @@ impl Shared {
         };
         Ok(Begun {
             conversation: Conversation::new(client, link, kept.unwrap_or_default()),
-            will,
             silence_max: silence_max(connect.keep_alive),
             token_expires,
             is_session_present,
@@ -180,17 +180,8 @@ impl Shared {
 }
 
 impl Begun {
-    async fn go_on<S>(mut self, stream: &mut Framed<S, Packets>, stop: &CancellationToken) -> End
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Err(end) = self.converse(stream, stop).await;
-        self.end_with_will(&end);
-        end
-    }
-
-    async fn converse<S>(
-        &mut self,
+    async fn go_on<S>(
+        mut self,
         stream: &mut Framed<S, Packets>,
         stop: &CancellationToken,
     ) -> Result<Infallible, End>
@@ -220,14 +211,6 @@ impl Begun {
                 () = stop.cancelled() => return Err(End::Stopped),
             }
             write(stream, out, stop).await?;
-        }
-    }
-
-    fn end_with_will(self, end: &End) {
-        if let Some(will) = self.will
-            && !matches!(end, End::Disconnected)
-        {
-            self.conversation.publish_will(will);
         }
     }
 }

@@ -24,9 +24,7 @@ use super::{
     sessions::{Sessions, Subscriptions},
     topic::{self, Filter, Request},
 };
-use crate::iot_hub::{
-    DeviceLink, HubError, IdentityId, Listen, LockedMessage, TelemetryMessage, ToDevice,
-};
+use crate::iot_hub::{DeviceLink, HubError, IdentityId, Listen, LockedMessage, ToDevice};
 
 /// Of one SUBSCRIBE or UNSUBSCRIBE; there are fewer filters than this.
 const FILTERS_MAX: usize = 32;
@@ -100,7 +98,11 @@ impl Conversation {
                 out.push(Packet::PingResp);
                 Ok(())
             }
-            Packet::Disconnect => Err(End::Disconnected),
+            Packet::Disconnect => {
+                // A connection that the hub has ended meanwhile had its will published.
+                let _ = self.link.set_will(None);
+                Err(End::Disconnected)
+            }
             _ => Err(End::Protocol("neither a request nor an acknowledgement")),
         }
     }
@@ -132,13 +134,6 @@ impl Conversation {
             ToDevice::End(reason) => return Err(End::ByHub(reason)),
         }
         Ok(())
-    }
-
-    /// Publishes the client's will.
-    pub(super) fn publish_will(&self, will: TelemetryMessage) {
-        if let Err(error) = self.link.send_telemetry(will) {
-            tracing::debug!(error.message = %error, "a will was not taken");
-        }
     }
 
     fn publish(&mut self, publish: Publish, out: &mut Vec<Packet>) -> Result<(), End> {

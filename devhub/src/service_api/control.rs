@@ -9,7 +9,7 @@ use super::faults::ServiceFault;
 use super::refusal::Refusal;
 use super::request::WholeBody;
 use super::requests::RequestCounts;
-use crate::iot_hub::HubError;
+use crate::iot_hub::{HubError, Routes};
 
 pub(super) async fn requests(State(service): State<Service>) -> Json<RequestCounts> {
     Json(service.requests.counts())
@@ -28,5 +28,15 @@ pub(super) async fn faults(
         return Err(HubError::invalid("status must be from 400 to 599").into());
     }
     service.faults.set(fault);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replaces the routes to the event hub; what is not named is on.
+pub(super) async fn routes(
+    State(service): State<Service>,
+    body: WholeBody,
+) -> Result<StatusCode, Refusal> {
+    let routes: Routes = body.object()?;
+    service.hub.set_routes(routes);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -64,9 +64,14 @@ impl IntoResponse for MethodRefusal {
 /// The answer of a fault switch.
 pub(super) fn of_fault(status: u16, retry_after_s: Option<u32>) -> Response {
     let code = match status {
+        400 => ErrorCode::ArgumentInvalid,
         401 => ErrorCode::IotHubUnauthorized,
+        403 => ErrorCode::IotHubQuotaExceeded,
         404 => ErrorCode::DeviceNotFound,
+        412 => ErrorCode::PreconditionFailed,
+        413 => ErrorCode::MessageTooLarge,
         429 => ErrorCode::ThrottlingException,
+        502 => ErrorCode::BadDeviceResponse,
         503 => ErrorCode::ServiceUnavailable,
         504 => ErrorCode::GatewayTimeout,
         _ => ErrorCode::ServerError,

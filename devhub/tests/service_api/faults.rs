@@ -32,7 +32,7 @@ async fn requests_are_answered_with_the_status_that_was_asked_for() {
     assert_eq!(fixture.get("/twins/d").await.status, 200);
     for (status, code) in [
         (401, "IotHubUnauthorized"),
-        (403, "ServerError"),
+        (403, "IotHubQuotaExceeded"),
         (500, "ServerError"),
         (503, "ServiceUnavailable"),
     ] {
@@ -121,4 +121,31 @@ async fn switches_ask_for_all_rights_and_take_nothing_they_do_not_know() {
         fixture.get("/twins/d").await.refusal(),
         (404, "DeviceNotFound")
     );
+}
+
+#[tokio::test]
+async fn routes_are_switched_and_are_on_unless_they_are_named() {
+    let fixture = Fixture::start().await;
+    let enqueued = || -> i64 {
+        let hub = fixture.devhub.event_hub();
+        (0..hub.partition_count())
+            .filter_map(|partition| hub.partition_properties(partition))
+            .map(|partition| partition.last_enqueued_sequence_number + 1)
+            .sum()
+    };
+    let routes = json!({ "lifecycle": false, "twinChanges": false });
+    let switched = fixture.send(&Method::PUT, "/devhub/routes", &routes).await;
+    assert_eq!(switched.status, 204);
+    fixture.create(&device("d"));
+    let tags = json!({ "tags": { "a": 1 } });
+    fixture.send(&Method::PATCH, "/twins/d", &tags).await;
+    assert_eq!(enqueued(), 0);
+    fixture
+        .send(&Method::PUT, "/devhub/routes", &json!({}))
+        .await;
+    fixture.send(&Method::PATCH, "/twins/d", &tags).await;
+    assert_eq!(enqueued(), 1);
+    let unknown = json!({ "jobs": true });
+    let refused = fixture.send(&Method::PUT, "/devhub/routes", &unknown).await;
+    assert_eq!(refused.refusal(), (400, "ArgumentInvalid"));
 }

@@ -1,5 +1,7 @@
 //! The engine against the examples of Azure's documentation.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// 2022-01-16T16:36:53.814Z
@@ -233,4 +235,117 @@ fn an_etag_that_is_not_the_stored_one_is_refused() {
         .check(&etag)
         .unwrap_err();
     assert_eq!(error.code(), ErrorCode::PreconditionFailed);
+}
+
+/// What can happen to a twin.
+#[derive(Clone, Debug)]
+enum Step {
+    Update(Value),
+    Replace(Value),
+    Report(Map<String, Value>),
+}
+
+fn patch() -> impl Strategy<Value = Map<String, Value>> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<i8>().prop_map(Value::from),
+        Just(json!([1, null])),
+    ];
+    let value = leaf.prop_recursive(3, 12, 3, |inner| {
+        proptest::collection::btree_map("[abc]", inner, 0..3)
+            .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into())
+    });
+    proptest::collection::btree_map("[abc]", value, 0..3)
+        .prop_map(|members| members.into_iter().collect())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sections = || {
+        (proptest::option::of(patch()), proptest::option::of(patch())).prop_map(
+            |(tags, desired)| {
+                let mut sections = json!({});
+                if let Some(tags) = tags {
+                    sections["tags"] = tags.into();
+                }
+                if let Some(desired) = desired {
+                    sections["properties"]["desired"] = desired.into();
+                }
+                sections
+            },
+        )
+    };
+    prop_oneof![
+        sections().prop_map(Step::Update),
+        sections().prop_map(Step::Replace),
+        patch().prop_map(Step::Report),
+    ]
+}
+
+/// A twin's tags, desired and reported values with their versions, as somebody knows them who was told all changes.
+#[derive(Debug, PartialEq)]
+struct Known {
+    version: Value,
+    tags: Map<String, Value>,
+    desired: Map<String, Value>,
+    reported: Map<String, Value>,
+}
+
+impl Known {
+    fn of(document: &Value) -> Self {
+        let section = |value: Option<&Value>| {
+            let mut values = value.map(object).unwrap_or_default();
+            values.remove("$metadata");
+            values
+        };
+        let properties = &document["properties"];
+        Self {
+            version: document["version"].clone(),
+            tags: section(document.get("tags")),
+            desired: section(properties.get("desired")),
+            reported: section(properties.get("reported")),
+        }
+    }
+
+    fn hear(&mut self, update: &Value) {
+        let told = Self::of(update);
+        self.version = told.version;
+        merge(&mut self.tags, &told.tags);
+        merge(&mut self.desired, &told.desired);
+        merge(&mut self.reported, &told.reported);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_hears_all_changes_knows_the_twin(steps in proptest::collection::vec(step(), 0..12)) {
+        let mut twin = twin();
+        let mut listener = Known::of(&twin.document().into());
+        let mut device = listener.desired.clone();
+        for step in steps {
+            let desired = match step {
+                Step::Update(patch) => {
+                    let Some(change) = twin.update(&patch, CHANGED_MS).unwrap() else {
+                        continue;
+                    };
+                    listener.hear(&change.event_body);
+                    change.desired
+                }
+                Step::Replace(whole) => {
+                    let desired = twin.replace(&whole, CHANGED_MS).unwrap();
+                    listener = Known::of(&twin.document().into());
+                    Some(desired)
+                }
+                Step::Report(patch) => {
+                    listener.hear(&twin.report(&patch, CHANGED_MS).unwrap().event_body);
+                    None
+                }
+            };
+            if let Some(DesiredPatch { version, patch }) = desired {
+                merge(&mut device, &patch);
+                device.insert("$version".to_owned(), version.into());
+            }
+            prop_assert_eq!(&listener, &Known::of(&twin.document().into()));
+            prop_assert_eq!(&device, &object(&twin.device_document()["desired"]));
+        }
+    }
 }

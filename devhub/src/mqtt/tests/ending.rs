@@ -84,8 +84,15 @@ async fn a_will_is_published_unless_the_client_takes_it_back() {
     assert!(matches!(dead.hangs_up().await, End::Closed));
     let silent = connected().await;
     assert!(matches!(silent.ended().await, End::Silent));
+    let replaced = connected().await;
+    let newcomer = bench.connected(&device()).await;
+    assert!(matches!(
+        replaced.ended().await,
+        End::ByHub(EndReason::Evicted)
+    ));
+    newcomer.hangs_up().await;
     let wills = bench.telemetry();
-    assert_eq!(wills.len(), 2);
+    assert_eq!(wills.len(), 3);
     for event in wills {
         assert_eq!(event.body(), "gone");
         assert_eq!(event.property("reason").as_deref(), Some("power"));
@@ -96,7 +103,7 @@ async fn a_will_is_published_unless_the_client_takes_it_back() {
     }
     assert_eq!(
         bench.connection_changes(),
-        ["deviceConnected", "deviceDisconnected"].repeat(2),
+        ["deviceConnected", "deviceDisconnected"].repeat(3),
         "the will is a device's last word"
     );
 }
@@ -148,7 +155,7 @@ async fn a_publish_that_means_nothing_ends_the_connection() {
 /// Asks for so many answers that those which nobody takes fill the stream; what is sent after that is
 /// not read, until the connection is cut off.
 async fn ask_without_listening(client: &mut Client) {
-    let pings = [0xc0, 0x00].repeat(STREAM_BYTES);
+    let pings = [0xc0, 0x00].repeat(2 * STREAM_BYTES);
     client.send_bytes_until_closed(&pings).await;
 }
 
