@@ -2,7 +2,7 @@
 //!
 //! Guarantees: reads of one device at the same time are one request, and what it brings is in the shard before anybody has
 //! the answer; a read ends even when whoever asked for it goes away; whatever the hub does, a shard gets an answer to
-//! each of its questions, and none from before it asked.
+//! each of its questions, and never one that it has had already.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
