@@ -41,7 +41,11 @@ fn the_domain_names_no_edge_no_io_no_lock_and_no_clock() {
             }
             let mut parts = code.split("crate::").skip(1);
             if parts.any(|part| !part.starts_with("domain")) {
-                found.push(format!("{}:{}: another part of the relay", file.display(), number + 1));
+                found.push(format!(
+                    "{}:{}: another part of the relay",
+                    file.display(),
+                    number + 1
+                ));
             }
         }
     }
