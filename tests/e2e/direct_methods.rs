@@ -143,9 +143,8 @@ async fn a_device_that_connects_in_time_is_called() {
 #[tokio::test]
 async fn a_method_of_a_module_takes_a_grant_of_its_own() {
     let testbed = Testbed::with_iot_hub(&[]).await;
-    let connection_string = testbed.devhub.register_module("d1", "m1").await;
     let methods = json!({"m": {"status": 200, "payload": "of the module"}});
-    let _module = testbed.devhub.connect_as(&connection_string, methods).await;
+    let _module = testbed.devhub.connect_module("d1", "m1", methods).await;
     let session = testbed.session().await;
     session.granted(&every_method("d1")).await;
     let body = json!({"deviceId": "d1", "moduleId": "m1", "methodParams": {"methodName": "m"}});

@@ -1,6 +1,6 @@
-//! What the tests need beyond Rust: Node packages (Microsoft's SDKs for Event Hubs and IoT Hub, the official Socket.IO
-//! client, the published React client, the browser driver), a Chromium with fonts, and a Python environment with
-//! Microsoft's SDKs.
+//! What the tests need beyond Rust: Node packages (Microsoft's SDKs for Event Hubs, IoT Hub devices and services, the
+//! official Socket.IO client, the published React client, the browser driver), a Chromium with fonts, and a Python
+//! environment with the same SDKs of Microsoft.
 //!
 //! Installing is idempotent, and takes milliseconds when all is there: each installed folder keeps a copy of the
 //! file it was installed from, written last, and is made anew when that file has changed or an earlier
