@@ -216,23 +216,25 @@ impl DeviceGrants {
     }
 
     /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed. Whoever may
-    /// change every desired property, or every tag, sees the whole, as in ux4iot.
+    /// change every desired property sees the whole, as in ux4iot, unless a grant says which parts of the twin it sees.
     pub fn view_after(&self, change: &Access<'_>) -> TwinView {
+        let seen = self.twin_view();
         let (changed, at) = match change {
+            Access::DesiredProperties { .. } if self.desired_properties.whole && seen.is_none() => {
+                return TwinView::Whole;
+            }
             Access::DesiredProperties { .. } => (&self.desired_properties, "/properties/desired"),
             Access::Tags { .. } => (&self.tags, "/tags"),
-            _ => return self.twin_view().unwrap_or_default(),
+            _ => return seen.unwrap_or_default(),
         };
-        let seen = self.twin_view().unwrap_or_default();
-        match seen {
-            TwinView::Parts(seen) if !changed.whole => {
-                let root = Pointer::parse(at).expect("it is a pointer");
-                let changed = changed.union();
-                let below = changed.iter().map(|pointer| root.join(pointer));
-                TwinView::Parts(seen.iter().cloned().chain(below).collect())
-            }
-            _ => TwinView::Whole,
-        }
+        let TwinView::Parts(seen) = seen.unwrap_or_default() else {
+            return TwinView::Whole;
+        };
+        let root = Pointer::parse(at).expect("it is a pointer");
+        let mut parts: Vec<_> = seen.iter().cloned().collect();
+        parts.extend(changed.union().iter().map(|pointer| root.join(pointer)));
+        parts.extend(changed.whole.then_some(root));
+        TwinView::Parts(parts.into_iter().collect())
     }
 
     /// Whether this very grant is there.
@@ -493,6 +495,33 @@ mod tests {
     }
 
     #[test]
+    fn a_change_shows_no_part_that_is_neither_seen_nor_changed() {
+        let desired = Access::DesiredProperties { patch: "{}" };
+        let tags = Access::Tags { patch: "{}" };
+        let mut granted = grants([Grant::DesiredProperties(None), Grant::Tags(None)]);
+        let only = |parts: &[&str]| TwinView::Parts(pointers(parts));
+        assert_eq!(
+            granted.view_after(&desired),
+            TwinView::Whole,
+            "as in ux4iot"
+        );
+        assert_eq!(granted.view_after(&tags), only(&["/tags"]));
+        let narrow = Grant::DeviceTwin(Some(pointers(&["/properties/reported/a"])));
+        granted.insert(narrow);
+        assert_eq!(
+            granted.view_after(&desired),
+            only(&["/properties/desired", "/properties/reported/a"])
+        );
+        assert_eq!(
+            granted.view_after(&tags),
+            only(&["/properties/reported/a", "/tags"])
+        );
+        granted.insert(Grant::DeviceTwin(None));
+        assert_eq!(granted.view_after(&desired), TwinView::Whole);
+        assert_eq!(granted.view_after(&tags), TwinView::Whole);
+    }
+
+    #[test]
     fn parts_of_several_grants_add_up() {
         let of = |text| Some(pointers(&[text]));
         let mut grants = grants([
@@ -515,11 +544,6 @@ mod tests {
         assert_eq!(
             grants.view_after(&Access::DesiredProperties { patch }),
             after_patch
-        );
-        grants.insert(Grant::DesiredProperties(None));
-        assert_eq!(
-            grants.view_after(&Access::DesiredProperties { patch }),
-            TwinView::Whole
         );
         grants.remove(&Grant::DeviceTwin(of("/tags/b")));
         let one = TwinView::Parts(pointers(&["/tags/a"]));
