@@ -16,12 +16,13 @@ use crate::domain::json_pointer::{POINTERS_MAX, Pointer, Pointers};
 use crate::domain::payload_policy::{CONDITIONS_MAX, Condition, PayloadPolicy, Scalar, Test};
 use crate::domain::subscription::KeyPattern;
 
-const NOT_A_TYPE: &str = "is none of telemetry, connectionState, deviceTwin, d2cMessages, desiredProperties, tags, directMethod";
 /// What is wrong with a name.
 pub(crate) const NOT_A_NAME: &str = "is empty, too long or no text";
+
 /// What is wrong with a member that another type has.
 pub(crate) const MISPLACED: &str = "does not go with the type of the grant";
 
+const NOT_A_TYPE: &str = "is none of telemetry, connectionState, deviceTwin, d2cMessages, desiredProperties, tags, directMethod";
 const NOT_POINTERS: &str =
     "is not a list of 1 to 64 JSON pointers, each of at most 1024 bytes and 32 reference tokens";
 const NOT_A_POLICY: &str = "is not a list of 1 to 32 conditions, each a JSON pointer as `pointer` and one of `equals`, `oneOf` and `matches`";

@@ -47,15 +47,17 @@ impl AdminClient {
         &self.relay
     }
 
-    /// Gives a session a right. Giving it again changes nothing; one that is narrowed in another way is another right. [`Error::Status`] with 404 when there is no such
-    /// session, with 400 when the right cannot be had, with 429 when the session has too many.
+    /// Gives a session a right. Giving it again changes nothing; one that is narrowed in another way is another right.
+    /// [`Error::Status`] with 404 when there is no such session, with 400 when the right cannot be had, with 429 when the
+    /// session has too many.
     pub async fn grant(&self, request: &GrantRequest) -> Result<(), Error> {
         let call = self.caller.call(Repeat::Safe, Method::PUT, &["grants"])?;
         call.json(request).acknowledged().await
     }
 
-    /// Takes a right away: exactly that one, or everything of its type when the request does not narrow it. Once this returns `Ok`, nothing more of it reaches the session. Taking away what was not
-    /// there is no error; an unknown session is [`Error::Status`] with 404.
+    /// Takes a right away: exactly that one, or everything of its type when the request does not narrow it. Once this
+    /// returns `Ok`, nothing more of it reaches the session. Taking away what was not there is no error; an unknown
+    /// session is [`Error::Status`] with 404.
     pub async fn revoke(&self, request: &GrantRequest) -> Result<(), Error> {
         let call = self
             .caller

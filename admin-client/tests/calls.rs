@@ -402,7 +402,7 @@ async fn each_client_shows_its_own_credential_and_no_other() {
 #[tokio::test]
 async fn a_module_is_named_in_the_query_and_in_bodies() {
     let module = Identity::module("d/1", "m+1 &");
-    let twin = r#"{"deviceId":"d/1","moduleId":"m+1 &","data":{"version":1},"timestamp":""}"#;
+    let twin = r#"{"deviceId":"d/1","moduleId":"m+1 &","data":{"version":1,"properties":{"reported":{},"desired":{}}},"timestamp":""}"#;
     let server = Server::start([
         answer(200, twin),
         answer(200, r#"{"status":200,"payload":null}"#),

@@ -15,7 +15,7 @@ use super::auth::Admin;
 use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
 use crate::domain::grant::Grant;
-use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::id::{DeviceId, DeviceName, SessionId};
 use crate::domain::session::Dialect;
 use crate::grant_members::{GrantMembers, WrongMember, even_null};
 
@@ -128,11 +128,11 @@ fn parse(
     if is_of_today && dialect == Dialect::V2 {
         return Err(Malformed);
     }
-    let device = match &members.module_id {
-        Some(module_id) => DeviceId::of_module(&members.device_id, module_id),
-        None => DeviceId::new(&members.device_id),
+    let device = DeviceName {
+        device: &members.device_id,
+        module: members.module_id.as_deref(),
     };
-    let device = device.ok_or(Malformed)?;
+    let device = device.to_id().ok_or(Malformed)?;
     let granted = GrantMembers {
         telemetry_key: members.telemetry_key,
         direct_method_name: members.direct_method_name,

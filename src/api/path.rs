@@ -1,8 +1,8 @@
 //! Names in request paths, and the module in their query.
 //!
 //! Clients put device ids and telemetry keys into the path as they are, so decoding has to be forgiving: each escape is
-//! decoded once, what is not a valid escape stays as it was written, and `+` is a plus sign. In the query, which no client of
-//! ux4iot sends, names are encoded as HTML forms encode them, and have to be.
+//! decoded once, what is not a valid escape stays as it was written, and `+` is a plus sign. In the query, which no
+//! client of ux4iot sends, names are encoded as HTML forms encode them, and have to be.
 
 use std::borrow::Cow;
 

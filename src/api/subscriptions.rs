@@ -16,7 +16,7 @@ use super::auth::SessionHeader;
 use super::body::{self, Malformed, RequestBody};
 use super::error::Error;
 use super::json_response;
-use crate::domain::id::{DeviceId, SessionId};
+use crate::domain::id::{DeviceId, DeviceName, SessionId};
 use crate::domain::subscription::Subscription;
 use crate::grant_members::{WrongMember, even_null, telemetry_key};
 use crate::relay::SubscriptionRequest;
@@ -158,11 +158,11 @@ impl<'a> Element<'a> {
             "d2cMessages" => Subscription::D2cMessages,
             _ => return Err(Malformed),
         };
-        let device = match &members.module_id {
-            Some(module_id) => DeviceId::of_module(&members.device_id, module_id),
-            None => DeviceId::new(&members.device_id),
+        let device = DeviceName {
+            device: &members.device_id,
+            module: members.module_id.as_deref(),
         };
-        let device = device.ok_or(Malformed)?;
+        let device = device.to_id().ok_or(Malformed)?;
         Ok(Self {
             text,
             session,

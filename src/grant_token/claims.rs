@@ -293,21 +293,13 @@ fn read_grant(
     let grant = granted
         .grant(text(kind).as_deref().unwrap_or_default())
         .map_err(|error| wrong(member(error.member), error.problem))?;
-    let (is_telemetry, is_method) = (
-        matches!(grant, Grant::Telemetry(_)),
-        matches!(grant, Grant::DirectMethod(_, _)),
-    );
-    for (name, is_misplaced) in [
-        (
-            "telemetryKey",
-            members.telemetry_key.is_some() && !is_telemetry,
-        ),
-        (
-            "directMethodName",
-            members.direct_method_name.is_some() && !is_method,
-        ),
+    let is_telemetry = matches!(grant, Grant::Telemetry(_));
+    let is_method = matches!(grant, Grant::DirectMethod(_, _));
+    for (name, value, is_in_place) in [
+        ("telemetryKey", members.telemetry_key, is_telemetry),
+        ("directMethodName", members.direct_method_name, is_method),
     ] {
-        if is_misplaced {
+        if value.is_some() && !is_in_place {
             return Err(wrong(member(name), MISPLACED));
         }
     }

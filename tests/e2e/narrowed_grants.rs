@@ -194,6 +194,68 @@ async fn native_snapshots_and_updates_hold_the_granted_parts_only() {
 }
 
 #[tokio::test]
+async fn what_a_client_missed_is_cut_to_what_it_may_see_when_it_comes_back() {
+    let mut testbed = testbed().await;
+    let (mut native, id) = Native::open(&testbed.rest).await;
+    let rest = testbed.rest.clone();
+    let session = Session { rest, id };
+    session.granted(&firmware()).await;
+    session.granted(&site_and_ip()).await;
+    let of = json!([{"type": "deviceTwin", "deviceId": "d1"}]);
+    let subscribe = json!({"type": "subscribe", "subscriptions": of});
+    let subscribed = native.request(subscribe).await;
+    replace(&mut testbed, 1).await;
+    let mut updates = native.expect("updates").await;
+    let value = updates["updates"][0]["deviceTwin"].take();
+    assert_eq!(value, firmware_site_and_ip(1), "{updates}");
+
+    drop(native);
+    replace(&mut testbed, 2).await;
+    testbed.process("d1", json!({"n": 1})).await;
+    session.revoked(&site_and_ip()).await;
+    let mut native = Native::connect(&testbed.rest).await;
+    // From before the update that it got, so that this one is sent again as well.
+    let resume = json!({"epoch": 1, "sequence": subscribed["sequence"]});
+    let hello = json!({"type": "hello", "sessionId": session.id, "resume": resume});
+    let hello = native.ask(&hello).await;
+    assert_eq!(hello["recovered"], true, "{hello}");
+    let mut versions = Vec::new();
+    while versions.last() != Some(&2) {
+        let updates = native.expect("updates").await;
+        for update in updates["updates"].as_array().expect("a list") {
+            let version = update["deviceTwin"]["version"].as_u64().expect("a number");
+            assert_eq!(update["deviceTwin"], only_firmware(version), "{updates}");
+            versions.push(version);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_shows_the_granted_parts_only() {
+    let mut testbed = testbed().await;
+    replace(&mut testbed, 1).await;
+    testbed.process("d1", json!({"n": 1})).await;
+    let token = token(&[firmware()]);
+    let url = format!("{}/events?deviceTwin=d1&token={token}", testbed.rest.url);
+    let mut response = reqwest::get(url).await.expect("the relay answers");
+    let mut text = String::new();
+    let mut read_until = async |wanted: &str| {
+        while !text.contains(wanted) {
+            let chunk = response.chunk().await.expect("the stream goes on");
+            let chunk = chunk.expect("the stream goes on");
+            text.push_str(std::str::from_utf8(&chunk).expect("events are text"));
+        }
+        text.clone()
+    };
+    read_until(r#""reported":{"firmware":1}"#).await;
+    replace(&mut testbed, 2).await;
+    let text = read_until(r#""reported":{"firmware":2}"#).await;
+    for hidden in ["secret", "site", "owner", "interval", "mac"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_narrows_as_a_grant_does_or_says_what_is_wrong() {
     let mut testbed = testbed().await;
     replace(&mut testbed, 1).await;

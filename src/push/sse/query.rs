@@ -2,7 +2,8 @@
 //!
 //! Members are named after the kind of subscription and may be there many times: `telemetry=d1/temperature` for one key
 //! (which may hold slashes), `telemetry=d1` for every key, `connectionState=d1`, `deviceTwin=d1`, `d2cMessages=d1`.
-//! With `moduleId=m1` all of them are about that module of their device. Members are encoded as HTML forms encode them: `+` is a blank. Members that nobody knows are ignored.
+//! With `moduleId=m1` all of them are about that module of their device. Members are encoded as HTML forms encode them:
+//! `+` is a blank. Members that nobody knows are ignored.
 
 use std::borrow::Cow;
 
