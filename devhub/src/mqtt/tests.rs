@@ -1,6 +1,7 @@
 //! Connections from their first byte to their last, over a stream in memory. Time is tokio's and stands still
 //! until everybody waits, so that hours pass in no time.
 
+mod anything;
 mod connecting;
 mod ending;
 mod messages;
@@ -42,8 +43,11 @@ use crate::{
 /// 2022-01-16T16:36:53.814Z
 const NOW_MS: i64 = 1_642_351_013_814;
 
-/// More than any test writes at once.
-const STREAM_BYTES: usize = 1024 * 1024;
+/// What a stream holds for a peer that does not read.
+const STREAM_BYTES: usize = 64 * 1024;
+
+/// More than any packet of the tests.
+const PACKET_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct FixedClock;
@@ -133,8 +137,8 @@ impl Bench {
                 .why
         });
         let codec = Codec {
-            max_incoming_size: STREAM_BYTES,
-            max_outgoing_size: STREAM_BYTES,
+            max_incoming_size: PACKET_BYTES,
+            max_outgoing_size: PACKET_BYTES,
         };
         Client {
             stream: Framed::new(near, codec),

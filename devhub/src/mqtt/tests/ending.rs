@@ -155,7 +155,7 @@ async fn a_publish_that_means_nothing_ends_the_connection() {
 /// Asks for so many answers that those which nobody takes fill the stream; what is sent after that is
 /// not read, until the connection is cut off.
 async fn ask_without_listening(client: &mut Client) {
-    let pings = [0xc0, 0x00].repeat(STREAM_BYTES);
+    let pings = [0xc0, 0x00].repeat(2 * STREAM_BYTES);
     client.send_bytes_until_closed(&pings).await;
 }
 
