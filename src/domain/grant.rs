@@ -215,26 +215,22 @@ impl DeviceGrants {
         }
     }
 
-    /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed. Whoever may
-    /// change every desired property sees the whole, as in ux4iot, unless a grant says which parts of the twin it sees.
+    /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed.
     pub fn view_after(&self, change: &Access<'_>) -> TwinView {
-        let seen = self.twin_view();
+        let seen = self.twin_view().unwrap_or_default();
         let (changed, at) = match change {
-            Access::DesiredProperties { .. } if self.desired_properties.whole && seen.is_none() => {
-                return TwinView::Whole;
-            }
             Access::DesiredProperties { .. } => (&self.desired_properties, "/properties/desired"),
             Access::Tags { .. } => (&self.tags, "/tags"),
-            _ => return seen.unwrap_or_default(),
+            _ => return seen,
         };
-        let TwinView::Parts(seen) = seen.unwrap_or_default() else {
-            return TwinView::Whole;
+        let TwinView::Parts(seen) = seen else {
+            return seen;
         };
-        let root = Pointer::parse(at).expect("it is a pointer");
-        let mut parts: Vec<_> = seen.iter().cloned().collect();
-        parts.extend(changed.union().iter().map(|pointer| root.join(pointer)));
-        parts.extend(changed.whole.then_some(root));
-        TwinView::Parts(parts.into_iter().collect())
+        let section = Pointer::parse(at).expect("it is a pointer");
+        let parts = changed.union();
+        let below = parts.iter().map(|pointer| section.join(pointer));
+        let whole = changed.whole.then(|| section.clone());
+        TwinView::Parts(seen.iter().cloned().chain(below).chain(whole).collect())
     }
 
     /// Whether this very grant is there.
@@ -498,27 +494,25 @@ mod tests {
     fn a_change_shows_no_part_that_is_neither_seen_nor_changed() {
         let desired = Access::DesiredProperties { patch: "{}" };
         let tags = Access::Tags { patch: "{}" };
-        let mut granted = grants([Grant::DesiredProperties(None), Grant::Tags(None)]);
         let only = |parts: &[&str]| TwinView::Parts(pointers(parts));
+        let mut grants = grants([Grant::DesiredProperties(None), Grant::Tags(None)]);
+        assert_eq!(grants.view_after(&desired), only(&["/properties/desired"]));
+        assert_eq!(grants.view_after(&tags), only(&["/tags"]));
+        let reported = "/properties/reported/a";
+        grants.insert(Grant::DeviceTwin(Some(pointers(&[reported]))));
         assert_eq!(
-            granted.view_after(&desired),
-            TwinView::Whole,
-            "as in ux4iot"
+            grants.view_after(&desired),
+            only(&["/properties/desired", reported])
         );
-        assert_eq!(granted.view_after(&tags), only(&["/tags"]));
-        let narrow = Grant::DeviceTwin(Some(pointers(&["/properties/reported/a"])));
-        granted.insert(narrow);
+        assert_eq!(grants.view_after(&tags), only(&[reported, "/tags"]));
+        grants.insert(Grant::DeviceTwin(None));
+        assert_eq!(grants.view_after(&desired), TwinView::Whole);
+        assert_eq!(grants.view_after(&tags), TwinView::Whole);
         assert_eq!(
-            granted.view_after(&desired),
-            only(&["/properties/desired", "/properties/reported/a"])
+            DeviceGrants::default().view_after(&desired),
+            TwinView::default(),
+            "of what is granted no more"
         );
-        assert_eq!(
-            granted.view_after(&tags),
-            only(&["/properties/reported/a", "/tags"])
-        );
-        granted.insert(Grant::DeviceTwin(None));
-        assert_eq!(granted.view_after(&desired), TwinView::Whole);
-        assert_eq!(granted.view_after(&tags), TwinView::Whole);
     }
 
     #[test]
@@ -544,6 +538,11 @@ mod tests {
         assert_eq!(
             grants.view_after(&Access::DesiredProperties { patch }),
             after_patch
+        );
+        grants.insert(Grant::DesiredProperties(None));
+        assert_eq!(
+            grants.view_after(&Access::DesiredProperties { patch }),
+            TwinView::Parts(pointers(&["/properties/desired", "/tags/a", "/tags/b"]))
         );
         grants.remove(&Grant::DeviceTwin(of("/tags/b")));
         let one = TwinView::Parts(pointers(&["/tags/a"]));

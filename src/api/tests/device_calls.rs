@@ -193,12 +193,15 @@ async fn what_the_hub_refuses_comes_back_with_its_status_and_words() {
     send().await.is(502, "IoTHub Response: error");
 }
 
-/// A session with a narrowed grant sees less: `domain::grant`.
+/// A session with fewer or narrowed grants sees less: `domain::grant`.
 #[tokio::test]
 async fn the_answer_to_a_patch_is_the_twin_in_the_form_that_clients_get() {
     let (hub, api, session) = bed(
         [HubAnswer::ok(TWIN)],
-        [r#""deviceId":"d1","type":"desiredProperties""#],
+        [
+            r#""deviceId":"d1","type":"desiredProperties""#,
+            r#""deviceId":"d1","type":"deviceTwin""#,
+        ],
     )
     .await;
     let patch = r#"{"deviceId":"d1","desiredPropertyPatch":{"a":1.50},"ifMatch":"AAAAAAAAAAE="}"#;
