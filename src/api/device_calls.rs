@@ -17,7 +17,7 @@ use super::auth::SessionHeader;
 use super::body::{self, RequestBody};
 use super::error::Error;
 use super::{hub_failure, json_response};
-use crate::domain::grant::Access;
+use crate::domain::grant::{Access, METHOD_NAME_BYTES_MAX};
 use crate::domain::hub_twin::HubTwin;
 use crate::domain::id::{DeviceId, DeviceName, SessionId};
 use crate::domain::raw_json::RawJson;
@@ -190,7 +190,8 @@ struct MethodParams<'a> {
 
 impl MethodParams<'_> {
     fn call(&self) -> Option<MethodCall<'_>> {
-        (!self.method_name.is_empty()).then(|| MethodCall {
+        let is_name = (1..=METHOD_NAME_BYTES_MAX).contains(&self.method_name.len());
+        is_name.then(|| MethodCall {
             name: &self.method_name,
             payload: self.payload.map_or("null", RawValue::get),
             response_timeout_s: self.response_timeout_s.unwrap_or(RESPONSE_TIMEOUT_S),

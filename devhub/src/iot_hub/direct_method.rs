@@ -23,6 +23,10 @@ pub(super) const PENDING_CALLS_MAX: usize = 128;
 /// The largest payload, of a call as of an answer.
 const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 
+/// The longest name. It stands in a topic, which can neither be of any length nor hold a NUL: a device would lose its
+/// connection for the name that a caller chose.
+const NAME_BYTES_MAX: usize = 1024;
+
 const RESPONSE_TIMEOUT_S: RangeInclusive<u64> = 5..=300;
 const CONNECT_TIMEOUT_S: RangeInclusive<u64> = 0..=300;
 
@@ -36,7 +40,7 @@ pub struct MethodCall {
 }
 
 impl MethodCall {
-    /// A call with a payload of JSON text; refused when the payload is not JSON or too large, or a time-out out of
+    /// A call with a payload of JSON text; refused when the payload is not JSON or too large, the name no name, or a time-out out of
     /// range.
     pub fn new(
         name: impl Into<String>,
@@ -45,8 +49,10 @@ impl MethodCall {
         connect_timeout: Duration,
     ) -> Result<Self, HubError> {
         let name = name.into();
-        if name.is_empty() {
-            return Err(HubError::invalid("methodName must not be empty"));
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || name.chars().any(char::is_control) {
+            return Err(HubError::invalid(
+                "methodName must have 1 to 1024 bytes and no control characters",
+            ));
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(HubError::new(

@@ -93,6 +93,10 @@ async fn malformed_calls_are_refused_and_reach_no_hub() {
         let answer = api.send(method().session(session).body(bad)).await;
         answer.is(400, "Malformed direct method request");
     }
+    let name = "m".repeat(1025);
+    let long = format!(r#"{{"deviceId":"d1","methodParams":{{"methodName":"{name}"}}}}"#);
+    let answer = api.send(method().session(session).body(&long)).await;
+    answer.is(400, "Malformed direct method request");
     for bad in [
         "{}",
         r#"{"deviceId":"d1"}"#,
