@@ -1,6 +1,7 @@
 // The relay's REST API as a browser uses it, and the demo's security backend beside it.
 // Every call leaves one line in the protocol log.
 
+import { saysNoSession } from "./explain.js";
 import { parseJson } from "./json.js";
 import { patchOf } from "./twin.js";
 
@@ -55,7 +56,7 @@ export class RelayApi {
   /** Last values of a device: `{key: {value, timestamp}}`, narrowed to what the session may read. */
   async lastValues(sessionId, deviceId, bulk = false) {
     const path = `/lastValue/${encodeURIComponent(deviceId)}`;
-    const note = ({ data }) => `${Object.keys(data).length} keys`;
+    const note = ({ data }) => countOf(Object.keys(data).length, "key");
     const { data } = await this.#call("GET", path, { sessionId, note, bulk });
     return data;
   }
@@ -67,14 +68,14 @@ export class RelayApi {
     return { [key]: { value: data[key], timestamp } };
   }
 
-  /** The stored connection state: true, false, or null when the relay knows none. */
+  /** The connection state: true, false, or null when the relay cannot tell. */
   async connectionState(sessionId, deviceId, bulk = false) {
     const path = `/connectionState/${encodeURIComponent(deviceId)}`;
     try {
       return (await this.#call("GET", path, { sessionId, bulk })).data;
     } catch (error) {
-      // 404 and 400 both say that nothing is stored and no hub can be asked.
-      if (error instanceof Refusal && (error.status === 404 || error.status === 400)) return null;
+      // Nothing is stored, and the hub cannot be asked, does not know either, or has no time.
+      if (error instanceof Refusal && error.status !== 403 && !saysNoSession(error)) return null;
       throw error;
     }
   }
@@ -136,6 +137,10 @@ export class RelayApi {
 function retryAfterOf({ headers }) {
   const seconds = Number.parseInt(headers.get("retry-after") ?? "", 10);
   return Number.isNaN(seconds) ? undefined : seconds;
+}
+
+function countOf(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function describe({ deviceId, type, telemetryKey }) {

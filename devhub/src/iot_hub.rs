@@ -10,6 +10,7 @@
 mod access_policy;
 mod authentication;
 pub mod built_in_endpoint;
+mod connection;
 pub mod connection_sequence;
 mod device_link;
 mod direct_method;

@@ -145,6 +145,8 @@ async fn run(
             }
         }
     }
+    // Connections that wait to be heard must not wait for ever.
+    drop(hearings);
     connections.cut().await;
 }
 

@@ -161,6 +161,10 @@ fn wrong_values_of_devhub_flags_say_what_is_expected() {
         (["devhub", "--partitions", "0"], "0 is not in 1..=1024"),
         (["devhub", "--devices", "-1"], "-1"),
         (
+            ["devhub", "--devices", "10001"],
+            "10001 is not in 0..=10000",
+        ),
+        (
             ["devhub", "--rate", "0"],
             "expected a whole number from 1 to 1000000",
         ),

@@ -215,24 +215,22 @@ impl DeviceGrants {
         }
     }
 
-    /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed. Whoever may
-    /// change every desired property, or every tag, sees the whole, as in ux4iot.
+    /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed.
     pub fn view_after(&self, change: &Access<'_>) -> TwinView {
+        let seen = self.twin_view().unwrap_or_default();
         let (changed, at) = match change {
             Access::DesiredProperties { .. } => (&self.desired_properties, "/properties/desired"),
             Access::Tags { .. } => (&self.tags, "/tags"),
-            _ => return self.twin_view().unwrap_or_default(),
+            _ => return seen,
         };
-        let seen = self.twin_view().unwrap_or_default();
-        match seen {
-            TwinView::Parts(seen) if !changed.whole => {
-                let root = Pointer::parse(at).expect("it is a pointer");
-                let changed = changed.union();
-                let below = changed.iter().map(|pointer| root.join(pointer));
-                TwinView::Parts(seen.iter().cloned().chain(below).collect())
-            }
-            _ => TwinView::Whole,
-        }
+        let TwinView::Parts(seen) = seen else {
+            return seen;
+        };
+        let section = Pointer::parse(at).expect("it is a pointer");
+        let parts = changed.union();
+        let below = parts.iter().map(|pointer| section.join(pointer));
+        let whole = changed.whole.then(|| section.clone());
+        TwinView::Parts(seen.iter().cloned().chain(below).chain(whole).collect())
     }
 
     /// Whether this very grant is there.
@@ -519,7 +517,7 @@ mod tests {
         grants.insert(Grant::DesiredProperties(None));
         assert_eq!(
             grants.view_after(&Access::DesiredProperties { patch }),
-            TwinView::Whole
+            TwinView::Parts(pointers(&["/properties/desired", "/tags/a", "/tags/b"]))
         );
         grants.remove(&Grant::DeviceTwin(of("/tags/b")));
         let one = TwinView::Parts(pointers(&["/tags/a"]));

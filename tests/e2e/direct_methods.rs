@@ -1,9 +1,13 @@
 //! Direct methods: from a session through the relay and the hub to a device written with Microsoft's SDK, and back.
 
+use devhub::iot_hub::{
+    AuthKind, AuthMethod, AuthScope, IdentityId, IdentitySettings, Listen, ToDevice,
+};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{
-    Answer, PRIMARY_KEY, Session, Testbed, UNKNOWN_SESSION, direct_method, of_module,
+    Answer, PRIMARY_KEY, Relay, Session, Testbed, UNKNOWN_SESSION, direct_method, of_module,
 };
 
 /// Every method of a device.
@@ -155,6 +159,66 @@ async fn a_method_of_a_module_takes_a_grant_of_its_own() {
     call().await.says(403, "Forbidden");
     session.granted(&of_module(every_method("d1"), "m1")).await;
     assert_eq!(call().await.is(200).json()["payload"], "of the module");
+}
+
+/// No SDK lets a device do this, so the hub runs in this process, and the device is one of its own connections.
+#[tokio::test]
+async fn a_device_that_answers_no_json_fails_the_call_and_no_other() {
+    let tls_directory = TempDir::new().expect("a temporary directory can be created");
+    let hub = devhub::Devhub::start(devhub::Options {
+        rest: Some(([127, 0, 0, 1], 0).into()),
+        tls_dir: Some(tls_directory.path().to_owned()),
+        ..devhub::Options::default()
+    });
+    let hub = hub.await.expect("the stand-in starts");
+    let id = IdentityId::device("d1").expect("a device can have this id");
+    let hub_side = hub.iot_hub();
+    hub_side
+        .create_identity(&id, IdentitySettings::default())
+        .expect("the device is new");
+    let authenticated = AuthMethod {
+        scope: AuthScope::Device,
+        kind: AuthKind::Sas,
+        expires_at_ms: None,
+    };
+    let mut device = hub_side
+        .connect(&id, authenticated)
+        .expect("the device may connect");
+    device
+        .listen(Listen::Methods, true)
+        .expect("the device is connected");
+    let service = hub.iot_hub_service_connection_string();
+    let authority = hub.ca_path().expect("the stand-in has certificates");
+    let options = [
+        (
+            "IOT_HUB_SERVICE_CONNECTION_STRING",
+            &*service.expect("the service API is served"),
+        ),
+        (
+            "HUBRELAY_IOT_HUB_CA_FILE",
+            authority.to_str().expect("the path is UTF-8"),
+        ),
+    ];
+    let relay = Relay::start(&hub.event_hub_connection_string(), &options).await;
+    let session = Session::create(&relay.rest).await;
+    session.granted(&every_method("d1")).await;
+
+    for (said, status) in [("{\"half\":", 502), ("NaN", 502), ("{\"whole\":1}", 200)] {
+        let called = invoke(&session, "d1", json!({"methodName": "m"}));
+        let answering = async {
+            loop {
+                if let ToDevice::Method { request_id, .. } = device.next().await {
+                    let said = device.answer_method(&request_id, 200, said.into());
+                    return said.expect("the device is connected");
+                }
+            }
+        };
+        let (answer, ()) = tokio::join!(called, answering);
+        let answer = answer.is(status);
+        assert!(!answer.body.contains("half"), "{}", answer.body);
+    }
+    drop(device);
+    hub.stop().await;
 }
 
 /// For auditors: who tried what and why it was refused, and nothing of what was in it.

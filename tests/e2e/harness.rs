@@ -86,7 +86,11 @@ impl Testbed {
 
     /// A relay that uses the stand-in's IoT hub too, with `options` in its environment, ready to consume.
     pub(crate) async fn with_iot_hub(options: &[(&str, &str)]) -> Self {
-        let devhub = Devhub::start().await;
+        Self::around_iot_hub(Devhub::start().await, options).await
+    }
+
+    /// As [`with_iot_hub`](Self::with_iot_hub), of a running devhub: the relay hears of nothing that happened there before.
+    pub(crate) async fn around_iot_hub(devhub: Devhub, options: &[(&str, &str)]) -> Self {
         let service = devhub.service_connection_string();
         let authority = devhub.ca_certificate();
         let authority = authority.to_str().expect("the path is UTF-8");

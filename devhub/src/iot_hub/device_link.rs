@@ -142,6 +142,11 @@ impl DeviceLink {
         Ok(())
     }
 
+    /// Takes down which model a Plug-and-Play device implements; its twin tells.
+    pub fn tell_model(&self, model_id: &str) -> Result<(), HubError> {
+        self.with(|locked| locked.state.model_id = Some(model_id.to_owned()))
+    }
+
     /// Publishes a message, stamped with who sent it.
     pub fn send_telemetry(&self, message: TelemetryMessage) -> Result<(), HubError> {
         if is_too_large(&message) {

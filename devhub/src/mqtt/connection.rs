@@ -149,6 +149,9 @@ impl Shared {
             Instant::now() + Duration::from_millis(left_ms)
         });
         let link = self.hub.connect(&identity, auth)?;
+        if let Some(model_id) = &model_id {
+            link.tell_model(model_id)?;
+        }
         link.set_will(will)?;
         let generation_id = link.generation_id().to_owned();
         let mut kept = None;

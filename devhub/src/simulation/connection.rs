@@ -47,7 +47,6 @@ const API_VERSION: &str = "2021-04-12";
 const TWIN_READ: &str = "twin";
 
 /// Where the hub is, and as whom a device connects.
-#[derive(Clone, Debug)]
 pub(super) struct Login<'a> {
     pub(super) address: SocketAddr,
     pub(super) device_id: &'a str,

@@ -97,6 +97,8 @@ async fn telemetry_arrives_with_its_properties_and_the_hubs_own(sdk: Sdk) {
         of_device["properties"],
         json!({ "alarm": "hot & oily", "größe": "5 µm" })
     );
+    let twin = hub.devhub().iot_hub().twin(&self::device()).unwrap();
+    assert_eq!(twin["modelId"], "dtmi:com:press;1");
     let stamped = &of_device["systemProperties"];
     assert_eq!(stamped["iothub-connection-device-id"], "press-01");
     assert_eq!(stamped["iothub-connection-module-id"], Value::Null);
