@@ -59,6 +59,10 @@ const METHOD_ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Longest twin: the hub holds 72 KiB of values, but metadata for each of them.
 const TWIN_BYTES_MAX: usize = 4 << 20;
 
+/// Longest body of a request. The hub takes half of it at most, and may break off the connection rather than answer when
+/// it gets much more.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
@@ -276,6 +280,11 @@ impl IotHub {
         read: fn(String) -> Option<T>,
     ) -> Result<T, HubError> {
         let inner = self.inner.clone();
+        if (call.request.body.as_ref()).is_some_and(|body| body.len() > REQUEST_BYTES_MAX) {
+            let error = HubError::TooLarge;
+            inner.metrics.calls.inc(call.what, error.outcome());
+            return Err(error);
+        }
         let place = inner.begin(asker, &call)?;
         inner.admit(&call)?;
         let task = self.inner.tasks.spawn(async move {
@@ -308,13 +317,15 @@ impl ReadTwin for IotHub {
                     TwinReadError::Throttled { retry_after_s }
                 }
                 HubError::Refused(refusal) => match (refusal.cause, refusal.status) {
-                    (Cause::NoSuchDevice, _) => TwinReadError::NoSuchDevice,
+                    // A read has nothing else that the hub could find wrong than the id.
+                    (Cause::NoSuchDevice, _) | (Cause::Invalid, 400) => TwinReadError::NoSuchDevice,
                     (_, 429) => TwinReadError::Throttled {
                         retry_after_s: refusal.retry_after_s.unwrap_or(1),
                     },
                     _ => TwinReadError::Unavailable,
                 },
-                HubError::Unreachable
+                HubError::TooLarge
+                | HubError::Unreachable
                 | HubError::NoAnswer
                 | HubError::TooManyCalls
                 | HubError::Stopping => TwinReadError::Unavailable,

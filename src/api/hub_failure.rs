@@ -16,6 +16,9 @@ pub(super) const HUB_FAILED: &str = "IoTHub Response: error";
 /// What is said when calls are refused before the hub would.
 pub(super) const THROTTLED: &str = "Too many calls to the IoT hub, try again later";
 
+/// What is said of a request that the hub does not take, when it says nothing itself.
+const NOT_ACCEPTED: &str = "The IoT hub does not accept the request";
+
 /// After how many seconds one of many calls under way may have ended.
 const PLACE_RETRY_AFTER_S: u64 = 1;
 
@@ -66,7 +69,7 @@ fn refused(status: StatusCode, refusal: Refusal) -> Response {
         Cause::NoSuchDevice => "Device not found",
         Cause::DeviceOffline => "Device is not connected",
         Cause::DeviceSilent => "Device did not answer in time",
-        Cause::Invalid => "The IoT hub does not accept the request",
+        Cause::Invalid => NOT_ACCEPTED,
         Cause::EtagMismatch => "The twin was changed by somebody else",
         Cause::Throttled => THROTTLED,
         Cause::Credentials | Cause::HubFailure => HUB_FAILED,
@@ -79,6 +82,7 @@ fn refused(status: StatusCode, refusal: Refusal) -> Response {
 fn not_answered(error: &HubError, unanswered: StatusCode) -> Response {
     let (status, text, retry_after_s) = match *error {
         HubError::ImpossibleId => (StatusCode::NOT_FOUND, "Device not found", None),
+        HubError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, NOT_ACCEPTED, None),
         HubError::OverBudget { retry_after_s } => (
             StatusCode::TOO_MANY_REQUESTS,
             THROTTLED,
@@ -201,6 +205,8 @@ mod tests {
         let answer = seen(of_method(HubError::TooManyCalls)).await;
         assert_eq!((answer.0, answer.2.as_deref()), (429, Some("1")));
         assert_eq!(seen(of_method(HubError::ImpossibleId)).await.0, 404);
+        assert_eq!(seen(of_method(HubError::TooLarge)).await.0, 413);
+        assert_eq!(seen(of_patch(HubError::TooLarge)).await.0, 413);
         assert_eq!(seen(of_method(HubError::Stopping)).await.0, 503);
     }
 }

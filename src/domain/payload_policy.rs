@@ -46,7 +46,7 @@ pub enum Test {
     /// It is one of these.
     OneOf(Vec<Scalar>),
     /// It is a text that the pattern matches, in which each `*` stands for any text, or none; and no segment of it
-    /// between slashes is `.` or `..`.
+    /// between slashes is `.` or `..`, nor has it a control character.
     Matches(KeyPattern),
 }
 
@@ -144,17 +144,21 @@ fn find<'a>(json: &'a str, tokens: &[Box<str>]) -> Option<&'a str> {
     find(elements.get(index)?.get(), rest)
 }
 
-/// What readers that ignore case compare.
+/// What readers compare that ignore case, or take a key to end at a NUL.
 fn fold(key: &str) -> String {
+    let key = key.split('\0').next().unwrap_or_default();
     key.to_uppercase().to_lowercase()
 }
 
-/// Whether nobody who takes the text for a path could end up elsewhere than it says.
+/// Whether nobody who takes the text for a path could end up elsewhere than it says. Readers of URLs drop tabs and line
+/// ends (WHATWG URL, "basic URL parser"), and a line end that gets into a request by HTTP begins another one.
 fn stays_where_it_is(text: &str) -> bool {
     let mut text = text.to_owned();
     for _ in 0..DECODINGS_MAX {
         let mut segments = text.split(['/', '\\', '?', '#', ';']);
-        if segments.any(|segment| matches!(segment.trim(), "." | "..")) || text.contains('\0') {
+        if segments.any(|segment| matches!(segment.trim(), "." | ".."))
+            || text.chars().any(char::is_control)
+        {
             return false;
         }
         let Ok(decoded) = percent_decode_str(&text).decode_utf8() else {
@@ -236,6 +240,10 @@ mod tests {
             r#"{"path":"/tags/..\\users","method":"GET"}"#,
             r#"{"path":"/tags/..;/users","method":"GET"}"#,
             r#"{"path":"/tags/a\u0000b","method":"GET"}"#,
+            r#"{"path":"/tags/.\t./users","method":"GET"}"#,
+            r#"{"path":"/tags/.%0a./users","method":"GET"}"#,
+            r#"{"path":"/tags/a HTTP/1.1\r\n\r\nPUT /users","method":"GET"}"#,
+            r#"{"path":"/tags/a","method":"GET","method\u0000":"PUT"}"#,
             r#"{"path":"/tags/%ff","method":"GET"}"#,
         ] {
             assert!(!policy.allows(refused), "{refused}");

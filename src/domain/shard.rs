@@ -245,7 +245,7 @@ impl<R: Clone> Shard<R> {
         self.shared.timers.next_due_ms()
     }
 
-    /// Does what is due: ends throttling windows and turns connection states that ran out into `false`.
+    /// Does what is due: ends throttling windows, turns connection states that ran out into `false`, asks again for twins.
     pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, &Arc<Update>)) {
         while let Some((device, timer)) = self.shared.timers.pop_due(now.monotonic_ms) {
             let Some(device) = self.devices.get_mut(&device) else {
@@ -254,6 +254,7 @@ impl<R: Clone> Shard<R> {
             let mut context = self.shared.context(now, &mut deliver);
             match timer {
                 Timer::ConnectionState => device.expire_connection_state(&mut context),
+                Timer::TwinRead => device.retry_twin_read(&mut context),
                 Timer::ThrottlingWindow(session, delivery) => {
                     device.end_throttling_window(session, delivery, &mut context);
                 }

@@ -77,7 +77,7 @@ impl Decoder {
         consumed_unix_ms: i64,
         messages: &mut Vec<DeviceMessage>,
     ) {
-        let class = class::classify(event);
+        let class = class::classify(event, self.may_claim());
         self.tally.count(class, event.body.len());
         let decoded = match class {
             Class::Ignored(_) => Ok(()),
@@ -350,18 +350,14 @@ impl Decoder {
         event: &Event<'_>,
         class: Class,
     ) -> Result<DeviceId, DropReason> {
-        let device = event
-            .application_properties
-            .connection_device_id
-            .text()
-            .or_else(|| event.annotations.connection_device_id.text())
-            .or_else(|| event.application_properties.device_id.text())
-            .ok_or(DropReason::MissingDeviceId)?;
-        let name = DeviceName {
-            device,
-            module: class::module_id(event, class),
-        };
+        let name =
+            class::about(event, class, self.may_claim()).ok_or(DropReason::MissingDeviceId)?;
         self.device_ids.get(name).ok_or(DropReason::InvalidDeviceId)
+    }
+
+    /// Whether devices may speak for others, as gateways do: in the body or in application properties, or in neither.
+    fn may_claim(&self) -> bool {
+        self.options.custom_device_id_key.is_some()
     }
 }
 

@@ -13,6 +13,9 @@ pub enum HubError {
     /// No device of a hub can have such an id.
     #[error("there is no such device")]
     ImpossibleId,
+    /// Not passed on: it is larger than anything that the hub takes.
+    #[error("the request is too large for the IoT hub")]
+    TooLarge,
     /// The hub cannot be reached, or is not trusted. It certainly did not get the call.
     #[error("the IoT hub cannot be reached")]
     Unreachable,
@@ -39,6 +42,7 @@ impl HubError {
         match self {
             Self::Refused(refusal) => refusal.cause.outcome(),
             Self::ImpossibleId => HubCallOutcome::NoSuchDevice,
+            Self::TooLarge => HubCallOutcome::Invalid,
             Self::Unreachable => HubCallOutcome::Unreachable,
             Self::NoAnswer => HubCallOutcome::NoAnswer,
             Self::OverBudget { .. } => HubCallOutcome::OverBudget,

@@ -20,7 +20,8 @@ use super::identity::Identity;
 /// How many calls of one identity may be under way, those included that wait for it to connect.
 pub(super) const PENDING_CALLS_MAX: usize = 128;
 
-/// The longest name. It has to fit into a topic.
+/// The longest name. It stands in a topic, which can neither be of any length nor hold a NUL: a device would lose its
+/// connection for the name that a caller chose.
 const NAME_BYTES_MAX: usize = 1024;
 
 /// The largest payload, of a call as of an answer.
@@ -39,7 +40,7 @@ pub struct MethodCall {
 }
 
 impl MethodCall {
-    /// A call with a payload of JSON text; refused when the payload is not JSON or too large, or a time-out out of
+    /// A call with a payload of JSON text; refused when the payload is not JSON or too large, the name no name, or a time-out out of
     /// range.
     pub fn new(
         name: impl Into<String>,
@@ -48,9 +49,9 @@ impl MethodCall {
         connect_timeout: Duration,
     ) -> Result<Self, HubError> {
         let name = name.into();
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || name.chars().any(char::is_control) {
             return Err(HubError::invalid(
-                "methodName must have from 1 to 1024 bytes",
+                "methodName must have 1 to 1024 bytes and no control characters",
             ));
         }
         if payload.len() > PAYLOAD_BYTES_MAX {

@@ -126,6 +126,8 @@ async fn bad_calls_never_reach_the_device() {
         json!({}),
         json!({ "methodName": "" }),
         json!({ "methodName": 5 }),
+        json!({ "methodName": "m".repeat(1025) }),
+        json!({ "methodName": "m\u{0}" }),
         json!({ "methodName": "m", "responseTimeoutInSeconds": 4 }),
         json!({ "methodName": "m", "responseTimeoutInSeconds": 301 }),
         json!({ "methodName": "m", "responseTimeoutInSeconds": -1 }),

@@ -95,7 +95,7 @@ async fn malformed_calls_are_refused_and_reach_no_hub() {
     }
     let name = "m".repeat(1025);
     let long = format!(r#"{{"deviceId":"d1","methodParams":{{"methodName":"{name}"}}}}"#);
-    let answer = api.send(method().session(session).body(long)).await;
+    let answer = api.send(method().session(session).body(&long)).await;
     answer.is(400, "Malformed direct method request");
     for bad in [
         "{}",

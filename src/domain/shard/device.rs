@@ -194,6 +194,11 @@ impl<R: Clone> Device<R> {
         self.twin.was_not_read(&self.id, context);
     }
 
+    /// Asks the hub once more for the twin.
+    pub(super) fn retry_twin_read<F>(&mut self, context: &mut Context<'_, F>) {
+        self.twin.retry_read(&self.id, context);
+    }
+
     pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
         session: SessionId,
@@ -229,6 +234,7 @@ impl<R: Clone> Device<R> {
     pub(super) fn expects(&self, due_ms: u64, timer: Timer) -> bool {
         match timer {
             Timer::ConnectionState => self.connection_state_timer,
+            Timer::TwinRead => self.twin.retries_at(due_ms),
             Timer::ThrottlingWindow(session, delivery) => {
                 self.windows.get(&session).is_some_and(|windows| {
                     windows

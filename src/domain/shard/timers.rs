@@ -11,6 +11,8 @@ use super::super::subscription::Delivery;
 pub(super) enum Timer {
     /// Look whether the connection state has run out. A device has at most one such timer.
     ConnectionState,
+    /// Ask the hub once more for a twin that it did not give. A device has at most one such timer.
+    TwinRead,
     /// End a session's throttling window. A session has at most one for each device and way of delivery.
     ThrottlingWindow(SessionId, Delivery),
 }

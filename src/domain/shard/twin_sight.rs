@@ -2,7 +2,8 @@
 //!
 //! Subscribers get coherent twins: what an event says alone, because something between was missed, is held back while
 //! the hub can be asked for the whole. Guarantees: one read is asked for however many events make it necessary; when the
-//! hub does not answer, what is known is published after all.
+//! hub does not answer, what is known is published after all, and the hub is asked again, ever more rarely, for as long as
+//! somebody looks at less than the whole.
 
 use std::sync::Arc;
 
@@ -15,10 +16,14 @@ use super::super::time::{Stamp, Stamped};
 use super::super::twin::{NotATwin, Twin, TwinChange};
 use super::super::twin_view::TwinView;
 use super::super::update::{Update, UpdateBody};
+use super::timers::Timer;
 use super::{Context, Recipients};
 
 /// How often a twin is read again because an event was newer than the hub's answer.
 const READS_MAX: u8 = 4;
+
+/// Shortest and longest time after which a read that failed is tried again.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 5_000..=300_000;
 
 /// One device's twin and the sessions that see it.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub(super) struct TwinSight<R> {
     /// Whether what is known waits for the hub before it is published.
     held_back: bool,
     reading: Option<Reading>,
+    retry: Option<Retry>,
     viewers: SmallVec<[(TwinView, Recipients<R>); 1]>,
 }
 
@@ -38,12 +44,21 @@ struct Reading {
     reads: u8,
 }
 
+/// When the hub is asked again after it gave no answer.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    due_ms: u64,
+    /// How long was waited since the failure before.
+    wait_ms: u64,
+}
+
 impl<R> Default for TwinSight<R> {
     fn default() -> Self {
         Self {
             twin: None,
             held_back: false,
             reading: None,
+            retry: None,
             viewers: SmallVec::new(),
         }
     }
@@ -98,10 +113,23 @@ impl<R: Clone> TwinSight<R> {
 
     /// Asks for the twin because somebody wants to see it, unless it is known.
     pub(super) fn want<F>(&mut self, device: &DeviceId, context: &mut Context<'_, F>) {
-        let known = self.twin.as_ref().is_some_and(Twin::is_complete);
-        if context.settings.reads_twins && !known {
+        if context.settings.reads_twins && self.whole().is_none() {
             self.read(device, false, context);
         }
+    }
+
+    /// Asks once more for a twin that the hub did not give, if it is time and somebody still looks at less.
+    pub(super) fn retry_read<F>(&mut self, device: &DeviceId, context: &mut Context<'_, F>) {
+        let now_ms = context.now.monotonic_ms;
+        let is_due = self.retry.is_some_and(|retry| retry.due_ms <= now_ms);
+        if is_due && !self.viewers.is_empty() {
+            self.want(device, context);
+        }
+    }
+
+    /// Whether a timer that is due then is the one to [`retry_read`](Self::retry_read).
+    pub(super) fn retries_at(&self, due_ms: u64) -> bool {
+        self.retry.is_some_and(|retry| retry.due_ms == due_ms)
     }
 
     /// Takes the hub's answer, whoever asked for it, and publishes what subscribers do not have yet. Returns the newest
@@ -136,10 +164,13 @@ impl<R: Clone> TwinSight<R> {
                 }
             }
             known => {
-                let is_news =
-                    self.held_back || known.as_ref().and_then(Twin::version) != read.version();
+                let is_news = self.held_back
+                    || known.as_ref().is_none_or(|known| {
+                        !known.is_complete() || known.version() != read.version()
+                    });
                 self.twin = Some(read);
                 self.reading = None;
+                self.retry = None;
                 self.held_back = false;
                 if is_news {
                     self.publish(device, context);
@@ -155,8 +186,18 @@ impl<R: Clone> TwinSight<R> {
         device: &DeviceId,
         context: &mut Context<'_, F>,
     ) {
-        if self.reading.take().is_some() {
-            self.hold_no_more(device, context);
+        if self.reading.take().is_none() {
+            return;
+        }
+        self.hold_no_more(device, context);
+        if !self.viewers.is_empty() && self.whole().is_none() {
+            let wait_ms = self.retry.map_or(*RETRY_MS.start(), |before| {
+                (before.wait_ms * 2).min(*RETRY_MS.end())
+            });
+            let due_ms = context.now.monotonic_ms.saturating_add(wait_ms);
+            self.retry = Some(Retry { due_ms, wait_ms });
+            let timers = &mut *context.timers;
+            timers.add(due_ms, device.clone(), Timer::TwinRead);
         }
     }
 

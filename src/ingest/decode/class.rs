@@ -3,6 +3,7 @@
 use super::Event;
 use super::properties::Property;
 use crate::domain::device_message::TwinEventKind;
+use crate::domain::id::DeviceName;
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,12 @@ const OTHER_SCHEMAS: [&str; 3] = [
 ];
 
 /// Classifies an event. The first match counts: connection state, twin, telemetry, other. An event with neither source
-/// nor schema is telemetry, because plain producers set none; an unknown one is not.
-pub(super) fn classify(event: &Event<'_>) -> Class {
+/// nor schema is telemetry, because plain producers set none; an unknown one is not. The application properties of
+/// telemetry are the sender's own: with `may_claim` off, what the hub stamped as telemetry is that whatever they say.
+pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
+    if !may_claim && is(event.annotations.message_source, "Telemetry") {
+        return Class::Telemetry;
+    }
     let source = event
         .annotations
         .message_source
@@ -117,18 +122,32 @@ fn is_creation(event: &Event<'_>) -> bool {
     })
 }
 
-/// The module that an event is about, if it is about one. The hub stamps it on a module's telemetry; on its own events the
-/// application properties name it. On telemetry an application property `moduleId` is the device's own and says nothing.
-pub(super) fn module_id<'a>(event: &Event<'a>, class: Class) -> Option<&'a str> {
-    let stamped = event
-        .annotations
-        .connection_module_id
-        .or(event.application_properties.connection_module_id)
-        .text();
-    let named = || event.application_properties.module_id.text();
-    stamped.or_else(|| match class {
-        Class::ConnectionState | Class::Twin => named(),
-        Class::Telemetry | Class::Ignored(_) => None,
+/// The device that an event is about, and the module of it, if it is about one.
+///
+/// Application properties count before what the hub stamped, as in ux4iot, by which a gateway speaks for its devices. But
+/// on telemetry they are the sender's own: with `may_claim` off they count only where the hub stamped no sender. A module
+/// is one of the device that is named beside it. The hub names modules in application properties on its own events; on
+/// telemetry one called `moduleId` says nothing.
+pub(super) fn about<'a>(
+    event: &Event<'a>,
+    class: Class,
+    may_claim: bool,
+) -> Option<DeviceName<'a>> {
+    let (properties, stamps) = (&event.application_properties, &event.annotations);
+    let sender = stamps.connection_device_id.text();
+    let believed = may_claim || class != Class::Telemetry || sender.is_none();
+    let claimed = properties.connection_device_id.text().filter(|_| believed);
+    let stamped_module = (stamps.connection_module_id.text())
+        .filter(|_| claimed.is_none() || sender.is_none() || claimed == sender);
+    let claimed_module = properties.connection_module_id.text();
+    let module = stamped_module.or(claimed_module.filter(|_| believed));
+    let named = || properties.module_id.text();
+    Some(DeviceName {
+        device: (claimed.or(sender)).or_else(|| properties.device_id.text())?,
+        module: module.or_else(|| match class {
+            Class::ConnectionState | Class::Twin => named(),
+            Class::Telemetry | Class::Ignored(_) => None,
+        }),
     })
 }
 

@@ -220,6 +220,90 @@ fn events_about_a_module_are_the_modules_but_a_devices_own_property_named_module
     }
 }
 
+/// Telemetry as the hub passes it on: stamped with its sender, a module or a device, beside properties of the sender's own.
+fn stamped_telemetry<'a>(
+    module: Option<&'a str>,
+    own: &[(&str, &'a str)],
+    body: &'a str,
+) -> Event<'a> {
+    let mut event = event(own, body);
+    for (name, value) in [
+        ("iothub-message-source", Some("Telemetry")),
+        ("iothub-connection-device-id", Some("sender")),
+        ("iothub-connection-module-id", module),
+    ] {
+        let value = value.map_or(Property::Absent, Property::Text);
+        event.annotations.set(name, value);
+    }
+    event
+}
+
+#[test]
+fn telemetry_is_no_event_of_the_hub_when_devices_do_not_speak_for_others() {
+    let twin = r#"{"version":9,"properties":{"desired":{}}}"#;
+    for (schema, operation) in [
+        ("twinChangeNotification", "updateTwin"),
+        ("twinChangeNotification", "replaceTwin"),
+        ("deviceLifecycleNotification", "createDeviceIdentity"),
+        ("deviceConnectionStateNotification", "deviceDisconnected"),
+    ] {
+        let own = [
+            ("iothub-message-source", "twinChangeEvents"),
+            ("iothub-message-schema", schema),
+            ("opType", operation),
+        ];
+        let options = DecodingConfig {
+            custom_device_id_key: None,
+            ..DecodingConfig::default()
+        };
+        let (messages, _) = decode_with(options, &stamped_telemetry(None, &own, twin));
+        let content = messages.first().map(|message| &message.content);
+        assert!(
+            matches!(content, Some(Content::Telemetry(_))),
+            "{schema} {operation}"
+        );
+    }
+}
+
+#[test]
+fn telemetry_is_the_senders_when_devices_do_not_speak_for_others() {
+    let for_another = ("iothub-connection-device-id", "another");
+    let as_module = ("iothub-connection-module-id", "m2");
+    // (stamped module, own properties, device when it may speak for others, device when it may not)
+    let cases: [(Option<&str>, &[(&str, &str)], _, _); 4] = [
+        (None, &[for_another], ("another", None), ("sender", None)),
+        (
+            Some("m1"),
+            &[for_another],
+            ("another", None),
+            ("sender", Some("m1")),
+        ),
+        (None, &[as_module], ("sender", Some("m2")), ("sender", None)),
+        (
+            Some("m1"),
+            &[as_module],
+            ("sender", Some("m1")),
+            ("sender", Some("m1")),
+        ),
+    ];
+    for (module, own, claimed, sent) in cases {
+        for (key, (device, module_of_it)) in [(Some("deviceId"), claimed), (None, sent)] {
+            let options = DecodingConfig {
+                custom_device_id_key: key.map(str::to_owned),
+                ..DecodingConfig::default()
+            };
+            let event = stamped_telemetry(module, own, r#"{"a":1}"#);
+            let (messages, _) = decode_with(options, &event);
+            let of = &messages[0].device_id;
+            assert_eq!(
+                (of.as_str(), of.module()),
+                (device, module_of_it),
+                "{own:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_twin_begins_with_the_event_that_made_its_device() {
     let schema = ("iothub-message-schema", "deviceLifecycleNotification");

@@ -155,3 +155,11 @@ async fn a_redirection_is_not_followed() {
     let refused = refusal(method(&hub.client()).await);
     assert_eq!((refused.status, refused.cause), (307, Cause::HubFailure));
 }
+
+#[tokio::test]
+async fn an_id_that_the_hub_does_not_take_is_that_of_no_device() {
+    let said = json!({"Message": "ErrorCode:ArgumentInvalid;deviceId must have other characters"});
+    let hub = Hub::start([Answer::json(400, &said)]).await;
+    let read = ReadTwin::read_twin(&hub.client(), &device(), None).await;
+    assert_eq!(read.unwrap_err(), TwinReadError::NoSuchDevice);
+}

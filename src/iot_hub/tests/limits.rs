@@ -99,3 +99,24 @@ async fn stopping_cuts_off_what_is_under_way() {
     let late = client.invoke_method(session(1), &device(), ECHO).await;
     assert_eq!(late, Err(HubError::Stopping));
 }
+
+#[tokio::test]
+async fn what_is_larger_than_anything_the_hub_takes_is_not_sent() {
+    let hub = Hub::start([]).await;
+    let client = hub.client();
+    let payload = format!("\"{}\"", "x".repeat(REQUEST_BYTES_MAX));
+    let call = MethodCall {
+        payload: &payload,
+        ..ECHO
+    };
+    let refused = client.invoke_method(session(1), &device(), call).await;
+    assert_eq!(refused, Err(HubError::TooLarge));
+    let patch = format!(r#"{{"a":{payload}}}"#);
+    let tags = TwinSection::Tags;
+    let refused = client
+        .patch_twin(session(1), &device(), tags, &patch, None)
+        .await;
+    assert_eq!(refused, Err(HubError::TooLarge));
+    assert_eq!(hub.requests(), 0);
+    assert_eq!(hub.count("direct_method", "invalid"), 1);
+}

@@ -130,6 +130,32 @@ fn without_an_answer_subscribers_get_what_is_known() {
 }
 
 #[test]
+fn the_hub_is_asked_again_ever_more_rarely_until_the_twin_is_whole_or_nobody_looks() {
+    let mut rig = Rig::asking();
+    rig.apply("d1", update(5, r#"{"a":1}"#));
+    assert_eq!(rig.asked(), 1);
+    rig.not_read();
+    for wait_ms in [5_000, 10_000, 20_000] {
+        rig.advance(wait_ms - 1);
+        assert_eq!(rig.asked(), 0);
+        rig.advance(1);
+        assert_eq!(rig.asked(), 1);
+        rig.not_read();
+    }
+    assert_eq!(rig.given(), [shown(5, r#"{"a":1}"#)], "it is no news");
+    rig.advance(40_000);
+    rig.read(5, r#"{"a":1,"b":1}"#);
+    assert_eq!(rig.given(), [shown(5, r#"{"a":1,"b":1}"#)]);
+
+    rig.apply("d1", update(7, "{}"));
+    rig.not_read();
+    rig.asked();
+    rig.subscribe("x", &[]);
+    rig.advance(1_000_000);
+    assert_eq!(rig.asked(), 0);
+}
+
+#[test]
 fn nobody_reads_for_nobody() {
     let mut rig = Rig::new(ASKS);
     rig.apply("d1", update(5, "{}"));
