@@ -169,7 +169,7 @@ impl SessionClient {
     }
 
     /// Changes desired properties of the twin of a device or module, as far as they were granted, and answers the twin
-    /// after the change.
+    /// after the change, as far as the session may see or change it.
     ///
     /// ```no_run
     /// use admin_client::{Error, SessionClient};
@@ -202,7 +202,7 @@ impl SessionClient {
     }
 
     /// Changes tags of the twin of a device or module, as far as they were granted, and answers the twin after the
-    /// change. A device never sees its tags.
+    /// change, as far as the session may see or change it. A device never sees its tags.
     pub async fn patch_tags(
         &self,
         of: impl Into<Identity>,

@@ -79,7 +79,7 @@ pub struct TagPatch {
 pub struct HubResponse {
     /// The device's own status for a method; 200 for a twin change.
     pub status: i64,
-    /// The device's answer, or the updated twin.
+    /// The device's answer, or the updated twin as far as the session may see or change it.
     pub payload: RawJson,
 }
 
