@@ -239,29 +239,37 @@ fn stamped_telemetry<'a>(
 }
 
 #[test]
-fn telemetry_is_no_event_of_the_hub_when_devices_do_not_speak_for_others() {
+fn telemetry_is_no_event_of_the_hub_whatever_its_sender_says() {
     let twin = r#"{"version":9,"properties":{"desired":{}}}"#;
-    for (schema, operation) in [
-        ("twinChangeNotification", "updateTwin"),
-        ("twinChangeNotification", "replaceTwin"),
-        ("deviceLifecycleNotification", "createDeviceIdentity"),
-        ("deviceConnectionStateNotification", "deviceDisconnected"),
+    // (schema, operation, whether a gateway may say that)
+    for (schema, operation, may_be_said) in [
+        ("twinChangeNotification", "updateTwin", false),
+        ("twinChangeNotification", "replaceTwin", false),
+        ("deviceLifecycleNotification", "createDeviceIdentity", false),
+        (
+            "deviceConnectionStateNotification",
+            "deviceDisconnected",
+            true,
+        ),
     ] {
         let own = [
             ("iothub-message-source", "twinChangeEvents"),
             ("iothub-message-schema", schema),
             ("opType", operation),
         ];
-        let options = DecodingConfig {
-            custom_device_id_key: None,
-            ..DecodingConfig::default()
-        };
-        let (messages, _) = decode_with(options, &stamped_telemetry(None, &own, twin));
-        let content = messages.first().map(|message| &message.content);
-        assert!(
-            matches!(content, Some(Content::Telemetry(_))),
-            "{schema} {operation}"
-        );
+        for (key, is_telemetry) in [(Some("deviceId"), !may_be_said), (None, true)] {
+            let options = DecodingConfig {
+                custom_device_id_key: key.map(str::to_owned),
+                ..DecodingConfig::default()
+            };
+            let (messages, _) = decode_with(options, &stamped_telemetry(None, &own, twin));
+            let content = messages.first().map(|message| &message.content);
+            assert_eq!(
+                matches!(content, Some(Content::Telemetry(_))),
+                is_telemetry,
+                "{schema} {operation}"
+            );
+        }
     }
 }
 
