@@ -19,8 +19,9 @@ use crate::{
 /// How long IoT Hub waits for a device's answer to a direct method, where the call does not say.
 const METHOD_RESPONSE_DEFAULT_S: u32 = 30;
 
-/// What the way to the device and back may add to the times that a direct method names.
-const METHOD_MARGIN: Duration = Duration::from_secs(10);
+/// What the way to the device and back may add to the times that a direct method names: longer than the relay waits for
+/// an IoT hub that is silent, so that its answer says so.
+const METHOD_MARGIN: Duration = Duration::from_secs(30);
 
 /// A client that acts for one session: it sees what the session was granted, and has no key.
 ///

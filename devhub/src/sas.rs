@@ -145,7 +145,7 @@ pub fn verify(
 }
 
 /// A token that was taken apart and says nothing yet: first [`Token::verify_for_iot_hub`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Token<'a> {
     resource: &'a str,
     signature: &'a str,

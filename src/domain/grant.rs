@@ -491,6 +491,31 @@ mod tests {
     }
 
     #[test]
+    fn a_change_shows_no_part_that_is_neither_seen_nor_changed() {
+        let desired = Access::DesiredProperties { patch: "{}" };
+        let tags = Access::Tags { patch: "{}" };
+        let only = |parts: &[&str]| TwinView::Parts(pointers(parts));
+        let mut grants = grants([Grant::DesiredProperties(None), Grant::Tags(None)]);
+        assert_eq!(grants.view_after(&desired), only(&["/properties/desired"]));
+        assert_eq!(grants.view_after(&tags), only(&["/tags"]));
+        let reported = "/properties/reported/a";
+        grants.insert(Grant::DeviceTwin(Some(pointers(&[reported]))));
+        assert_eq!(
+            grants.view_after(&desired),
+            only(&["/properties/desired", reported])
+        );
+        assert_eq!(grants.view_after(&tags), only(&[reported, "/tags"]));
+        grants.insert(Grant::DeviceTwin(None));
+        assert_eq!(grants.view_after(&desired), TwinView::Whole);
+        assert_eq!(grants.view_after(&tags), TwinView::Whole);
+        assert_eq!(
+            DeviceGrants::default().view_after(&desired),
+            TwinView::default(),
+            "of what is granted no more"
+        );
+    }
+
+    #[test]
     fn parts_of_several_grants_add_up() {
         let of = |text| Some(pointers(&[text]));
         let mut grants = grants([

@@ -83,8 +83,14 @@ pub struct ShardStats {
 /// Owns a share of the devices.
 #[derive(Debug)]
 pub struct Shard<R> {
-    settings: ShardSettings,
     devices: HashMap<DeviceId, Device<R>>,
+    shared: Shared,
+}
+
+/// What the devices of a shard share.
+#[derive(Debug)]
+struct Shared {
+    settings: ShardSettings,
     timers: Timers,
     stats: ShardStats,
     /// The devices that the hub is to be asked about.
@@ -104,6 +110,19 @@ struct Context<'a, F> {
     deliver: F,
 }
 
+impl Shared {
+    fn context<F>(&mut self, now: Now, deliver: F) -> Context<'_, F> {
+        Context {
+            settings: &self.settings,
+            timers: &mut self.timers,
+            stats: &mut self.stats,
+            reads: &mut self.reads,
+            now,
+            deliver,
+        }
+    }
+}
+
 impl<F> Context<'_, F> {
     fn deliver<R>(&mut self, recipient: &R, update: &Arc<Update>)
     where
@@ -118,11 +137,13 @@ impl<R: Clone> Shard<R> {
     /// A shard that knows no device.
     pub fn new(settings: ShardSettings) -> Self {
         Self {
-            settings,
             devices: HashMap::new(),
-            timers: Timers::default(),
-            stats: ShardStats::default(),
-            reads: Vec::new(),
+            shared: Shared {
+                settings,
+                timers: Timers::default(),
+                stats: ShardStats::default(),
+                reads: Vec::new(),
+            },
         }
     }
 
@@ -133,11 +154,11 @@ impl<R: Clone> Shard<R> {
         now: Now,
         deliver: impl FnMut(&R, &Arc<Update>),
     ) {
-        let full = self.devices.len() >= self.settings.limits.devices_max;
+        let full = self.devices.len() >= self.shared.settings.limits.devices_max;
         let device = match self.devices.entry(message.device_id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if full => {
-                self.stats.messages_dropped += 1;
+                self.shared.stats.messages_dropped += 1;
                 return;
             }
             Entry::Vacant(new) => {
@@ -145,14 +166,7 @@ impl<R: Clone> Shard<R> {
                 new.insert(device)
             }
         };
-        let mut context = Context {
-            settings: &self.settings,
-            timers: &mut self.timers,
-            stats: &mut self.stats,
-            reads: &mut self.reads,
-            now,
-            deliver,
-        };
+        let mut context = self.shared.context(now, deliver);
         let stamp = Stamp {
             timestamp: message.timestamp,
             received_unix_ms: now.unix_ms,
@@ -177,10 +191,16 @@ impl<R: Clone> Shard<R> {
             Some(self.devices.entry(device.clone()).or_insert_with(new))
         };
         if let Some(known) = known {
-            known.set_subscriptions(session, recipient, subscriptions, &mut self.timers, now);
+            known.set_subscriptions(
+                session,
+                recipient,
+                subscriptions,
+                &mut self.shared.timers,
+                now,
+            );
             self.forget_if_empty(device);
             let devices = &self.devices;
-            self.timers.tidy(|due_ms, device, timer| {
+            self.shared.timers.tidy(|due_ms, device, timer| {
                 let device = devices.get(device);
                 device.is_some_and(|device| device.expects(due_ms, timer))
             });
@@ -203,14 +223,7 @@ impl<R: Clone> Shard<R> {
         let known = self.devices.get_mut(device)?;
         known.forget_pending(session, fresh);
         if fresh.device_twin.is_some() {
-            let mut context = Context {
-                settings: &self.settings,
-                timers: &mut self.timers,
-                stats: &mut self.stats,
-                reads: &mut self.reads,
-                now,
-                deliver: |_: &R, _: &Arc<Update>| {},
-            };
+            let mut context = self.shared.context(now, |_: &R, _: &Arc<Update>| {});
             known.twin.want(device, &mut context);
         }
         Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
@@ -229,23 +242,16 @@ impl<R: Clone> Shard<R> {
 
     /// When [`expire`](Self::expire) has something to do, on the monotonic clock.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.timers.next_due_ms()
+        self.shared.timers.next_due_ms()
     }
 
     /// Does what is due: ends throttling windows and turns connection states that ran out into `false`.
     pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, &Arc<Update>)) {
-        while let Some((device, timer)) = self.timers.pop_due(now.monotonic_ms) {
+        while let Some((device, timer)) = self.shared.timers.pop_due(now.monotonic_ms) {
             let Some(device) = self.devices.get_mut(&device) else {
                 continue;
             };
-            let mut context = Context {
-                settings: &self.settings,
-                timers: &mut self.timers,
-                stats: &mut self.stats,
-                reads: &mut self.reads,
-                now,
-                deliver: &mut deliver,
-            };
+            let mut context = self.shared.context(now, &mut deliver);
             match timer {
                 Timer::ConnectionState => device.expire_connection_state(&mut context),
                 Timer::ThrottlingWindow(session, delivery) => {
@@ -278,7 +284,7 @@ impl<R: Clone> Shard<R> {
             return Vec::new();
         };
         let removed = known.keys.remove(key);
-        self.stats.last_values -= removed.len();
+        self.shared.stats.last_values -= removed.len();
         self.forget_if_empty(device);
         removed
     }
@@ -287,14 +293,14 @@ impl<R: Clone> Shard<R> {
     /// better.
     pub fn connection_state(&self, device: &DeviceId, now: Now) -> Option<Stamped<bool>> {
         let known = &self.devices.get(device)?.connection_state;
-        let ask = self.settings.reads_connection_states && known.is_stale(now);
+        let ask = self.shared.settings.reads_connection_states && known.is_stale(now);
         known.get().filter(|_| !ask)
     }
 
     /// The whole twin of a device and its time, if it is known and still good for a read.
     pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<Stamped<RawJson>> {
         let twin = self.devices.get(device)?.twin.whole()?;
-        let good = match self.settings.twin_cache {
+        let good = match self.shared.settings.twin_cache {
             TwinCache::Off => false,
             TwinCache::ForMs(ttl_ms) => {
                 now.monotonic_ms.saturating_sub(twin.changed_at_ms) < ttl_ms
@@ -307,7 +313,7 @@ impl<R: Clone> Shard<R> {
     /// The devices that the hub is to be asked about since the last call. Each question must be answered, by
     /// [`was_read`](Self::was_read) or [`was_not_read`](Self::was_not_read); until then none about the same thing follows.
     pub fn take_reads(&mut self) -> Vec<DeviceId> {
-        std::mem::take(&mut self.reads)
+        std::mem::take(&mut self.shared.reads)
     }
 
     /// Takes in what the hub says of a device, whoever asked for it, and hands out the updates that follow from it. Returns
@@ -324,7 +330,7 @@ impl<R: Clone> Shard<R> {
             timestamp: Timestamp::UnixMs(now.unix_ms),
             received_unix_ms: now.unix_ms,
         };
-        let full = self.devices.len() >= self.settings.limits.devices_max;
+        let full = self.devices.len() >= self.shared.settings.limits.devices_max;
         let known = match self.devices.entry(device.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if full => {
@@ -332,14 +338,7 @@ impl<R: Clone> Shard<R> {
             }
             Entry::Vacant(new) => new.insert(Device::new(device.clone())),
         };
-        let mut context = Context {
-            settings: &self.settings,
-            timers: &mut self.timers,
-            stats: &mut self.stats,
-            reads: &mut self.reads,
-            now,
-            deliver,
-        };
+        let mut context = self.shared.context(now, deliver);
         let twin = known.was_read(read, stamp, &mut context);
         self.forget_if_empty(device);
         twin
@@ -355,14 +354,7 @@ impl<R: Clone> Shard<R> {
         let Some(known) = self.devices.get_mut(device) else {
             return;
         };
-        let mut context = Context {
-            settings: &self.settings,
-            timers: &mut self.timers,
-            stats: &mut self.stats,
-            reads: &mut self.reads,
-            now,
-            deliver,
-        };
+        let mut context = self.shared.context(now, deliver);
         known.was_not_read(&mut context);
         self.forget_if_empty(device);
     }
@@ -371,7 +363,7 @@ impl<R: Clone> Shard<R> {
     pub fn stats(&self) -> ShardStats {
         ShardStats {
             devices: self.devices.len(),
-            ..self.stats
+            ..self.shared.stats
         }
     }
 

@@ -16,7 +16,7 @@ use super::address::Address;
 use super::refusal::Refusal;
 use super::token::Tokens;
 use crate::clock::SharedClock;
-use crate::config::{IotHubConnectionString, IotHubUse};
+use crate::config::{IotHubConnectionString, IotHubUse, Secret};
 use crate::trust;
 
 /// Version of the service API that is spoken.
@@ -48,7 +48,7 @@ pub(super) struct Service {
     base: Url,
     tokens: Tokens,
     /// What an answer must not show.
-    private: Vec<String>,
+    private: [Secret; 2],
 }
 
 /// One request.
@@ -126,9 +126,9 @@ impl Service {
             client,
             base,
             tokens: Tokens::new(connection_string, clock),
-            private: vec![
-                connection_string.host.clone(),
-                connection_string.key.expose().to_owned(),
+            private: [
+                Secret::new(connection_string.host.as_str()),
+                connection_string.key.clone(),
             ],
         })
     }
@@ -176,13 +176,12 @@ impl Service {
         let retry_after_s = text(RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
         // The status says enough when the body does not arrive.
         let body = read(response, ERROR_BYTES_MAX).await.unwrap_or_default();
-        let private: Vec<_> = self.private.iter().map(String::as_str).collect();
         Failure::Refused(Refusal::read(
             status,
             code.as_deref(),
             retry_after_s,
             &body,
-            &private,
+            self.private.each_ref().map(Secret::expose).as_slice(),
         ))
     }
 }

@@ -63,6 +63,19 @@ async fn a_method_goes_out_as_the_hub_wants_it_and_its_answer_comes_back_as_writ
 }
 
 #[tokio::test]
+async fn what_the_client_shows_of_itself_holds_no_key_and_no_token() {
+    let hub = Hub::start([Answer::ok("{}")]).await;
+    let client = hub.client();
+    client
+        .invoke_method(session(1), &device(), ECHO)
+        .await
+        .unwrap();
+    let logged = format!("{client:?}");
+    assert!(!logged.contains("c2VjcmV0"), "{logged}");
+    assert!(!logged.contains("sig="), "{logged}");
+}
+
+#[tokio::test]
 async fn a_patch_goes_out_for_any_etag_or_for_the_one_given() {
     let twin = r#"{"version":3,"properties":{}}"#;
     let hub = Hub::start([Answer::ok(twin), Answer::ok(twin)]).await;

@@ -1,7 +1,8 @@
 //! Reads of twins from the hub: on behalf of clients, and because the shards need one to tell their subscribers the truth.
 //!
 //! Guarantees: reads of one device at the same time are one request, and what it brings is in the shard before anybody has
-//! the answer; a read ends even when whoever asked for it goes away; whatever the hub does, a shard gets an answer.
+//! the answer; a read ends even when whoever asked for it goes away; whatever the hub does, a shard gets an answer to
+//! each of its questions, and never one that it has had already.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -80,6 +81,18 @@ impl TwinReads {
     }
 }
 
+/// A read that others may join, until it is dropped.
+struct UnderWay<'a> {
+    reads: &'a TwinReads,
+    device: &'a DeviceId,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.reads.under_way.lock().remove(self.device);
+    }
+}
+
 impl std::fmt::Debug for TwinReads {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -113,9 +126,8 @@ impl Relay {
                 Entry::Vacant(new) => {
                     let (relay, hub, device) = (self.clone(), hub.clone(), device.clone());
                     let read = self.inner.tasks.spawn(async move {
-                        let answer = relay.read_from(&*hub, &device, asker).await;
-                        relay.inner.twin_reads.under_way.lock().remove(&device);
-                        answer
+                        let read = relay.read_from(&*hub, &device, asker).await?;
+                        relay.learn_twin(&device, read).await
                     });
                     let read = read.map(|ended| ended.unwrap_or(Err(TwinReadError::Unavailable)));
                     new.insert(read.boxed().shared()).clone()
@@ -131,11 +143,15 @@ impl Relay {
         device: &DeviceId,
         asker: Option<SessionId>,
     ) -> Result<HubTwin, TwinReadError> {
-        let read = tokio::select! {
-            read = hub.read_twin(device, asker) => read?,
-            () = self.inner.stop.cancelled() => return Err(TwinReadError::Unavailable),
+        // Nobody joins a read that the shard has heard of: it may ask anew because of it, and would wait for ever.
+        let _under_way = UnderWay {
+            reads: &self.inner.twin_reads,
+            device,
         };
-        self.learn_twin(device, read).await
+        tokio::select! {
+            read = hub.read_twin(device, asker) => read,
+            () = self.inner.stop.cancelled() => Err(TwinReadError::Unavailable),
+        }
     }
 
     /// Takes in what the hub says of a device, be it the answer to a change, and tells subscribers what they do not have yet.

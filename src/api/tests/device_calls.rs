@@ -95,7 +95,7 @@ async fn malformed_calls_are_refused_and_reach_no_hub() {
     }
     let name = "m".repeat(1025);
     let long = format!(r#"{{"deviceId":"d1","methodParams":{{"methodName":"{name}"}}}}"#);
-    let answer = api.send(method().session(session).body(&long)).await;
+    let answer = api.send(method().session(session).body(long)).await;
     answer.is(400, "Malformed direct method request");
     for bad in [
         "{}",
@@ -193,12 +193,15 @@ async fn what_the_hub_refuses_comes_back_with_its_status_and_words() {
     send().await.is(502, "IoTHub Response: error");
 }
 
-/// A session with a narrowed grant sees less: `domain::grant`.
+/// A session with fewer or narrowed grants sees less: `domain::grant`.
 #[tokio::test]
 async fn the_answer_to_a_patch_is_the_twin_in_the_form_that_clients_get() {
     let (hub, api, session) = bed(
         [HubAnswer::ok(TWIN)],
-        [r#""deviceId":"d1","type":"desiredProperties""#],
+        [
+            r#""deviceId":"d1","type":"desiredProperties""#,
+            r#""deviceId":"d1","type":"deviceTwin""#,
+        ],
     )
     .await;
     let patch = r#"{"deviceId":"d1","desiredPropertyPatch":{"a":1.50},"ifMatch":"AAAAAAAAAAE="}"#;

@@ -284,10 +284,10 @@ fn windows_of_subscriptions_that_came_and_went_leave_nothing_behind() {
             rig.subscribe("a", &[]);
         }
     }
-    let timers = rig.shard.timers.len();
+    let timers = rig.shard.shared.timers.len();
     assert!(timers < 2000, "{timers}");
     rig.advance(u64::from(Delivery::MIN_INTERVAL_MS_MAX));
-    assert_eq!(rig.shard.timers.len(), 0);
+    assert_eq!(rig.shard.shared.timers.len(), 0);
 }
 
 #[test]

@@ -174,6 +174,8 @@ fn calls_are_checked_before_they_are_made() {
     assert_eq!(make("m", b"null", 301, 0), invalid);
     assert_eq!(make("m", b"null", 5, 301), invalid);
     assert_eq!(make("", b"null", 5, 0), invalid);
+    assert_eq!(make(&"m".repeat(1024), b"null", 5, 0), Ok(()));
+    assert_eq!(make(&"m".repeat(1025), b"null", 5, 0), invalid);
     assert_eq!(make("m", b"nul", 5, 0), invalid);
     let large = vec![b'1'; 128 * 1024 + 1];
     assert_eq!(make("m", &large, 5, 0), Err(ErrorCode::MessageTooLarge));
