@@ -42,10 +42,13 @@ const OTHER_SCHEMAS: [&str; 3] = [
 ];
 
 /// Classifies an event. The first match counts: connection state, twin, telemetry, other. An event with neither source
-/// nor schema is telemetry, because plain producers set none; an unknown one is not. The application properties of
-/// telemetry are the sender's own: with `may_claim` off, what the hub stamped as telemetry is that whatever they say.
+/// nor schema is telemetry, because plain producers set none; an unknown one is not.
+///
+/// The application properties of what the hub stamped as telemetry are the sender's own. By them a gateway may tell of
+/// the connections of its devices, unless `may_claim` is off. Nobody tells of twins but the hub, which has them.
 pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
-    if !may_claim && is(event.annotations.message_source, "Telemetry") {
+    let by_a_device = is(event.annotations.message_source, "Telemetry");
+    if by_a_device && !may_claim {
         return Class::Telemetry;
     }
     let source = event
@@ -59,9 +62,10 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
     if is(schema, "deviceConnectionStateNotification") || is(source, "deviceConnectionStateEvents")
     {
         Class::ConnectionState
-    } else if is(schema, "twinChangeNotification")
-        || is(source, "twinChangeEvents")
-        || is_creation(event)
+    } else if !by_a_device
+        && (is(schema, "twinChangeNotification")
+            || is(source, "twinChangeEvents")
+            || is_creation(event))
     {
         Class::Twin
     } else if is(schema, "Telemetry") || is(source, "Telemetry") {

@@ -239,29 +239,37 @@ fn stamped_telemetry<'a>(
 }
 
 #[test]
-fn telemetry_is_no_event_of_the_hub_when_devices_do_not_speak_for_others() {
+fn telemetry_is_no_event_of_the_hub_whatever_its_sender_says() {
     let twin = r#"{"version":9,"properties":{"desired":{}}}"#;
-    for (schema, operation) in [
-        ("twinChangeNotification", "updateTwin"),
-        ("twinChangeNotification", "replaceTwin"),
-        ("deviceLifecycleNotification", "createDeviceIdentity"),
-        ("deviceConnectionStateNotification", "deviceDisconnected"),
+    // (schema, operation, whether a gateway may say that)
+    for (schema, operation, may_be_said) in [
+        ("twinChangeNotification", "updateTwin", false),
+        ("twinChangeNotification", "replaceTwin", false),
+        ("deviceLifecycleNotification", "createDeviceIdentity", false),
+        (
+            "deviceConnectionStateNotification",
+            "deviceDisconnected",
+            true,
+        ),
     ] {
         let own = [
             ("iothub-message-source", "twinChangeEvents"),
             ("iothub-message-schema", schema),
             ("opType", operation),
         ];
-        let options = DecodingConfig {
-            custom_device_id_key: None,
-            ..DecodingConfig::default()
-        };
-        let (messages, _) = decode_with(options, &stamped_telemetry(None, &own, twin));
-        let content = messages.first().map(|message| &message.content);
-        assert!(
-            matches!(content, Some(Content::Telemetry(_))),
-            "{schema} {operation}"
-        );
+        for (key, is_telemetry) in [(Some("deviceId"), !may_be_said), (None, true)] {
+            let options = DecodingConfig {
+                custom_device_id_key: key.map(str::to_owned),
+                ..DecodingConfig::default()
+            };
+            let (messages, _) = decode_with(options, &stamped_telemetry(None, &own, twin));
+            let content = messages.first().map(|message| &message.content);
+            assert_eq!(
+                matches!(content, Some(Content::Telemetry(_))),
+                is_telemetry,
+                "{schema} {operation}"
+            );
+        }
     }
 }
 
@@ -269,37 +277,22 @@ fn telemetry_is_no_event_of_the_hub_when_devices_do_not_speak_for_others() {
 fn telemetry_is_the_senders_when_devices_do_not_speak_for_others() {
     let for_another = ("iothub-connection-device-id", "another");
     let as_module = ("iothub-connection-module-id", "m2");
-    // (stamped module, own properties, device when it may speak for others, device when it may not)
-    let cases: [(Option<&str>, &[(&str, &str)], _, _); 4] = [
-        (None, &[for_another], ("another", None), ("sender", None)),
-        (
-            Some("m1"),
-            &[for_another],
-            ("another", None),
-            ("sender", Some("m1")),
-        ),
-        (None, &[as_module], ("sender", Some("m2")), ("sender", None)),
-        (
-            Some("m1"),
-            &[as_module],
-            ("sender", Some("m1")),
-            ("sender", Some("m1")),
-        ),
+    // (stamped module, own property, device when it may speak for others, device when it may not)
+    let cases = [
+        (None, for_another, "another", "sender"),
+        (Some("m1"), for_another, "another", "sender/m1"),
+        (None, as_module, "sender/m2", "sender"),
+        (Some("m1"), as_module, "sender/m1", "sender/m1"),
     ];
     for (module, own, claimed, sent) in cases {
-        for (key, (device, module_of_it)) in [(Some("deviceId"), claimed), (None, sent)] {
+        for (key, device) in [(Some("deviceId"), claimed), (None, sent)] {
             let options = DecodingConfig {
                 custom_device_id_key: key.map(str::to_owned),
                 ..DecodingConfig::default()
             };
-            let event = stamped_telemetry(module, own, r#"{"a":1}"#);
+            let event = stamped_telemetry(module, &[own], r#"{"a":1}"#);
             let (messages, _) = decode_with(options, &event);
-            let of = &messages[0].device_id;
-            assert_eq!(
-                (of.as_str(), of.module()),
-                (device, module_of_it),
-                "{own:?}"
-            );
+            assert_eq!(messages[0].device_id.to_string(), device, "{own:?}");
         }
     }
 }
