@@ -114,7 +114,8 @@ impl Decoder {
             timestamp: hub_event_time(event, consumed_unix_ms),
             content: Content::ConnectionState {
                 connected,
-                sequence: connection_sequence(event.body),
+                // Numbers of a sender's own could put the hub's out of use.
+                sequence: connection_sequence(event.body).filter(|_| !class::is_by_a_device(event)),
             },
         })
     }

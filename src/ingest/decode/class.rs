@@ -47,7 +47,7 @@ const OTHER_SCHEMAS: [&str; 3] = [
 /// The application properties of what the hub stamped as telemetry are the sender's own. By them a gateway may tell of
 /// the connections of its devices, unless `may_claim` is off. Nobody tells of twins but the hub, which has them.
 pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
-    let by_a_device = is(event.annotations.message_source, "Telemetry");
+    let by_a_device = is_by_a_device(event);
     if by_a_device && !may_claim {
         return Class::Telemetry;
     }
@@ -79,6 +79,11 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
     } else {
         Class::Ignored(Ignored::UnknownEvent)
     }
+}
+
+/// Whether the hub stamped the event as a message of a device: what else it says of itself is the sender's word.
+pub(super) fn is_by_a_device(event: &Event<'_>) -> bool {
+    is(event.annotations.message_source, "Telemetry")
 }
 
 /// Whether the device is connected, as the event's operation says.

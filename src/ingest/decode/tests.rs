@@ -323,22 +323,24 @@ fn a_connection_event_tells_its_place_among_those_of_its_device() {
         ("iothub-message-schema", "deviceConnectionStateNotification"),
         ("opType", "deviceConnected"),
     ];
+    let sequence_of = |event: &Event<'_>| {
+        let Content::ConnectionState { sequence, .. } = decode(event)[0].content else {
+            panic!("it is about a connection");
+        };
+        sequence
+    };
+    let numbered = r#"{"sequenceNumber":"0000A1"}"#;
     for (body, expected) in [
-        (
-            r#"{"sequenceNumber":"0000A1"}"#,
-            ConnectionSequence::parse("a1"),
-        ),
+        (numbered, ConnectionSequence::parse("a1")),
         (r#"{"sequenceNumber":"x"}"#, None),
         (r#"{"sequenceNumber":5}"#, None),
         ("", None),
     ] {
-        let Content::ConnectionState { sequence, .. } =
-            decode(&event(&properties, body))[0].content
-        else {
-            panic!("it is about a connection");
-        };
-        assert_eq!(sequence, expected, "{body}");
+        assert_eq!(sequence_of(&event(&properties, body)), expected, "{body}");
     }
+    // A gateway that tells of its devices must not put the hub's own events about them out of use.
+    let claimed = stamped_telemetry(None, &properties, numbered);
+    assert_eq!(sequence_of(&claimed), None);
 }
 
 #[test]
