@@ -2,7 +2,7 @@
 //! where the signature is HMAC-SHA256 over the encoded resource, a line feed and the expiry.
 //!
 //! Event Hubs takes the key's text as the secret; [`sign`] and [`verify`] do so. IoT Hub takes the bytes that the
-//! text encodes in base64, and a device that signs with its own key names no policy; see [`Token`] and
+//! text encodes in base64, and a device that signs with its own key names no policy; see `Token` and
 //! [`sign_for_iot_hub`].
 
 use std::{fmt, fs, path::Path, time::Duration};
