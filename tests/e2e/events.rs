@@ -1,34 +1,21 @@
 //! Server-sent events of the started binary, read by a browser's `EventSource` and by a plain HTTP client.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use jsonwebtoken::{EncodingKey, Header, encode};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::harness::node_script::NodeScript;
 use crate::harness::tcp_proxy::TcpProxy;
-use crate::harness::{PATIENCE, PRIMARY_KEY, Testbed, connection_state, every_key};
-
-const SECRET: &str = "a secret that is long enough to sign with";
+use crate::harness::{
+    GRANT_TOKEN_SECRET, PATIENCE, PRIMARY_KEY, Testbed, connection_state, every_key, grant_token,
+};
 
 /// A browser starts, and events are watched until they come.
 const BROWSER_PATIENCE: Duration = Duration::from_mins(1);
 
 async fn testbed() -> Testbed {
-    Testbed::with(&[("HUBRELAY_GRANT_TOKEN_SECRET", SECRET)]).await
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test is the security backend, which has a clock of its own"
-)]
-fn token(grants: &[Value]) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let expires = since.expect("it is after 1970").as_secs() + 60;
-    let claims = json!({"exp": expires, "hubrelay": {"grants": grants}});
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    encode(&Header::default(), &claims, &key).expect("claims can be signed")
+    Testbed::with(&[("HUBRELAY_GRANT_TOKEN_SECRET", GRANT_TOKEN_SECRET)]).await
 }
 
 #[tokio::test]
@@ -36,7 +23,7 @@ async fn a_browser_follows_devices_through_a_cut_and_misses_nothing() {
     let mut testbed = testbed().await;
     testbed.process("d1", json!({"n": 1})).await;
     let proxy = TcpProxy::start(testbed.rest.authority()).await;
-    let token = token(&[every_key("d1"), connection_state("d1")]);
+    let token = grant_token(&[every_key("d1"), connection_state("d1")]);
     let url = format!(
         "{}/events?telemetry=d1/n&connectionState=d1&token={token}",
         proxy.url

@@ -6,21 +6,20 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::harness::grant_token::signed;
 use crate::harness::packet::Packet;
 use crate::harness::{
-    Answer, PATIENCE, Session, Socket, Testbed, connection_state, every_key, telemetry,
+    Answer, GRANT_TOKEN_SECRET, PATIENCE, Session, Socket, Testbed, connection_state, every_key,
+    telemetry,
 };
 
-const SECRET: &str = "a secret that is long enough to sign with";
-
 async fn testbed() -> Testbed {
-    Testbed::with(&[("HUBRELAY_GRANT_TOKEN_SECRET", SECRET)]).await
+    Testbed::with(&[("HUBRELAY_GRANT_TOKEN_SECRET", GRANT_TOKEN_SECRET)]).await
 }
 
 #[expect(
@@ -41,14 +40,9 @@ fn in_ms(ms: u64) -> f64 {
     (now_ms() + ms) as f64 / 1000.0
 }
 
-fn sign(claims: &Value) -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    encode(&Header::default(), claims, &key).expect("claims can be signed")
-}
-
 /// A token that carries `grants` for a while.
 fn token(lifetime_ms: u64, grants: &[Value]) -> String {
-    sign(&json!({"exp": in_ms(lifetime_ms), "hubrelay": {"grants": grants}}))
+    signed(&json!({"exp": in_ms(lifetime_ms), "hubrelay": {"grants": grants}}))
 }
 
 async fn present(testbed: &Testbed, token: &str) -> Answer {
@@ -195,7 +189,7 @@ async fn a_revocation_takes_away_what_a_token_gave() {
 #[tokio::test]
 async fn a_session_ends_when_its_token_says_so() {
     let testbed = testbed().await;
-    let token = sign(&json!({
+    let token = signed(&json!({
         "exp": in_ms(60_000),
         "hubrelay": {"session": {"expiresAt": in_ms(1_500)}, "grants": [every_key("d1")]},
     }));
@@ -218,7 +212,7 @@ async fn a_session_ends_when_its_token_says_so() {
 #[tokio::test]
 async fn a_token_bounds_the_subscriptions_of_its_session() {
     let testbed = testbed().await;
-    let token = sign(&json!({
+    let token = signed(&json!({
         "exp": in_ms(60_000),
         "hubrelay": {"session": {"subscriptionsMax": 1}, "grants": [every_key("d1")]},
     }));
@@ -233,7 +227,7 @@ async fn a_token_bounds_the_subscriptions_of_its_session() {
 #[tokio::test]
 async fn a_refused_token_leaves_no_session_and_nothing_in_the_log() {
     let testbed = testbed().await;
-    let expired = sign(&json!({"exp": 1_700_000_000, "hubrelay": {"grants": [every_key("d1")]}}));
+    let expired = signed(&json!({"exp": 1_700_000_000, "hubrelay": {"grants": [every_key("d1")]}}));
     let good = token(60_000, &[every_key("d1")]);
     let (signed, _) = good.rsplit_once('.').expect("it has a signature");
     let forged = format!("{signed}.{}", "A".repeat(43));
@@ -258,7 +252,7 @@ async fn a_refused_token_leaves_no_session_and_nothing_in_the_log() {
         metrics.body
     );
     let log = testbed.relay.process.log();
-    for secret in [SECRET, &expired, &forged, &unsigned, payload] {
+    for secret in [GRANT_TOKEN_SECRET, &expired, &forged, &unsigned, payload] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
@@ -266,13 +260,13 @@ async fn a_refused_token_leaves_no_session_and_nothing_in_the_log() {
 #[tokio::test]
 async fn tokens_that_other_libraries_sign_with_the_secret_are_accepted() {
     let testbed = Testbed::with(&[
-        ("HUBRELAY_GRANT_TOKEN_SECRET", SECRET),
+        ("HUBRELAY_GRANT_TOKEN_SECRET", GRANT_TOKEN_SECRET),
         ("HUBRELAY_GRANT_TOKEN_ISSUER", "https://backend.example.com"),
         ("HUBRELAY_GRANT_TOKEN_AUDIENCE", "hubrelay"),
     ])
     .await;
     let rust = backend::grant_token(
-        SECRET,
+        GRANT_TOKEN_SECRET,
         now_ms() / 1000,
         "user-17",
         &["press-01", "press-02"],
@@ -290,7 +284,7 @@ async fn tokens_that_other_libraries_sign_with_the_secret_are_accepted() {
         }
         session.subscribe(&every_key("press-03")).await.is(403);
     }
-    let stranger = sign(&json!({"exp": in_ms(60_000), "aud": "hubrelay", "hubrelay": {}}));
+    let stranger = signed(&json!({"exp": in_ms(60_000), "aud": "hubrelay", "hubrelay": {}}));
     present(&testbed, &stranger).await.says(
         401,
         "Unauthorized: the claim `iss` of the grant token is missing",
@@ -369,7 +363,7 @@ async fn run(interpreter: &str, script: &str, arguments: &[&str]) -> String {
                 .join(script),
         )
         .args(arguments)
-        .env("GRANT_TOKEN_SECRET", SECRET)
+        .env("GRANT_TOKEN_SECRET", GRANT_TOKEN_SECRET)
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output();

@@ -1,15 +1,11 @@
 //! Grants for parts of a twin: what they show, add up to, and take away.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    DeviceEvent, PRIMARY_KEY, Session, Testbed, device_twin, device_twin_at, native::Native,
+    DeviceEvent, GRANT_TOKEN_SECRET, PRIMARY_KEY, Session, Testbed, device_twin, device_twin_at,
+    grant_token, native::Native,
 };
-
-const SECRET: &str = "a secret that is long enough to sign with";
 
 /// Parsable, which is all that enables the IoT Hub side; nothing calls it here.
 const SERVICE_CONNECTION_STRING: &str =
@@ -19,7 +15,7 @@ const SERVICE_CONNECTION_STRING: &str =
 async fn testbed() -> Testbed {
     Testbed::with(&[
         ("DEVICE_TWIN_CACHE_TTL", "0"),
-        ("HUBRELAY_GRANT_TOKEN_SECRET", SECRET),
+        ("HUBRELAY_GRANT_TOKEN_SECRET", GRANT_TOKEN_SECRET),
     ])
     .await
 }
@@ -235,7 +231,7 @@ async fn an_event_stream_shows_the_granted_parts_only() {
     let mut testbed = testbed().await;
     replace(&mut testbed, 1).await;
     testbed.process("d1", json!({"n": 1})).await;
-    let token = token(&[firmware()]);
+    let token = grant_token(&[firmware()]);
     let url = format!("{}/events?deviceTwin=d1&token={token}", testbed.rest.url);
     let mut response = reqwest::get(url).await.expect("the relay answers");
     let mut text = String::new();
@@ -262,7 +258,7 @@ async fn a_token_narrows_as_a_grant_does_or_says_what_is_wrong() {
     testbed.process("d1", json!({"n": 1})).await;
     let present = async |grant: &Value| {
         let call = testbed.rest.post("/session");
-        let token = token(std::slice::from_ref(grant));
+        let token = grant_token(std::slice::from_ref(grant));
         call.header("Authorization", &format!("Bearer {token}"))
             .await
     };
@@ -297,18 +293,6 @@ async fn a_token_narrows_as_a_grant_does_or_says_what_is_wrong() {
         let named = format!("`hubrelay.grants[0].{member}`");
         assert!(answer.body.contains(&named), "{grant}: {}", answer.body);
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test is the security backend, which has a clock of its own"
-)]
-fn token(grants: &[Value]) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let expires = since.expect("it is after 1970").as_secs() + 60;
-    let claims = json!({"exp": expires, "hubrelay": {"grants": grants}});
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    encode(&Header::default(), &claims, &key).expect("claims can be signed")
 }
 
 #[tokio::test]
