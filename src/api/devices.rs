@@ -39,12 +39,8 @@ pub(super) async fn connection_state(
         return Err(Error::NoDevice);
     }
     let read = state.relay.read_twin(&device, reader.session()).await;
-    let read = read.map_err(|error| match error {
-        TwinReadError::Disabled => Error::ConnectionStateNeedsHub,
-        TwinReadError::NoSuchDevice => Error::NoDevice,
-        TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
-        TwinReadError::Unavailable => Error::HubFailed,
-    })?;
+    let read =
+        read.map_err(|error| unread(error, Error::ConnectionStateNeedsHub, Error::NoDevice))?;
     // The hub may have taken its time, and a revocation meanwhile been answered.
     state
         .check_read(&reader, &device, &Access::ConnectionState)
@@ -67,12 +63,8 @@ pub(super) async fn device_twin(
         (known.value, known.stamp.timestamp)
     } else {
         let read = state.relay.read_twin(&device, reader.session()).await;
-        let read = read.map_err(|error| match error {
-            TwinReadError::Disabled => Error::DeviceTwinNeedsHub,
-            TwinReadError::NoSuchDevice => Error::NoDeviceTwin,
-            TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
-            TwinReadError::Unavailable => Error::HubFailed,
-        })?;
+        let read =
+            read.map_err(|error| unread(error, Error::DeviceTwinNeedsHub, Error::NoDeviceTwin))?;
         (read.twin, state.now())
     };
     // What may be seen is what is granted now: the hub may have taken its time.
@@ -85,6 +77,16 @@ pub(super) async fn device_twin(
     };
     let seen = view.cut(&twin);
     Ok(device_response(&device, seen.as_str(), &timestamp))
+}
+
+/// The answer when the hub could not be read: what is read says how it is put that there is no hub, or no such device.
+fn unread(error: TwinReadError, without_hub: Error, unknown: Error) -> Error {
+    match error {
+        TwinReadError::Disabled => without_hub,
+        TwinReadError::NoSuchDevice => unknown,
+        TwinReadError::Throttled { retry_after_s } => Error::HubThrottled { retry_after_s },
+        TwinReadError::Unavailable => Error::HubFailed,
+    }
 }
 
 fn connection_response(device: &DeviceId, connected: bool, timestamp: &Timestamp) -> Response {

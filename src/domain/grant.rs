@@ -176,10 +176,8 @@ impl DeviceGrants {
             Access::DesiredProperties { patch } => self.desired_properties.allow_patch(patch),
             Access::Tags { patch } => self.tags.allow_patch(patch),
             Access::DirectMethod { name, payload } => {
-                let is_for = |of: &Option<Arc<str>>| of.as_deref().is_none_or(|of| of == name);
                 self.direct_methods.covers(Some(name))
-                    || (self.restricted_methods.iter())
-                        .any(|(of, policy)| is_for(of) && policy.allows(payload))
+                    || self.policies_of(name).any(|policy| policy.allows(payload))
             }
         }
     }
@@ -194,15 +192,20 @@ impl DeviceGrants {
                 Denial::OutsidePointers
             }
             Access::Tags { .. } if !self.tags.is_empty() => Denial::OutsidePointers,
-            Access::DirectMethod { name, .. }
-                if (self.restricted_methods.iter())
-                    .any(|(of, _)| of.as_deref().is_none_or(|of| of == name)) =>
-            {
+            Access::DirectMethod { name, .. } if self.policies_of(name).next().is_some() => {
                 Denial::PayloadPolicy
             }
             _ => Denial::NoGrant,
         };
         Some(denial)
+    }
+
+    /// The policies under which a direct method may be called.
+    fn policies_of(&self, method: &str) -> impl Iterator<Item = &PayloadPolicy> {
+        let restricted = self.restricted_methods.iter();
+        restricted
+            .filter(move |(of, _)| of.as_deref().is_none_or(|of| of == method))
+            .map(|(_, policy)| policy)
     }
 
     /// How much of the twin may be seen, if anything.
