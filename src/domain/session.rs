@@ -341,12 +341,17 @@ impl Session {
         self.forget_if_empty(device);
     }
 
-    /// Lets a subscription of a device's twin show what the grants now say. Returns whether that changed.
+    /// Lets a subscription of a device's twin, if there is one, show what the grants now say. Returns whether that changed.
     fn settle_twin_view(&mut self, device: &DeviceId) -> bool {
-        let view = self.twin_view(device).unwrap_or_default();
-        self.subscriptions
+        let Some(subscriptions) = self
+            .subscriptions
             .get_mut(device)
-            .is_some_and(|subscriptions| subscriptions.see_twin(view))
+            .filter(|subscriptions| subscriptions.device_twin.is_some())
+        else {
+            return false;
+        };
+        let granted = self.grants.get(device).and_then(DeviceGrants::twin_view);
+        subscriptions.see_twin(granted.unwrap_or_default())
     }
 
     /// How many subscriptions the session may have.

@@ -1,6 +1,6 @@
 //! What sessions may see: grants given, taken away, and running out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::connection::{EndReason, EndedSubscription};
@@ -52,17 +52,18 @@ impl Relay {
         grants: Vec<(DeviceId, Grant)>,
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            let grants = grants.into_iter().map(|(device, grant)| TimedGrant {
-                device,
-                grant,
-                expires_at_unix_ms: None,
-            });
-            let added = relay.add_grants(&entry, &mut session, grants.collect());
-            added.await
-        })
-        .await
+        let mut session = self.lock(&entry).await?;
+        let grants = grants.into_iter().map(|(device, grant)| TimedGrant {
+            device,
+            grant,
+            expires_at_unix_ms: None,
+        });
+        let widened = self.add_grants(&mut session, grants.collect())?;
+        self.inner
+            .expiries
+            .arm(&entry, session.next_expiry_unix_ms());
+        self.show_wider_twins(entry, session, widened).await;
+        Ok(())
     }
 
     /// Adds the grants of an authorization and replaces the session's constraints by its own. When they are too many,
@@ -73,18 +74,14 @@ impl Relay {
         authorization: Authorization,
     ) -> Result<(), GrantError> {
         let entry = self.inner.sessions.get(id)?;
-        self.to_the_end(move |relay| async move {
-            let mut session = relay.lock(&entry).await?;
-            let added = relay.add_grants(&entry, &mut session, authorization.grants);
-            added.await?;
-            session.constrain(authorization.constraints);
-            relay
-                .inner
-                .expiries
-                .arm(&entry, session.next_expiry_unix_ms());
-            Ok(())
-        })
-        .await
+        let mut session = self.lock(&entry).await?;
+        let widened = self.add_grants(&mut session, authorization.grants)?;
+        session.constrain(authorization.constraints);
+        self.inner
+            .expiries
+            .arm(&entry, session.next_expiry_unix_ms());
+        self.show_wider_twins(entry, session, widened).await;
+        Ok(())
     }
 
     /// Adds a grant of a 2.x client: what can be seen with it is subscribed to, and what is known of it is sent at once,
@@ -163,12 +160,12 @@ impl Relay {
             .await;
     }
 
-    async fn add_grants(
+    /// Returns the devices of which the session sees more of a twin now.
+    fn add_grants(
         &self,
-        entry: &Arc<SessionEntry>,
         session: &mut SessionTurn,
         grants: Vec<TimedGrant>,
-    ) -> Result<(), GrantError> {
+    ) -> Result<BTreeSet<DeviceId>, GrantError> {
         let new: BTreeSet<_> = grants
             .iter()
             .filter(|given| !session.has_grant(&given.device, &given.grant))
@@ -179,7 +176,7 @@ impl Relay {
             self.inner.sessions.refuse(SessionRefusal::GrantsFull);
             return Err(GrantError::TooMany);
         }
-        let mut twins_widened = BTreeMap::new();
+        let mut widened = BTreeSet::new();
         for given in grants {
             let TimedGrant {
                 device,
@@ -187,19 +184,35 @@ impl Relay {
                 expires_at_unix_ms,
             } = given;
             if self.add_grant(session, &device, grant, expires_at_unix_ms)? {
-                twins_widened.insert(device, DeviceSubscriptions::default());
+                widened.insert(device);
             }
         }
-        self.inner
-            .expiries
-            .arm(entry, session.next_expiry_unix_ms());
-        // Whoever sees more of a twin now need not wait for its next change.
-        for (device, fresh) in &mut twins_widened {
-            fresh.device_twin = session.subscriptions(device).device_twin;
+        Ok(widened)
+    }
+
+    /// Lets a session that sees more of some twins now have them at once, not only with their next change.
+    async fn show_wider_twins(
+        &self,
+        entry: Arc<SessionEntry>,
+        session: SessionTurn,
+        widened: BTreeSet<DeviceId>,
+    ) {
+        if widened.is_empty() {
+            return;
         }
-        self.tell_shards_of(entry, session, twins_widened, Fresh::Publish)
-            .await;
-        Ok(())
+        self.to_the_end(move |relay| async move {
+            let fresh = widened.into_iter().map(|device| {
+                let fresh = DeviceSubscriptions {
+                    device_twin: session.subscriptions(&device).device_twin,
+                    ..DeviceSubscriptions::default()
+                };
+                (device, fresh)
+            });
+            relay
+                .tell_shards_of(&entry, &session, fresh.collect(), Fresh::Publish)
+                .await;
+        })
+        .await;
     }
 
     fn add_grant(

@@ -418,7 +418,9 @@ fn granted_part<'a>(
                 continue;
             }
             granted.insert(subscription.clone(), Delivery::default());
-            granted.see_twin(session.twin_view(device).unwrap_or_default());
+            if *subscription == Subscription::DeviceTwin {
+                granted.see_twin(session.twin_view(device).unwrap_or_default());
+            }
         }
     }
     granted
