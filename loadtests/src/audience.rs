@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::grant_token::{self, DeviceGrant};
-use crate::message::{Delivery, KEYS, device_id};
+use crate::event_message::{Delivery, KEYS, device_id};
 use crate::native_client::NativeClient;
 use crate::pace::Traffic;
 use crate::progress::Progress;

@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::Template;
+use crate::event_message::Template;
 use crate::pace::{self, Pace, TICK, Traffic};
 
 /// Messages in one batch at most.

@@ -5,7 +5,11 @@
 //! loopback addresses. Run `cargo build --release` first: the binary is looked for beside this one.
 
 mod audience;
+mod contender;
+mod cores;
+mod event_message;
 mod event_sender;
+mod feed;
 mod grant_token;
 mod limits;
 mod message;
@@ -21,6 +25,7 @@ mod socket_io_client;
 mod tally;
 mod transport;
 mod updates_frame;
+mod websocket_client;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;

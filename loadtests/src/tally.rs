@@ -1,6 +1,6 @@
 //! What a client got, held against what it should have got.
 
-use crate::message::Delivery;
+use crate::event_message::Delivery;
 use crate::updates_frame::UpdatesFrame;
 
 /// Counts of what one client, or all of them together, received.

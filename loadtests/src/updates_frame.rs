@@ -3,7 +3,7 @@
 //! What the messages of the protocol mean is in `relay_protocol::native`; this reads the one that comes thousands of
 //! times a second, compares it byte for byte, and costs the generator little.
 
-use crate::message::Delivery;
+use crate::event_message::Delivery;
 
 /// What a frame says beside its updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ mod tests {
     use relay_protocol::native::{ServerMessage, Skipped, Updates};
 
     use super::*;
-    use crate::message::Template;
+    use crate::event_message::Template;
 
     fn frame(sequences: &[u64], conflated: u64) -> String {
         let template = Template::new(42).unwrap();

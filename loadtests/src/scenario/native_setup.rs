@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::Options;
 use crate::grant_token::{self, DeviceGrant};
 use crate::limits;
-use crate::message::{KEYS, Template, device_id};
+use crate::event_message::{KEYS, Template, device_id};
 use crate::native_client::NativeClient;
 use crate::process_usage::cpu_time;
 use crate::progress::Progress;
