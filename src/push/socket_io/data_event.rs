@@ -11,7 +11,9 @@ use crate::domain::update::{Encoding, Update, UpdateBody};
 
 /// The update as an Engine.IO text packet for the root namespace. It is written for the first caller only.
 pub(super) fn data_event(update: &Update) -> Bytes {
-    update.encoded(Encoding::SocketIo, encode_data_event)
+    Bytes::copy_from_slice(update.encoded(Encoding::SocketIo, |update| {
+        encode_data_event(update).into()
+    }))
 }
 
 /// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
