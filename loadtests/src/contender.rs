@@ -3,12 +3,18 @@
 //! A contender takes messages of devices on one TCP connection and delivers them to WebSockets. How a message is written
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
+pub(crate) mod floor;
+pub(crate) mod hubrelay;
+
 use std::error::Error;
 use std::fmt::{self, Display};
 
+use clap::ValueEnum;
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 
+use self::floor::Floor;
+use self::hubrelay::{Hubrelay, Input, Transport};
 use crate::cores::Cores;
 
 /// What one subscriber wants of a device.
@@ -122,9 +128,66 @@ pub(crate) trait Deliver {
     ) -> anyhow::Result<()>;
 }
 
-/// What hubrelay is measured against, as far as it is installed; `--peers` stands for all of them.
-pub(crate) fn peers() -> Vec<Box<dyn Contender>> {
+/// What a name on the command line stands for: one contender, or a group of them. `input` says how groups of hubrelay
+/// are fed.
+pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Contender>>> {
+    let ours =
+        |transport| (input.inputs().iter()).map(move |&input| boxed(Hubrelay { transport, input }));
+    Some(match name {
+        "hubrelay" => ours(Transport::SocketIo)
+            .chain(ours(Transport::Native))
+            .collect(),
+        "hubrelay-socket-io" => ours(Transport::SocketIo).collect(),
+        "hubrelay-native" => ours(Transport::Native).collect(),
+        "floor" => [1, 16]
+            .map(|gathered_max| boxed(Floor { gathered_max }))
+            .into(),
+        "peers" => peers(),
+        name => vec![
+            (peers().into_iter())
+                .chain([1, 16].map(|gathered_max| boxed(Floor { gathered_max })))
+                .find(|contender| contender.name() == name)?,
+        ],
+    })
+}
+
+/// Every name that [`named`] knows.
+pub(crate) fn names() -> Vec<&'static str> {
+    let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
+    let mut names = ours.to_vec();
+    names.extend(["floor", "floor-1", "floor-16", "peers"]);
+    names.extend(peers().iter().map(|peer| peer.name()));
+    names
+}
+
+/// What hubrelay is measured against, as far as it is installed.
+fn peers() -> Vec<Box<dyn Contender>> {
     Vec::new()
+}
+
+fn boxed(contender: impl Contender + 'static) -> Box<dyn Contender> {
+    Box::new(contender)
+}
+
+/// Where messages for hubrelay come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputChoice {
+    /// Directly into the decoder, as peers are fed.
+    Feed,
+    /// Through AMQP, from the stand-in for Event Hubs.
+    Amqp,
+    /// Once so and once so.
+    Both,
+}
+
+impl InputChoice {
+    fn inputs(self) -> &'static [Input] {
+        match self {
+            Self::Feed => &[Input::Feed],
+            Self::Amqp => &[Input::Amqp],
+            Self::Both => &[Input::Feed, Input::Amqp],
+        }
+    }
 }
 
 /// Why a contender cannot be measured on this machine, and what to do about it.
