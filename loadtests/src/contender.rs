@@ -3,6 +3,7 @@
 //! A contender takes messages of devices on one TCP connection and delivers them to WebSockets. How a message is written
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
+pub(crate) mod amqp_client;
 pub(crate) mod floor;
 pub(crate) mod hubrelay;
 
@@ -13,6 +14,7 @@ use clap::ValueEnum;
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 
+use self::amqp_client::AmqpClient;
 use self::floor::Floor;
 use self::hubrelay::{Hubrelay, Input, Transport};
 use crate::cores::Cores;
@@ -42,6 +44,11 @@ pub(crate) trait Contender {
     /// The name on the command line and in reports.
     fn name(&self) -> &'static str;
 
+    /// What it is, for scenarios that not every server can be put through.
+    fn role(&self) -> Role {
+        Role::Server
+    }
+
     /// Starts the server on its core; it is ready for publishers and subscribers of so many devices when this returns.
     /// Fails with [`NotInstalled`] when it cannot be measured on this machine.
     fn start<'a>(
@@ -49,6 +56,17 @@ pub(crate) trait Contender {
         cores: &'a Cores,
         devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>>;
+}
+
+/// What a contender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A server that takes messages and delivers them.
+    Server,
+    /// hubrelay, which can do more.
+    Hubrelay(Hubrelay),
+    /// The AMQP client alone, which delivers nothing.
+    AmqpClient,
 }
 
 /// A server that runs. Its processes are killed when it is dropped.
@@ -146,6 +164,7 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
         name => vec![
             (peers().into_iter())
                 .chain([1, 16].map(|gathered_max| boxed(Floor { gathered_max })))
+                .chain([boxed(AmqpClient)])
                 .find(|contender| contender.name() == name)?,
         ],
     })
@@ -155,7 +174,7 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
 pub(crate) fn names() -> Vec<&'static str> {
     let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
     let mut names = ours.to_vec();
-    names.extend(["floor", "floor-1", "floor-16", "peers"]);
+    names.extend(["floor", "floor-1", "floor-16", "amqp-client", "peers"]);
     names.extend(peers().iter().map(|peer| peer.name()));
     names
 }

@@ -7,6 +7,7 @@
 mod audience;
 mod contender;
 mod cores;
+mod event_hub;
 mod event_message;
 mod event_sender;
 mod feed;
@@ -116,6 +117,8 @@ enum Part {
         gathered_max: usize,
         feed: SocketAddr,
     },
+    #[command(hide = true)]
+    AmqpClient { event_hub: String },
 }
 
 fn main() -> ExitCode {
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         }
         None => run::run(&cli.run),
         Some(Part::RelayFromFeed { feed }) => relay_from_feed::run(feed),
+        Some(Part::AmqpClient { event_hub }) => contender::amqp_client::run(&event_hub),
         Some(Part::Floor { gathered_max, feed }) => {
             run::exit_code(floor_server::run(gathered_max, feed))
         }

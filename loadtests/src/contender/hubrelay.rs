@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::native::NativeDelivery;
 use self::socket_io::SocketIoDelivery;
-use super::{About, Contender, Publisher, Running, Subscriber, Wish};
+use super::{About, Contender, Publisher, Role, Running, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::feed::FeedPublisher;
 use crate::grant_token;
@@ -63,7 +63,7 @@ pub(crate) enum Input {
 }
 
 /// hubrelay as a contender.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hubrelay {
     pub(crate) transport: Transport,
     pub(crate) input: Input,
@@ -77,6 +77,10 @@ impl Contender for Hubrelay {
             (Transport::Native, Input::Feed) => "hubrelay-native",
             (Transport::Native, Input::Amqp) => "hubrelay-native-amqp",
         }
+    }
+
+    fn role(&self) -> Role {
+        Role::Hubrelay(*self)
     }
 
     fn start<'a>(
