@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::event::Timespec;
-use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 pub(crate) use self::feeder::Feeder;
 use self::receiver::READ_BYTES;

@@ -3,9 +3,12 @@
 mod amqp_client;
 mod growth;
 mod idle;
+mod native_setup;
 mod roll_call;
 mod slow;
 mod steady;
+mod storm;
+mod wide;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -57,7 +60,10 @@ enum Kind {
     Growth,
     Idle,
     Latency,
+    NativeSetup,
     Slow,
+    Storm,
+    Wide,
 }
 
 const fn column(figure: &'static str, header: &'static str) -> Column {
@@ -165,6 +171,41 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ],
         kind: Kind::Growth,
     },
+    Scenario {
+        name: "storm",
+        about: "10,000 clients (or --connections) come back at once: session, grants, subscriptions, last values, socket",
+        columns: &[
+            column("server_cpu_us_per_session", "CPU us/session"),
+            column("restored_s", "restored s"),
+            column("sessions_per_s", "sessions/s"),
+            CORES,
+            column("generator_cores", "generator cores"),
+        ],
+        kind: Kind::Storm,
+    },
+    Scenario {
+        name: "native-setup",
+        about: "10,000 sessions (or --connections) over hubrelay's native protocol, each with ten grants and ten subscriptions: CPU for one, up to its snapshot",
+        columns: &[
+            column("token_server_cpu_us_per_session", "token us"),
+            column("pipelined_token_server_cpu_us_per_session", "pipelined us"),
+            column("rest_server_cpu_us_per_session", "REST us"),
+            column("token_latency_p50_ms", "token p50 ms"),
+            column("token_latency_p99_ms", "p99 ms"),
+        ],
+        kind: Kind::NativeSetup,
+    },
+    Scenario {
+        name: "wide",
+        about: "10,000 keys in one message of hubrelay's native protocol, of one device and of 1,000 devices: CPU up to the snapshot",
+        columns: &[
+            column("one_device_subscribe_server_cpu_ms", "1 device ms"),
+            column("1000_devices_subscribe_server_cpu_ms", "1,000 devices ms"),
+            column("one_device_latency_p50_ms", "1 device p50 ms"),
+            column("1000_devices_latency_p50_ms", "1,000 devices p50 ms"),
+        ],
+        kind: Kind::Wide,
+    },
 ];
 
 /// The scenario of this name.
@@ -185,6 +226,12 @@ impl Scenario {
                 _ => Err(NotInstalled("only `firehose` measures it".to_owned()).into()),
             };
         }
+        let hubrelay = || match contender.role() {
+            Role::Hubrelay(hubrelay) => Ok(hubrelay),
+            _ => Err(NotInstalled(
+                "the scenario is about hubrelay alone".to_owned(),
+            )),
+        };
         let work = match self.kind {
             Kind::Broadcast => steady::broadcast(),
             Kind::Dashboards => steady::dashboards(options.whole),
@@ -192,7 +239,10 @@ impl Scenario {
             Kind::Latency => steady::latency(options.rate, options.whole),
             Kind::Growth => return growth::run(contender, options).await,
             Kind::Idle => return idle::run(contender, options).await,
+            Kind::NativeSetup => return native_setup::run(hubrelay()?, options).await,
             Kind::Slow => return slow::run(contender, options).await,
+            Kind::Storm => return storm::run(contender, options).await,
+            Kind::Wide => return wide::run(hubrelay()?, options).await,
         };
         steady::run(work, contender, options).await
     }

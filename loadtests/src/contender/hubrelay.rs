@@ -89,7 +89,7 @@ impl Contender for Hubrelay {
         _devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         async move {
-            let relay = RunningRelay::start(*self, cores).await?;
+            let relay = RunningRelay::start(*self, cores, &[]).await?;
             Ok(Box::new(relay) as Box<dyn Running>)
         }
         .boxed_local()
@@ -117,7 +117,12 @@ enum Source {
 
 impl RunningRelay {
     /// Starts the relay, and the stand-in if messages come from there; it reads all partitions when this returns.
-    pub(crate) async fn start(contender: Hubrelay, cores: &Cores) -> anyhow::Result<Self> {
+    /// `options` are set in its environment.
+    pub(crate) async fn start(
+        contender: Hubrelay,
+        cores: &Cores,
+        options: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let (source, mut command) = match contender.input {
             Input::Feed => {
                 let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -134,6 +139,7 @@ impl RunningRelay {
             }
         };
         configure(&mut command);
+        command.envs(options.iter().copied());
         let (relay, RelayReady { url }) = start(cores, Place::Server, command).await?;
         let connection: ConnectionString =
             format!("Endpoint={url};SharedAccessKey={ADMIN_KEY}").parse()?;

@@ -32,8 +32,7 @@ pub(super) async fn run(contender: &dyn Contender, options: &Options) -> anyhow:
     let begun = Instant::now();
     let receivers = steady::gather(server.as_ref(), &audience, progress).await?;
     let setup = begun.elapsed();
-    let mut generator =
-        roll_call::listen(server.as_ref(), &audience, receivers, options).await?;
+    let mut generator = roll_call::listen(server.as_ref(), &audience, receivers, options).await?;
     generator.run(Instant::now() + SETTLE, progress)?;
     let (cpu_before, begun) = (cpu_time_of(&server.pids())?, Instant::now());
     generator.run(begun + options.measured, progress)?;
