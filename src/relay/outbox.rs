@@ -62,6 +62,18 @@ struct ToldEnds {
     is_incomplete: bool,
 }
 
+/// What an update that was pushed means for the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing new: there is no reader, or it knows.
+    Stored,
+    /// It waits, and must be woken.
+    ReaderWaits,
+    /// It was woken and has not come yet, and there is now as much for it as it writes at once. To go on without letting it
+    /// come would only fill its outbox. Said once until it comes.
+    ReaderHasBurst,
+}
+
 /// What a connection gets when it takes an outbox over.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -79,6 +91,8 @@ struct Reader {
     cut: CancellationToken,
     /// Waits for something to send.
     waiting: bool,
+    /// Was told that there is something and has not come for it yet.
+    due: bool,
     /// Has taken updates or a snapshot and not finished writing them.
     writing: bool,
     /// What it writes is a snapshot.
@@ -105,8 +119,8 @@ impl SharedOutbox {
         }
     }
 
-    /// Adds an update for the connection, if there is one or will be. Returns whether the reader must be woken.
-    pub(super) fn push(&self, update: &Arc<Update>) -> bool {
+    /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.
+    pub(super) fn push(&self, update: &Arc<Update>) -> Pushed {
         let mut state = self.state.lock();
         let State {
             outbox,
@@ -120,16 +134,24 @@ impl SharedOutbox {
                 outbox.clear();
                 *native = false;
             }
-            return false;
+            return Pushed::Stored;
         };
         if reader.disconnect.is_some() {
-            return false;
+            return Pushed::Stored;
         }
+        let was_burst = outbox.has_burst();
         if outbox.push(update) == Err(Overflow) {
             outbox.clear();
             reader.disconnect = Some(Disconnect::SlowConsumer);
         }
-        std::mem::take(&mut reader.waiting)
+        if std::mem::take(&mut reader.waiting) {
+            reader.due = true;
+            return Pushed::ReaderWaits;
+        }
+        if reader.due && !was_burst && outbox.has_burst() {
+            return Pushed::ReaderHasBurst;
+        }
+        Pushed::Stored
     }
 
     /// Wakes the reader after [`push`](Self::push) said so.
@@ -397,6 +419,7 @@ impl SharedOutbox {
         else {
             return Some(Next::Disconnect(Disconnect::Replaced));
         };
+        reader.due = false;
         if !ended.is_empty() {
             let ended = std::mem::take(ended);
             told.add(&ended, outbox);
@@ -479,6 +502,7 @@ impl State {
             connection,
             cut: cut.clone(),
             waiting: false,
+            due: false,
             writing: false,
             writing_snapshot: false,
             disconnect: None,
