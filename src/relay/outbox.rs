@@ -4,6 +4,7 @@
 //! A native client's outbox goes on filling until the client comes back or its session is retired. The lock is held for a
 //! push or a take only, never while writing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -27,6 +28,22 @@ const CUT_WAIT: Duration = Duration::from_secs(5);
 
 /// Most ends of subscriptions that wait for a client to hear of them; one that lets more pile up does not read.
 const ENDED_MAX: usize = 16_384;
+
+/// A batch of more updates than these gives its memory back instead of leaving it to the next one.
+const SPARE_CAPACITY_MAX: usize = 1024;
+
+thread_local! {
+    /// Memory for the next batch that is taken by this thread.
+    static SPARE: Cell<Vec<Arc<Update>>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lets go of the updates of a batch, and leaves its memory to another one.
+pub(super) fn give_back(mut updates: Vec<Arc<Update>>) {
+    updates.clear();
+    if updates.capacity() <= SPARE_CAPACITY_MAX {
+        SPARE.set(updates);
+    }
+}
 
 /// A session's outbox and the connection that empties it.
 #[derive(Debug)]
@@ -80,11 +97,16 @@ struct Reader {
     waker: Option<Waker>,
     /// Waits for something to send.
     waiting: bool,
-    /// Has taken updates or a snapshot and not finished writing them.
-    writing: bool,
-    /// What it writes is a snapshot.
-    writing_snapshot: bool,
+    /// What it has taken and not finished writing.
+    writing: Option<Writing>,
     disconnect: Option<Disconnect>,
+}
+
+/// What a connection writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Updates,
+    Snapshot,
 }
 
 impl SharedOutbox {
@@ -199,7 +221,7 @@ impl SharedOutbox {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                if state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                if state.writing().is_some() {
                     state.is_awaited = true;
                     let waker = state.cut();
                     drop(state);
@@ -343,9 +365,7 @@ impl SharedOutbox {
     }
 
     fn is_writing_snapshot(&self) -> bool {
-        let state = self.state.lock();
-        let reader = state.reader.as_ref();
-        reader.is_some_and(|reader| reader.writing_snapshot)
+        self.state.lock().writing() == Some(Writing::Snapshot)
     }
 
     async fn write_ended(&self) {
@@ -353,7 +373,7 @@ impl SharedOutbox {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                if !state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                if state.writing().is_none() {
                     return;
                 }
                 state.is_awaited = true;
@@ -409,11 +429,13 @@ impl SharedOutbox {
             told.add(&ended, outbox);
             return Some(Next::Ended(ended));
         }
-        let mut updates = Vec::new();
+        let mut updates = SPARE.take();
         outbox.take(bytes_max, &mut updates);
         let skipped = self.count_skipped(outbox);
-        if !updates.is_empty() {
-            reader.writing = true;
+        if updates.is_empty() {
+            give_back(updates);
+        } else {
+            reader.writing = Some(Writing::Updates);
             return Some(Next::Updates(Batch {
                 updates,
                 sequence: outbox.sequence(),
@@ -432,8 +454,7 @@ impl SharedOutbox {
     pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
         let mut state = self.state.lock();
         let reader = state.reader_of(connection)?;
-        reader.writing = true;
-        reader.writing_snapshot = true;
+        reader.writing = Some(Writing::Snapshot);
         Some(Hold {
             outbox: self.clone(),
             connection,
@@ -444,8 +465,7 @@ impl SharedOutbox {
     pub(super) fn finish_write(&self, connection: ConnectionNumber) {
         let mut state = self.state.lock();
         if let Some(reader) = state.reader_of(connection) {
-            reader.writing = false;
-            reader.writing_snapshot = false;
+            reader.writing = None;
         }
         if std::mem::take(&mut state.is_awaited) {
             drop(state);
@@ -469,6 +489,10 @@ impl State {
         self.reader
             .as_mut()
             .filter(|reader| reader.connection == connection)
+    }
+
+    fn writing(&self) -> Option<Writing> {
+        self.reader.as_ref()?.writing
     }
 
     /// The waker of the reader, which has nothing to wait for any more.
@@ -500,8 +524,7 @@ impl State {
             is_cut: false,
             waker: None,
             waiting: false,
-            writing: false,
-            writing_snapshot: false,
+            writing: None,
             disconnect: None,
         });
         Attached {
