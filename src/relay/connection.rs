@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-use super::outbox::{SharedOutbox, give_back};
+use super::outbox::SharedOutbox;
 use super::sessions::SessionEntry;
 use super::{NoSuchSession, Relay};
 use crate::domain::disconnect::Disconnect;
@@ -343,7 +343,6 @@ impl Drop for Hold {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.updates));
         self.outbox.finish_write(self.connection);
     }
 }

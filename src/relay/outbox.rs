@@ -4,7 +4,6 @@
 //! A native client's outbox goes on filling until the client comes back or its session is retired. The lock is held for a
 //! push or a take only, never while writing.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,22 +27,6 @@ const CUT_WAIT: Duration = Duration::from_secs(5);
 
 /// Most ends of subscriptions that wait for a client to hear of them; one that lets more pile up does not read.
 const ENDED_MAX: usize = 16_384;
-
-/// A batch of more updates than these gives its memory back instead of leaving it to the next one.
-const SPARE_CAPACITY_MAX: usize = 1024;
-
-thread_local! {
-    /// Memory for the next batch that is taken by this thread.
-    static SPARE: Cell<Vec<Arc<Update>>> = const { Cell::new(Vec::new()) };
-}
-
-/// Lets go of the updates of a batch, and leaves its memory to another one.
-pub(super) fn give_back(mut updates: Vec<Arc<Update>>) {
-    updates.clear();
-    if updates.capacity() <= SPARE_CAPACITY_MAX {
-        SPARE.set(updates);
-    }
-}
 
 /// A session's outbox and the connection that empties it.
 #[derive(Debug)]
@@ -79,6 +62,18 @@ struct ToldEnds {
     is_incomplete: bool,
 }
 
+/// What an update that was pushed means for the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing new: there is no reader, or it knows.
+    Stored,
+    /// It waits, and must be woken.
+    ReaderWaits,
+    /// It was woken and has not come yet, and there is now as much for it as it writes at once. To go on without letting it
+    /// come would only fill its outbox. Said once until it comes.
+    ReaderHasBurst,
+}
+
 /// What a connection gets when it takes an outbox over.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -97,6 +92,8 @@ struct Reader {
     waker: Option<Waker>,
     /// Waits for something to send.
     waiting: bool,
+    /// Was told that there is something and has not come for it yet.
+    due: bool,
     /// What it has taken and not finished writing.
     writing: Option<Writing>,
     disconnect: Option<Disconnect>,
@@ -128,8 +125,8 @@ impl SharedOutbox {
         }
     }
 
-    /// Adds an update for the connection, if there is one or will be. Returns whether the reader must be woken.
-    pub(super) fn push(&self, update: &Arc<Update>) -> bool {
+    /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.
+    pub(super) fn push(&self, update: &Arc<Update>) -> Pushed {
         let mut state = self.state.lock();
         let State {
             outbox,
@@ -143,16 +140,24 @@ impl SharedOutbox {
                 outbox.clear();
                 *native = false;
             }
-            return false;
+            return Pushed::Stored;
         };
         if reader.disconnect.is_some() {
-            return false;
+            return Pushed::Stored;
         }
+        let was_burst = outbox.has_burst();
         if outbox.push(update) == Err(Overflow) {
             outbox.clear();
             reader.disconnect = Some(Disconnect::SlowConsumer);
         }
-        std::mem::take(&mut reader.waiting)
+        if std::mem::take(&mut reader.waiting) {
+            reader.due = true;
+            return Pushed::ReaderWaits;
+        }
+        if reader.due && !was_burst && outbox.has_burst() {
+            return Pushed::ReaderHasBurst;
+        }
+        Pushed::Stored
     }
 
     /// Wakes the reader after [`push`](Self::push) said so.
@@ -424,17 +429,16 @@ impl SharedOutbox {
             ..
         } = state;
         let reader = reader.as_mut()?;
+        reader.due = false;
         if !ended.is_empty() {
             let ended = std::mem::take(ended);
             told.add(&ended, outbox);
             return Some(Next::Ended(ended));
         }
-        let mut updates = SPARE.take();
+        let mut updates = Vec::new();
         outbox.take(bytes_max, &mut updates);
         let skipped = self.count_skipped(outbox);
-        if updates.is_empty() {
-            give_back(updates);
-        } else {
+        if !updates.is_empty() {
             reader.writing = Some(Writing::Updates);
             return Some(Next::Updates(Batch {
                 updates,
@@ -524,6 +528,7 @@ impl State {
             is_cut: false,
             waker: None,
             waiting: false,
+            due: false,
             writing: None,
             disconnect: None,
         });
