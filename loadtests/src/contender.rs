@@ -157,24 +157,34 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
             .collect(),
         "hubrelay-socket-io" => ours(Transport::SocketIo).collect(),
         "hubrelay-native" => ours(Transport::Native).collect(),
-        "floor" => [1, 16]
+        "floor" => FLOORS
             .map(|gathered_max| boxed(Floor { gathered_max }))
             .into(),
         "peers" => peers(),
         name => vec![
             (peers().into_iter())
-                .chain([1, 16].map(|gathered_max| boxed(Floor { gathered_max })))
+                .chain(FLOORS.map(|gathered_max| boxed(Floor { gathered_max })))
                 .chain([boxed(AmqpClient)])
                 .find(|contender| contender.name() == name)?,
         ],
     })
 }
 
+/// How many messages each of the floors gathers for one write.
+const FLOORS: [usize; 3] = [1, 16, 256];
+
 /// Every name that [`named`] knows.
 pub(crate) fn names() -> Vec<&'static str> {
     let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
     let mut names = ours.to_vec();
-    names.extend(["floor", "floor-1", "floor-16", "amqp-client", "peers"]);
+    names.extend([
+        "floor",
+        "floor-1",
+        "floor-16",
+        "floor-256",
+        "amqp-client",
+        "peers",
+    ]);
     names.extend(peers().iter().map(|peer| peer.name()));
     names
 }

@@ -13,6 +13,7 @@ mod wide;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::contender::hubrelay::Transport;
 use crate::contender::{Contender, NotInstalled, Role};
 use crate::cores::Cores;
 use crate::progress::Progress;
@@ -227,9 +228,9 @@ impl Scenario {
             };
         }
         let hubrelay = || match contender.role() {
-            Role::Hubrelay(hubrelay) => Ok(hubrelay),
+            Role::Hubrelay(hubrelay) if hubrelay.transport == Transport::Native => Ok(hubrelay),
             _ => Err(NotInstalled(
-                "the scenario is about hubrelay alone".to_owned(),
+                "the scenario is about hubrelay's native protocol".to_owned(),
             )),
         };
         let work = match self.kind {

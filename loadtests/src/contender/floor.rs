@@ -25,7 +25,8 @@ impl Contender for Floor {
     fn name(&self) -> &'static str {
         match self.gathered_max {
             1 => "floor-1",
-            _ => "floor-16",
+            2..=16 => "floor-16",
+            _ => "floor-256",
         }
     }
 

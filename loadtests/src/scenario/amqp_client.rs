@@ -1,5 +1,6 @@
 //! What the AMQP client alone costs for each message. See [`crate::contender::amqp_client`].
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,14 +39,15 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Pass> {
         start: Instant::now(),
     };
     let sender = EventSender::start(&stand_in.event_hub, load, Arc::clone(&traffic))?;
-    let listening = async {
+    // Listened to until the end, or the client would have nobody to tell.
+    let mut listening = pin!(async {
         let mut lines = told.lines();
         while let Some(line) = lines.next_line().await? {
             let received = line.parse().context("the client says no number")?;
             traffic.accounted.store(received, Ordering::Relaxed);
         }
         anyhow::bail!("the AMQP client ended")
-    };
+    });
     let moment = || {
         anyhow::Ok((
             Instant::now(),
@@ -62,7 +64,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Pass> {
     };
     let (before, after) = tokio::select! {
         measured = measuring => measured?,
-        ended = listening => return ended,
+        ended = &mut listening => return ended,
     };
     let mut pass = Pass::new(About {
         name: "amqp-client",
