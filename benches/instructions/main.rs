@@ -5,6 +5,7 @@
 //! maps and buffers grow, does not. By itself `instructions <scenario>` says how many units it counted (messages, or
 //! deliveries, or sessions), and `instructions --list` which scenarios there are. Nothing in here takes the time.
 
+mod encoding;
 mod fleet;
 mod ingest;
 mod routing;
@@ -13,6 +14,8 @@ mod sessions;
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
+
+use hubrelay::domain::update::Encoding;
 
 /// Something whose instructions have a budget.
 struct Scenario {
@@ -46,14 +49,34 @@ const SCENARIOS: &[Scenario] = &[
         run: routing::two_views,
     },
     Scenario {
-        name: "route-broadcast",
-        unit: "delivery",
-        run: routing::broadcast,
+        name: "encode-socket-io",
+        unit: "update",
+        run: || encoding::encode(Encoding::SocketIo),
     },
     Scenario {
-        name: "dashboards",
+        name: "encode-native",
+        unit: "update",
+        run: || encoding::encode(Encoding::Native),
+    },
+    Scenario {
+        name: "broadcast-socket-io",
+        unit: "delivery",
+        run: || encoding::broadcast(Encoding::SocketIo),
+    },
+    Scenario {
+        name: "broadcast-native",
+        unit: "delivery",
+        run: || encoding::broadcast(Encoding::Native),
+    },
+    Scenario {
+        name: "dashboards-socket-io",
         unit: "message",
-        run: routing::dashboards,
+        run: || encoding::dashboards(Encoding::SocketIo),
+    },
+    Scenario {
+        name: "dashboards-native",
+        unit: "message",
+        run: || encoding::dashboards(Encoding::Native),
     },
     Scenario {
         name: "session-setup",

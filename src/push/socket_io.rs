@@ -32,6 +32,7 @@ mod transport;
 mod tests;
 
 use self::connection::Timing;
+pub(super) use self::data_event::data_event;
 pub(super) use self::registry::Registry;
 pub(super) use self::router::router;
 use super::Settings;

@@ -36,6 +36,17 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
+impl Options {
+    /// Those of a check of every scenario.
+    pub(crate) fn all(no_install: bool) -> Self {
+        Self {
+            update: false,
+            no_install,
+            filter: None,
+        }
+    }
+}
+
 /// Counts every scenario, shows the table, and fails when one is over its budget.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if !CAN_COUNT {

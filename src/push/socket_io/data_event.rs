@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::domain::update::{Encoding, Update, UpdateBody};
 
 /// The update as an Engine.IO text packet for the root namespace. It is written for the first caller only.
-pub(super) fn data_event(update: &Update) -> Bytes {
+pub(in crate::push) fn data_event(update: &Update) -> Bytes {
     Bytes::copy_from_slice(update.encoded(Encoding::SocketIo, |update| {
         encode_data_event(update).into()
     }))
