@@ -28,7 +28,7 @@ pub(crate) fn encode(encoding: Encoding) -> usize {
     count_instructions(&mut || {
         for update in updates.chunks(1) {
             written.clear();
-            push::write_updates(encoding, update, &mut written);
+            push::write_updates(encoding, update, 1, &mut written);
             black_box(&written);
         }
     });
@@ -91,7 +91,7 @@ fn whole_way(
         fleet::send_all(&mut outboxes, |updates| {
             if !updates.is_empty() {
                 written.clear();
-                push::write_updates(encoding, updates, &mut written);
+                push::write_updates(encoding, updates, 1000, &mut written);
                 black_box(&written);
             }
         })
