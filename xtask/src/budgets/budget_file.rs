@@ -15,7 +15,7 @@ use crate::cargo;
 pub(crate) type Budgets = BTreeMap<String, u64>;
 
 const HEAD: &str = "\
-# How many instructions each scenario of benches/instructions may take for one unit of its work (x86-64, release build).
+# How many instructions each scenario of benches/instructions may take for one unit of its work (x86-64, profile `budgets`).
 # More than 10 % over fails. Written by `cargo xtask budgets --update`; CONTRIBUTING.md tells when to.
 
 [instructions]

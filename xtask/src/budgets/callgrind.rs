@@ -12,6 +12,9 @@ use crate::{cargo, debian, process};
 /// Where each scenario's profile is left, for `callgrind_annotate`; below the workspace's root.
 pub(crate) const OUTPUT_FOLDER: &str = "target/budgets";
 
+/// The profile in Cargo.toml.
+const PROFILE: &str = "budgets";
+
 /// The bench and its one function within which callgrind collects.
 const BENCH: &str = "instructions";
 const COUNTED_FUNCTION: &str = "count_instructions";
@@ -50,7 +53,7 @@ fn is_installed() -> bool {
 }
 
 impl Bench {
-    /// Builds it as the product is built.
+    /// Builds it, optimized as the product is but for what the linker could do, which takes minutes.
     pub(crate) fn build() -> Result<Self> {
         process::step("building the scenarios of the instruction budgets");
         let mut build = cargo::command([
@@ -59,7 +62,8 @@ impl Bench {
             "hubrelay",
             "--bench",
             BENCH,
-            "--release",
+            "--profile",
+            PROFILE,
             "--message-format",
             "json-render-diagnostics",
         ]);
