@@ -52,11 +52,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !CAN_COUNT {
         bail!("the instruction budgets are those of x86-64 Linux; count there");
     }
-    if !options.no_install {
-        callgrind::install()?;
-    }
+    let valgrind = if options.no_install {
+        callgrind::present()?
+    } else {
+        callgrind::install()?
+    };
     let file = BudgetFile::in_workspace();
-    let bench = Bench::build()?;
+    let bench = Bench::build(valgrind)?;
     process::step("counting instructions");
     let is_wanted = |name: &str| (options.filter.as_deref()).is_none_or(|part| name.contains(part));
     let mut counts: BTreeMap<String, Count> = BTreeMap::new();

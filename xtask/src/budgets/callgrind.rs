@@ -31,30 +31,30 @@ pub(crate) struct Count {
 /// The built bench.
 #[derive(Debug)]
 pub(crate) struct Bench {
+    valgrind: PathBuf,
     program: PathBuf,
 }
 
-/// Installs valgrind where it is missing.
-pub(crate) fn install() -> Result<()> {
-    if is_installed() {
-        return Ok(());
-    }
-    let need = "the instruction budgets need valgrind";
-    let advice = "install valgrind 3.19 or newer (on Debian: apt-get install valgrind)";
-    debian::install(&["valgrind"], need, advice)?;
-    if !is_installed() {
-        bail!("valgrind was installed and still cannot be found: {advice}");
-    }
-    Ok(())
+const NEED: &str = "the instruction budgets need valgrind";
+const ADVICE: &str = "install valgrind 3.19 or newer (on Debian: apt-get install valgrind)";
+
+/// Where valgrind is; an error tells what to do without it.
+pub(crate) fn present() -> Result<PathBuf> {
+    process::find_in_path("valgrind").with_context(|| format!("{NEED}: {ADVICE}"))
 }
 
-fn is_installed() -> bool {
-    process::find_in_path("valgrind").is_some()
+/// The same, after installing it where it is missing.
+pub(crate) fn install() -> Result<PathBuf> {
+    if let Ok(valgrind) = present() {
+        return Ok(valgrind);
+    }
+    debian::install(&["valgrind"], NEED, ADVICE)?;
+    present().context("valgrind was installed and still cannot be found")
 }
 
 impl Bench {
     /// Builds it, optimized as the product is but for what the linker could do, which takes minutes.
-    pub(crate) fn build() -> Result<Self> {
+    pub(crate) fn build(valgrind: PathBuf) -> Result<Self> {
         process::step("building the scenarios of the instruction budgets");
         let mut build = cargo::command([
             "build",
@@ -81,7 +81,7 @@ impl Bench {
             .filter(|message| (message.target.as_ref()).is_some_and(|target| target.name == BENCH))
             .find_map(|message| message.executable);
         let program = program.context("cargo did not say where it put the scenarios")?;
-        Ok(Self { program })
+        Ok(Self { valgrind, program })
     }
 
     /// The names of its scenarios.
@@ -98,18 +98,15 @@ impl Bench {
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let profile = folder.join(format!("{scenario}.callgrind"));
         // The environment lies on the stack, whose addresses seed the hashes of maps: an empty one is the same everywhere.
-        let output = Command::new(
-            process::find_in_path("valgrind")
-                .context("valgrind is not installed (on Debian: apt-get install valgrind)")?,
-        )
-        .env_clear()
-        .arg("--tool=callgrind")
-        .arg(format!("--toggle-collect=*{COUNTED_FUNCTION}*"))
-        .arg(format!("--callgrind-out-file={}", profile.display()))
-        .arg(&self.program)
-        .arg(scenario)
-        .output()
-        .context("cannot start valgrind")?;
+        let output = Command::new(&self.valgrind)
+            .env_clear()
+            .arg("--tool=callgrind")
+            .arg(format!("--toggle-collect=*{COUNTED_FUNCTION}*"))
+            .arg(format!("--callgrind-out-file={}", profile.display()))
+            .arg(&self.program)
+            .arg(scenario)
+            .output()
+            .context("cannot start valgrind")?;
         if !output.status.success() {
             bail!(
                 "{scenario} failed under valgrind ({}):\n{}",
