@@ -151,12 +151,12 @@ pub(crate) fn route(
 
 /// Takes all updates out of all outboxes and hands them to `send`, those of one outbox at a time. Returns how many.
 pub(crate) fn send_all(outboxes: &mut [Outbox], mut send: impl FnMut(&[Arc<Update>])) -> usize {
-    let mut sent = 0;
+    let mut count = 0;
     for outbox in outboxes {
         let mut updates = Vec::new();
         outbox.take(usize::MAX, &mut updates);
-        sent += updates.len();
+        count += updates.len();
         send(&updates);
     }
-    sent
+    count
 }

@@ -51,7 +51,7 @@ fn route(devices: &[String], shard: &mut Shard<usize>, outboxes: &mut [Outbox]) 
     };
     pass(fleet::WITHOUT_TIME, &mut |work| work());
     pass(fleet::WITHOUT_TIME_LATER, &mut |work| {
-        count_instructions(work)
+        count_instructions(work);
     });
     delivered
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hubrelay::config::DecodingConfig;
 use hubrelay::domain::grant::Grant;
 use hubrelay::domain::id::DeviceId;
 use hubrelay::domain::limits::SessionLimits;
@@ -9,6 +10,7 @@ use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::session::{Client, ConnectionNumber, Session};
 use hubrelay::domain::shard::Shard;
 use hubrelay::domain::subscription::Delivery;
+use hubrelay::ingest::decode::Decoder;
 
 use crate::{count_instructions, fleet};
 
@@ -53,7 +55,7 @@ pub(crate) fn revocation() -> usize {
         .map(|number| set_up(number, &devices, &mut shard))
         .collect();
     let mut outboxes = fleet::outboxes(SESSIONS);
-    let mut decoder = hubrelay::ingest::decode::Decoder::new(Default::default());
+    let mut decoder = Decoder::new(DecodingConfig::default());
     let mut messages = Vec::new();
     let names = fleet::device_names(SESSIONS);
     fleet::decode(&mut decoder, &names, fleet::WITHOUT_TIME, &mut messages);
@@ -84,14 +86,14 @@ fn devices_of(number: usize, devices: &[DeviceId]) -> impl Iterator<Item = &Devi
     (0..DEVICES_OF_EACH).map(move |place| &devices[(number + 17 * place) % devices.len()])
 }
 
-fn key_of(number: usize) -> Option<&'static str> {
-    Some(fleet::KEYS[number % fleet::KEYS.len()])
+fn key_of(number: usize) -> &'static str {
+    fleet::KEYS[number % fleet::KEYS.len()]
 }
 
 fn set_up(number: usize, devices: &[DeviceId], shard: &mut Shard<usize>) -> Session {
     let mut session = Session::new(fleet::NOW.monotonic_ms);
     session.connect(ConnectionNumber(number as u64), Client::SocketIo);
-    let subscription = fleet::telemetry(key_of(number));
+    let subscription = fleet::telemetry(Some(key_of(number)));
     for device in devices_of(number, devices) {
         session
             .grant(device, subscription.needed_grant(), None, &LIMITS)
@@ -121,7 +123,7 @@ fn revoke(
     let device = devices_of(number, devices)
         .next()
         .expect("every session has devices");
-    let grant: Grant = fleet::telemetry(key_of(number)).needed_grant();
+    let grant: Grant = fleet::telemetry(Some(key_of(number))).needed_grant();
     let withdrawn = session.revoke(device, &grant);
     let mut wanted = BTreeMap::new();
     for device in withdrawn.devices {
