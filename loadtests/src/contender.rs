@@ -3,12 +3,21 @@
 //! A contender takes messages of devices on one TCP connection and delivers them to WebSockets. How a message is written
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
+mod byte_stream;
+mod mosquitto;
+mod nats;
+mod peer;
+mod peer_process;
+
 use std::error::Error;
 use std::fmt::{self, Display};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 
+use self::mosquitto::Mosquitto;
+use self::nats::Nats;
+use self::peer::PeerContender;
 use crate::cores::Cores;
 
 /// What one subscriber wants of a device.
@@ -96,6 +105,12 @@ pub(crate) trait Publish {
     /// Appends what publishes `body` as a message of the device.
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>);
 
+    /// Appends the end of what was encoded so far, for servers that take messages several at a time. To be called before
+    /// what was encoded is sent.
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
     /// Takes what the server sent on the connection, in pieces of any size, and appends what is to be answered. Returns
     /// how many messages it acknowledged, for servers that do.
     fn on_bytes(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> anyhow::Result<usize> {
@@ -124,7 +139,10 @@ pub(crate) trait Deliver {
 
 /// What hubrelay is measured against, as far as it is installed; `--peers` stands for all of them.
 pub(crate) fn peers() -> Vec<Box<dyn Contender>> {
-    Vec::new()
+    vec![
+        Box::new(PeerContender::<Nats>::NEW),
+        Box::new(PeerContender::<Mosquitto>::NEW),
+    ]
 }
 
 /// Why a contender cannot be measured on this machine, and what to do about it.

@@ -4,6 +4,7 @@ mod idle;
 mod latency;
 mod native_setup;
 mod native_wide;
+mod peers_check;
 mod relay;
 mod steady;
 
@@ -42,6 +43,7 @@ enum Kind {
     Idle,
     NativeSetup,
     NativeWide,
+    PeersCheck,
 }
 
 /// All scenarios.
@@ -71,6 +73,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "10,000 keys in one native subscribe message, of one device and of 1,000 devices: CPU of the relay up to the snapshot",
         kind: Kind::NativeWide,
     },
+    Scenario {
+        name: "peers-check",
+        about: "10,000 messages through each peer that is installed: that every delivery arrives once and in order",
+        kind: Kind::PeersCheck,
+    },
 ];
 
 impl Scenario {
@@ -87,6 +94,7 @@ impl Scenario {
             Kind::Idle => idle::run(report, options, progress).await,
             Kind::NativeSetup => native_setup::run(report, options, progress).await,
             Kind::NativeWide => native_wide::run(report, progress).await,
+            Kind::PeersCheck => peers_check::run(report, progress).await,
         }
     }
 }
