@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::event_message::{Delivery, KEYS, device_id};
 use crate::grant_token::{self, DeviceGrant};
+use crate::event_message::{Delivery, KEYS, device_id};
 use crate::native_client::NativeClient;
 use crate::pace::Traffic;
 use crate::progress::Progress;

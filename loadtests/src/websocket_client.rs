@@ -165,10 +165,7 @@ impl<'a> Frame<'a> {
             first & 0xf0 == 0x80 && opcode != opcode::CONTINUATION,
             "the server sent part of a message, or used an extension"
         );
-        ensure!(
-            length <= FRAME_BYTES_MAX,
-            "the server sent a frame too long"
-        );
+        ensure!(length <= FRAME_BYTES_MAX, "the server sent a frame too long");
         let Some((payload, rest)) = rest.split_at_checked(length) else {
             return Ok(None);
         };

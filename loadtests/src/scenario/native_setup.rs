@@ -13,9 +13,9 @@ use relay_protocol::{DeviceId, Grant, GrantRequest};
 use tokio::time::sleep;
 
 use super::Options;
-use crate::event_message::{KEYS, Template, device_id};
 use crate::grant_token::{self, DeviceGrant};
 use crate::limits;
+use crate::event_message::{KEYS, Template, device_id};
 use crate::native_client::NativeClient;
 use crate::process_usage::cpu_time;
 use crate::progress::Progress;

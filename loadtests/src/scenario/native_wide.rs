@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use relay_protocol::native::{Hello, Selector};
 
-use crate::event_message as message;
 use crate::grant_token::{self, DeviceGrant};
+use crate::event_message as message;
 use crate::native_client::NativeClient;
 use crate::process_usage::cpu_time;
 use crate::progress::Progress;

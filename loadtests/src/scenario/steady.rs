@@ -12,9 +12,9 @@ use tokio::time::{sleep, sleep_until};
 
 use super::Options;
 use crate::audience::{Audience, Window, Wish};
-use crate::event_message::KEYS;
 use crate::event_sender::{EventSender, Load};
 use crate::limits;
+use crate::event_message::KEYS;
 use crate::pace::{Pace, Traffic};
 use crate::process_usage::cpu_time;
 use crate::progress::Progress;
