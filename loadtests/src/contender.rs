@@ -4,10 +4,16 @@
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
 mod byte_stream;
+mod http_response;
 mod mosquitto;
 mod nats;
+mod nchan;
+mod node;
+mod node_socket_io;
+mod node_ws;
 mod peer;
 mod peer_process;
+mod text_deliver;
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -17,6 +23,9 @@ use tokio::net::TcpStream;
 
 use self::mosquitto::Mosquitto;
 use self::nats::Nats;
+use self::nchan::Nchan;
+use self::node_socket_io::NodeSocketIo;
+use self::node_ws::NodeWs;
 use self::peer::PeerContender;
 use crate::cores::Cores;
 
@@ -142,6 +151,9 @@ pub(crate) fn peers() -> Vec<Box<dyn Contender>> {
     vec![
         Box::new(PeerContender::<Nats>::NEW),
         Box::new(PeerContender::<Mosquitto>::NEW),
+        Box::new(PeerContender::<Nchan>::NEW),
+        Box::new(PeerContender::<NodeWs>::NEW),
+        Box::new(PeerContender::<NodeSocketIo>::NEW),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Mosquitto: MQTT 3.1.1 over TCP from the publisher, over WebSockets to the subscribers, one topic for each device.
+//! Mosquitto: MQTT 3.1.1 over TCP from the publisher, over WebSocket to the subscribers, one topic for each device.
 //!
 //! `QoS` 0 throughout: at most once, in order. Over a WebSocket MQTT is a byte stream in binary messages: packets need
 //! not begin and end where those do (MQTT 3.1.1 §6).

@@ -24,23 +24,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of a log is shown when something goes wrong.
 const LOG_BYTES_SHOWN: usize = 2000;
 
-/// Where the servers of `loadtests/peers` are, with what they are started from.
-pub(crate) fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
-}
-
 /// The program of a peer, or [`NotInstalled`].
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    installed(&format!("bin/{name}"))
+}
+
+/// A file that was installed with a peer, or [`NotInstalled`].
+pub(crate) fn installed(name: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/peers/bin")
+        .join("../target/peers")
         .join(name);
-    ensure!(
-        path.is_file(),
-        NotInstalled(format!(
-            "{name} is not installed; run loadtests/peers/install"
-        ))
-    );
-    Ok(path)
+    path.canonicalize()
+        .map_err(|_| NotInstalled(format!("{name} is missing; run loadtests/peers/install")).into())
+}
+
+/// A file beside the script that installs the peers.
+pub(crate) fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("peers")
+        .join(name)
 }
 
 /// Loopback addresses that nothing listens on. Servers that cannot be told to take any free port, and to say which, need

@@ -30,7 +30,7 @@ const RECIPIENTS: usize = SUBSCRIBERS * WISHES / DEVICES;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-const PEER_LIMIT: Duration = Duration::from_secs(60);
+const PEER_LIMIT: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(mut report: Report, progress: &Progress) -> anyhow::Result<Report> {
     let cores = Cores::claim()?;
@@ -76,7 +76,7 @@ async fn check(peer: &dyn Contender, cores: &Cores) -> anyhow::Result<Checked> {
     let started = Instant::now();
     let mut listeners = tokio::select! {
         listeners = try_join_all(listeners.into_iter().map(Listener::listen)) => listeners?,
-        published = publish(publisher) => return Err(published.err().context("the publisher has gone")?),
+        ended = publish(publisher) => return Err(ended.err().context("publishing ended")?),
     };
     let took = started.elapsed();
     for listener in &mut listeners {
@@ -96,19 +96,19 @@ async fn publish(publisher: Publisher) -> anyhow::Result<()> {
     } = publisher;
     let unacknowledged_max = protocol.unacknowledged_max().unwrap_or(usize::MAX);
     let mut body = Body::new();
-    let (mut published, mut acknowledged) = (0, 0);
+    let (mut sent, mut acknowledged) = (0, 0);
     let mut out = Vec::new();
     let mut answer = vec![0; BUFFER_BYTES];
     loop {
-        if out.is_empty() && published - acknowledged < unacknowledged_max {
-            let batch = BATCH.min(MESSAGES - published).min(unacknowledged_max);
-            for message in published..published + batch {
+        if out.is_empty() && sent - acknowledged < unacknowledged_max {
+            let batch = BATCH.min(MESSAGES - sent).min(unacknowledged_max);
+            for message in sent..sent + batch {
                 let device = message % DEVICES;
                 let sequence = (message / DEVICES + 1) as u64;
                 protocol.encode(device, body.set(device, sequence), &mut out);
             }
             protocol.finish(&mut out);
-            published += batch;
+            sent += batch;
         }
         let interest = if out.is_empty() {
             Interest::READABLE
