@@ -4,7 +4,9 @@
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
 mod byte_stream;
+pub(crate) mod floor;
 mod http_response;
+pub(crate) mod hubrelay;
 mod mosquitto;
 mod nats;
 mod nchan;
@@ -18,9 +20,12 @@ mod text_deliver;
 use std::error::Error;
 use std::fmt::{self, Display};
 
+use clap::ValueEnum;
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 
+use self::floor::Floor;
+use self::hubrelay::{Hubrelay, Input, Transport};
 use self::mosquitto::Mosquitto;
 use self::nats::Nats;
 use self::nchan::Nchan;
@@ -146,15 +151,72 @@ pub(crate) trait Deliver {
     ) -> anyhow::Result<()>;
 }
 
-/// What hubrelay is measured against, as far as it is installed; `--peers` stands for all of them.
-pub(crate) fn peers() -> Vec<Box<dyn Contender>> {
+/// What a name on the command line stands for: one contender, or a group of them. `input` says how groups of hubrelay
+/// are fed.
+pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Contender>>> {
+    let ours =
+        |transport| (input.inputs().iter()).map(move |&input| boxed(Hubrelay { transport, input }));
+    Some(match name {
+        "hubrelay" => ours(Transport::SocketIo)
+            .chain(ours(Transport::Native))
+            .collect(),
+        "hubrelay-socket-io" => ours(Transport::SocketIo).collect(),
+        "hubrelay-native" => ours(Transport::Native).collect(),
+        "floor" => [1, 16]
+            .map(|gathered_max| boxed(Floor { gathered_max }))
+            .into(),
+        "peers" => peers(),
+        name => vec![
+            (peers().into_iter())
+                .chain([1, 16].map(|gathered_max| boxed(Floor { gathered_max })))
+                .find(|contender| contender.name() == name)?,
+        ],
+    })
+}
+
+/// Every name that [`named`] knows.
+pub(crate) fn names() -> Vec<&'static str> {
+    let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
+    let mut names = ours.to_vec();
+    names.extend(["floor", "floor-1", "floor-16", "peers"]);
+    names.extend(peers().iter().map(|peer| peer.name()));
+    names
+}
+
+/// What hubrelay is measured against, as far as it is installed.
+fn peers() -> Vec<Box<dyn Contender>> {
     vec![
-        Box::new(PeerContender::<Nats>::NEW),
-        Box::new(PeerContender::<Mosquitto>::NEW),
-        Box::new(PeerContender::<Nchan>::NEW),
-        Box::new(PeerContender::<NodeWs>::NEW),
-        Box::new(PeerContender::<NodeSocketIo>::NEW),
+        boxed(PeerContender::<Nats>::NEW),
+        boxed(PeerContender::<Mosquitto>::NEW),
+        boxed(PeerContender::<Nchan>::NEW),
+        boxed(PeerContender::<NodeWs>::NEW),
+        boxed(PeerContender::<NodeSocketIo>::NEW),
     ]
+}
+
+fn boxed(contender: impl Contender + 'static) -> Box<dyn Contender> {
+    Box::new(contender)
+}
+
+/// Where messages for hubrelay come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputChoice {
+    /// Directly into the decoder, as peers are fed.
+    Feed,
+    /// Through AMQP, from the stand-in for Event Hubs.
+    Amqp,
+    /// Once so and once so.
+    Both,
+}
+
+impl InputChoice {
+    fn inputs(self) -> &'static [Input] {
+        match self {
+            Self::Feed => &[Input::Feed],
+            Self::Amqp => &[Input::Amqp],
+            Self::Both => &[Input::Feed, Input::Amqp],
+        }
+    }
 }
 
 /// Why a contender cannot be measured on this machine, and what to do about it.

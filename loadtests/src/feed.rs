@@ -21,7 +21,11 @@ impl Publish for FeedPublisher {
         let id = message::device_id_bytes(device);
         let length = ID_LENGTH_BYTES + id.len() + body.len();
         out.reserve(LENGTH_BYTES + length);
-        out.extend_from_slice(&u32::try_from(length).expect("a small message").to_be_bytes());
+        out.extend_from_slice(
+            &u32::try_from(length)
+                .expect("a small message")
+                .to_be_bytes(),
+        );
         out.extend_from_slice(&u16::try_from(id.len()).expect("a short id").to_be_bytes());
         out.extend_from_slice(&id);
         out.extend_from_slice(body);

@@ -22,8 +22,6 @@ const VALUE_BYTES: usize = 1 + DEVICE_DIGITS + SEQUENCE_DIGITS;
 const NAME_BYTES: usize = 5;
 const MEMBER_BYTES: usize = NAME_BYTES + VALUE_BYTES + 1;
 
-const ONE_KEY_BYTES: usize = 1 + MEMBER_BYTES;
-
 const DEVICE_ID_PREFIX: &[u8; 7] = b"device-";
 const DEVICE_ID_BYTES: usize = DEVICE_ID_PREFIX.len() + DEVICE_DIGITS;
 
@@ -98,35 +96,42 @@ impl Body {
 pub(crate) struct Delivery {
     pub(crate) device: usize,
     pub(crate) sequence: u64,
+    /// The key that it holds, unless it holds all.
+    pub(crate) key: Option<usize>,
 }
 
 impl Delivery {
-    /// Reads a delivered object; `None` unless it is what was sent, byte for byte: all keys, or only `key`.
-    pub(crate) fn read(object: &[u8], key: Option<usize>) -> Option<Self> {
-        let value = match key {
-            Some(key) => {
-                let object: &[u8; ONE_KEY_BYTES] = object.try_into().ok()?;
-                let member = object.last_chunk()?;
-                is_member(member, key, b'}').then(|| value(member))?
+    /// Reads a delivered object; `None` unless it is what was sent, byte for byte: all keys, or one.
+    pub(crate) fn read(object: &[u8]) -> Option<Self> {
+        let (b'{', members) = object.split_first()? else {
+            return None;
+        };
+        let (members, []) = members.as_chunks::<MEMBER_BYTES>() else {
+            return None;
+        };
+        let value = value(members.first()?);
+        let key = match members {
+            [member] => {
+                let key = usize::from(member[2].wrapping_sub(b'0'));
+                (key < KEYS && is_member(member, key, b'}')).then_some(Some(key))?
             }
-            None => {
-                let object: &[u8; BODY_BYTES] = object.try_into().ok()?;
-                let (members, []) = object[1..].as_chunks::<MEMBER_BYTES>() else {
-                    return None;
-                };
-                let value = value(&members[0]);
+            members => {
                 let are_members = members.iter().enumerate().all(|(key, member)| {
                     let end = if key == KEYS - 1 { b'}' } else { b',' };
                     is_member(member, key, end) && self::value(member) == value
                 });
-                are_members.then_some(value)?
+                (are_members && members.len() == KEYS).then_some(None)?
             }
         };
-        (object[0] == b'{').then_some(())?;
-        Self::of_value(value)
+        Self::of_value(value, key)
     }
 
-    fn of_value(value: &[u8; VALUE_BYTES]) -> Option<Self> {
+    /// Where the number of the device begins in an object of any keys.
+    pub(crate) fn device_digits(object: &[u8]) -> Option<&[u8; DEVICE_DIGITS]> {
+        object.get(1 + NAME_BYTES + 1..)?.first_chunk()
+    }
+
+    fn of_value(value: &[u8; VALUE_BYTES], key: Option<usize>) -> Option<Self> {
         let (&first, digits) = value.split_first()?;
         let (device, sequence) = digits.split_first_chunk::<DEVICE_DIGITS>()?;
         let sequence: &[u8; SEQUENCE_DIGITS] = sequence.try_into().ok()?;
@@ -134,6 +139,7 @@ impl Delivery {
         Some(Self {
             device: usize::try_from(read_digits(device)?).ok()?,
             sequence: read_digits(sequence)?,
+            key,
         })
     }
 }
@@ -174,6 +180,7 @@ mod tests {
     const DELIVERY: Delivery = Delivery {
         device: 42,
         sequence: 7,
+        key: None,
     };
 
     fn body() -> Vec<u8> {
@@ -184,9 +191,11 @@ mod tests {
 
     #[test]
     fn a_message_comes_back_as_it_was_sent() {
-        assert_eq!(Delivery::read(&body(), None), Some(DELIVERY));
+        assert_eq!(Delivery::read(&body()), Some(DELIVERY));
         let one = br#"{"k3":10004200000007}"#;
-        assert_eq!(Delivery::read(one, Some(3)), Some(DELIVERY));
+        let key = Some(3);
+        assert_eq!(Delivery::read(one), Some(Delivery { key, ..DELIVERY }));
+        assert_eq!(Delivery::device_digits(one), Some(b"00042"));
     }
 
     #[test]
@@ -200,12 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn more_or_less_than_was_asked_for_is_noticed() {
-        let body = body();
-        assert_eq!(Delivery::read(&body, Some(3)), None);
-        let one = br#"{"k3":10004200000007}"#;
-        assert_eq!(Delivery::read(one, None), None);
-        assert_eq!(Delivery::read(one, Some(4)), None);
+    fn some_of_the_keys_are_no_delivery() {
+        for object in [
+            &br#"{"k1":10004200000007,"k2":10004200000007}"#[..],
+            br#"{"k:":10004200000007}"#,
+            b"{}",
+            b"",
+        ] {
+            assert_eq!(Delivery::read(object), None);
+        }
     }
 
     #[test]
@@ -214,7 +226,8 @@ mod tests {
         for place in 0..body.len() {
             let mut changed = body.clone();
             changed[place] ^= 1;
-            assert_eq!(Delivery::read(&changed, None), None, "byte {place}");
+            let read = Delivery::read(&changed);
+            assert_ne!(read, Some(DELIVERY), "byte {place}");
         }
     }
 

@@ -24,7 +24,6 @@ pub(crate) mod opcode {
     pub(crate) const CONTINUATION: u8 = 0x0;
     pub(crate) const TEXT: u8 = 0x1;
     pub(crate) const BINARY: u8 = 0x2;
-    pub(crate) const CLOSE: u8 = 0x8;
     pub(crate) const PING: u8 = 0x9;
     pub(crate) const PONG: u8 = 0xa;
 }
@@ -165,7 +164,10 @@ impl<'a> Frame<'a> {
             first & 0xf0 == 0x80 && opcode != opcode::CONTINUATION,
             "the server sent part of a message, or used an extension"
         );
-        ensure!(length <= FRAME_BYTES_MAX, "the server sent a frame too long");
+        ensure!(
+            length <= FRAME_BYTES_MAX,
+            "the server sent a frame too long"
+        );
         let Some((payload, rest)) = rest.split_at_checked(length) else {
             return Ok(None);
         };
