@@ -15,7 +15,8 @@ mod node_socket_io;
 mod node_ws;
 mod peer;
 mod peer_process;
-mod text_deliver;
+mod sockudo;
+mod text_delivery;
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -32,6 +33,7 @@ use self::nchan::Nchan;
 use self::node_socket_io::NodeSocketIo;
 use self::node_ws::NodeWs;
 use self::peer::PeerContender;
+use self::sockudo::Sockudo;
 use crate::cores::Cores;
 
 /// What one subscriber wants of a device.
@@ -191,6 +193,7 @@ fn peers() -> Vec<Box<dyn Contender>> {
         boxed(PeerContender::<Nchan>::NEW),
         boxed(PeerContender::<NodeWs>::NEW),
         boxed(PeerContender::<NodeSocketIo>::NEW),
+        boxed(PeerContender::<Sockudo>::NEW),
     ]
 }
 

@@ -43,9 +43,7 @@ impl Peer for Mosquitto {
         fs::write(&configuration, self::configuration(tcp, websocket))?;
         let mut command = Command::new(program);
         command.arg("-c").arg(&configuration);
-        let mut process = PeerProcess::start("mosquitto", command, directory, cores)?;
-        process.wait_for(tcp).await?;
-        process.wait_for(websocket).await?;
+        let process = PeerProcess::start(cores, command, directory, &[tcp, websocket]).await?;
         let about = About {
             name: Self::NAME,
             version,
@@ -84,7 +82,7 @@ impl Peer for Mosquitto {
         );
         Ok(Publisher {
             stream,
-            protocol: Box::new(MqttPublish),
+            protocol: Box::new(MqttPublisher),
         })
     }
 
@@ -108,7 +106,7 @@ impl Peer for Mosquitto {
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
-            protocol: Box::new(MqttDeliver::default()),
+            protocol: Box::new(MqttDelivery::default()),
         })
     }
 }
@@ -222,9 +220,9 @@ fn length(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
 
 /// Publishes with `QoS` 0: nothing is acknowledged.
 #[derive(Debug)]
-struct MqttPublish;
+struct MqttPublisher;
 
-impl Publish for MqttPublish {
+impl Publish for MqttPublisher {
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>) {
         let topic = device_id_bytes(device);
         out.push(0x30);
@@ -236,11 +234,11 @@ impl Publish for MqttPublish {
 
 /// Takes the payloads out of PUBLISH packets.
 #[derive(Debug, Default)]
-struct MqttDeliver {
+struct MqttDelivery {
     stream: ByteStream,
 }
 
-impl Deliver for MqttDeliver {
+impl Deliver for MqttDelivery {
     fn on_message(
         &mut self,
         message: &[u8],
@@ -292,9 +290,9 @@ mod tests {
             format!("{{\"k0\":\"{}\"}}", "x".repeat(300)),
         ];
         for (device, body) in bodies.iter().enumerate() {
-            MqttPublish.encode(device, body.as_bytes(), &mut stream);
+            MqttPublisher.encode(device, body.as_bytes(), &mut stream);
         }
-        let (payloads, reply) = deliver_in_pieces(&stream, MqttDeliver::default);
+        let (payloads, reply) = deliver_in_pieces(&stream, MqttDelivery::default);
         assert_eq!(payloads, bodies);
         assert!(reply.is_empty());
     }

@@ -54,8 +54,7 @@ impl Peer for Nats {
         command.arg("--config").arg(&configuration);
         // As many threads at work as there are cores to work on, said openly instead of left to what Go finds.
         command.env("GOMAXPROCS", "1");
-        let mut process = PeerProcess::start("nats-server", command, directory, cores)?;
-        process.wait_for(websocket).await?;
+        let process = PeerProcess::start(cores, command, directory, &[tcp, websocket]).await?;
         let (_, line) = open_tcp(tcp).await?;
         let info: Info = line
             .strip_prefix("INFO ")
@@ -90,7 +89,7 @@ impl Peer for Nats {
     async fn publisher(&self) -> anyhow::Result<Publisher> {
         let (mut stream, _) = open_tcp(self.tcp).await?;
         stream.write_all(&[CONNECT, PING].concat()).await?;
-        let mut protocol = NatsPublish::default();
+        let mut protocol = NatsPublisher::default();
         let mut bytes = Vec::new();
         let mut reply = Vec::new();
         while !protocol.has_heard_pong {
@@ -116,7 +115,7 @@ impl Peer for Nats {
         }
         request.extend(PING);
         client.write(opcode::BINARY, &request).await?;
-        let mut protocol = NatsDeliver::default();
+        let mut protocol = NatsDelivery::default();
         let mut early = 0_usize;
         let mut reply = Vec::new();
         while !protocol.has_heard_pong {
@@ -180,12 +179,12 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Publishes with PUB; nothing is acknowledged.
 #[derive(Debug, Default)]
-struct NatsPublish {
+struct NatsPublisher {
     stream: ByteStream,
     has_heard_pong: bool,
 }
 
-impl Publish for NatsPublish {
+impl Publish for NatsPublisher {
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"PUB ");
         out.extend_from_slice(&device_id_bytes(device));
@@ -216,12 +215,12 @@ impl Publish for NatsPublish {
 
 /// Takes the payloads out of MSG lines.
 #[derive(Debug, Default)]
-struct NatsDeliver {
+struct NatsDelivery {
     stream: ByteStream,
     has_heard_pong: bool,
 }
 
-impl Deliver for NatsDeliver {
+impl Deliver for NatsDelivery {
     fn on_message(
         &mut self,
         message: &[u8],
@@ -309,7 +308,7 @@ mod tests {
 
     #[test]
     fn messages_come_out_however_the_stream_is_split() {
-        let (payloads, reply) = deliver_in_pieces(STREAM, NatsDeliver::default);
+        let (payloads, reply) = deliver_in_pieces(STREAM, NatsDelivery::default);
         assert_eq!(payloads, ["{\"k0\":1}", "{\"k0\":\"a\r\nMSG b\"}", "{}"]);
         let mut pong = Vec::new();
         write_frame(opcode::BINARY, b"PONG\r\n", &mut pong);
@@ -318,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_error_ends_the_run() {
-        let mut deliver = NatsDeliver::default();
+        let mut deliver = NatsDelivery::default();
         let result = deliver.on_message(b"-ERR 'Slow Consumer'\r\n", &mut |_| {}, &mut Vec::new());
         assert!(result.unwrap_err().to_string().contains("Slow Consumer"));
     }
@@ -333,13 +332,13 @@ mod tests {
     #[test]
     fn a_message_is_published_with_its_size() {
         let mut out = Vec::new();
-        NatsPublish::default().encode(17, b"{\"k0\":1}", &mut out);
+        NatsPublisher::default().encode(17, b"{\"k0\":1}", &mut out);
         assert_eq!(out, b"PUB device-00017 8\r\n{\"k0\":1}\r\n");
     }
 
     #[test]
     fn a_publisher_answers_pings() {
-        let mut publish = NatsPublish::default();
+        let mut publish = NatsPublisher::default();
         let mut reply = Vec::new();
         for part in [&b"PI"[..], b"NG\r", b"\nPONG\r\n"] {
             publish.on_bytes(part, &mut reply).unwrap();

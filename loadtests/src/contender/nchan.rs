@@ -19,7 +19,7 @@ use super::byte_stream::ByteStream;
 use super::http_response;
 use super::peer::Peer;
 use super::peer_process::{self, PeerProcess};
-use super::text_deliver::TextDeliver;
+use super::text_delivery::TextDelivery;
 use super::{About, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
@@ -56,9 +56,7 @@ impl Peer for Nchan {
         let mut command = Command::new(program);
         command.arg("-p").arg(directory.path());
         command.arg("-c").arg(&configuration).args(["-e", "stderr"]);
-        let mut process = PeerProcess::start("nginx", command, directory, cores)?;
-        process.wait_for(publish).await?;
-        process.wait_for(subscribe).await?;
+        let process = PeerProcess::start(cores, command, directory, &[publish, subscribe]).await?;
         let about = About {
             name: Self::NAME,
             version,
@@ -89,7 +87,7 @@ impl Peer for Nchan {
         stream.set_nodelay(true)?;
         Ok(Publisher {
             stream,
-            protocol: Box::new(NchanPublish::default()),
+            protocol: Box::new(NchanPublisher::default()),
         })
     }
 
@@ -101,7 +99,7 @@ impl Peer for Nchan {
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
-            protocol: Box::new(TextDeliver),
+            protocol: Box::new(TextDelivery),
         })
     }
 }
@@ -176,11 +174,11 @@ http {{
 
 /// Publishes with POST, and counts the responses.
 #[derive(Debug, Default)]
-struct NchanPublish {
+struct NchanPublisher {
     stream: ByteStream,
 }
 
-impl Publish for NchanPublish {
+impl Publish for NchanPublisher {
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"POST /publish?id=");
         out.extend_from_slice(&device_id_bytes(device));
@@ -220,7 +218,7 @@ mod tests {
     fn each_response_acknowledges_one_message() {
         let responses = b"HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
         for piece in 1..responses.len() {
-            let mut publish = NchanPublish::default();
+            let mut publish = NchanPublisher::default();
             let accepted: usize = responses
                 .chunks(piece)
                 .map(|piece| publish.on_bytes(piece, &mut Vec::new()).unwrap())
@@ -232,14 +230,14 @@ mod tests {
     #[test]
     fn a_refused_message_is_an_error() {
         let response = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
-        let mut publish = NchanPublish::default();
+        let mut publish = NchanPublisher::default();
         assert!(publish.on_bytes(response, &mut Vec::new()).is_err());
     }
 
     #[test]
     fn a_message_is_a_request() {
         let mut out = Vec::new();
-        NchanPublish::default().encode(17, b"{}", &mut out);
+        NchanPublisher::default().encode(17, b"{}", &mut out);
         let expected =
             "POST /publish?id=device-00017 HTTP/1.1\r\nHost: nchan\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -2,21 +2,16 @@
 //! line of JSON where they listen.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::peer_process::{self, PeerProcess};
 use super::{NotInstalled, Publisher};
 use crate::cores::Cores;
 use crate::feed::FeedPublisher;
-
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running server on Node.
 #[derive(Debug)]
@@ -47,14 +42,10 @@ impl NodeServer {
         let mut command = Command::new("node");
         command.arg(peer_process::source("node").join(script));
         command.env("NODE_ENV", "production");
-        let mut process = PeerProcess::start("node", command, tempfile::tempdir()?, cores)?;
-        let stdout = process.take_stdout().context("Node has no output")?;
-        let mut line = String::new();
-        timeout(START_LIMIT, BufReader::new(stdout).read_line(&mut line))
-            .await
-            .with_context(|| format!("Node did not get ready: {}", process.log()))??;
+        let directory = tempfile::tempdir()?;
+        let (process, line) = PeerProcess::start_and_listen(cores, command, directory).await?;
         let ready: Ready = serde_json::from_str(&line)
-            .with_context(|| format!("{script} is not ready: {}", process.log()))?;
+            .with_context(|| format!("{script} does not say that it is ready"))?;
         Ok(Self {
             process,
             version: ready.version,

@@ -69,7 +69,7 @@ impl Peer for NodeSocketIo {
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
-            protocol: Box::new(SocketIoDeliver),
+            protocol: Box::new(SocketIoDelivery),
         })
     }
 }
@@ -97,9 +97,9 @@ const PONG: &[u8] = b"3";
 
 /// Takes the object out of each `data` event, and answers pings.
 #[derive(Debug)]
-struct SocketIoDeliver;
+struct SocketIoDelivery;
 
-impl Deliver for SocketIoDeliver {
+impl Deliver for SocketIoDelivery {
     fn on_message(
         &mut self,
         message: &[u8],
@@ -126,7 +126,7 @@ mod tests {
         let (mut payloads, mut reply) = (Vec::new(), Vec::new());
         for message in [&b"42[\"data\",{\"k0\":1}]"[..], b"2"] {
             let mut payload = |body: &[u8]| payloads.push(body.to_vec());
-            SocketIoDeliver
+            SocketIoDelivery
                 .on_message(message, &mut payload, &mut reply)
                 .unwrap();
         }
@@ -140,7 +140,7 @@ mod tests {
     fn anything_else_is_refused() {
         for message in ["42[\"other\",{}]", "41", "42[\"data\",{}", ""] {
             let result =
-                SocketIoDeliver.on_message(message.as_bytes(), &mut |_| {}, &mut Vec::new());
+                SocketIoDelivery.on_message(message.as_bytes(), &mut |_| {}, &mut Vec::new());
             assert!(result.is_err(), "{message}");
         }
     }

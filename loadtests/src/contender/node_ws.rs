@@ -5,7 +5,7 @@ use anyhow::ensure;
 use super::node::NodeServer;
 use super::peer::Peer;
 use super::peer_process::PeerProcess;
-use super::text_deliver::TextDeliver;
+use super::text_delivery::TextDelivery;
 use super::{About, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::device_id;
@@ -64,7 +64,7 @@ impl Peer for NodeWs {
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
-            protocol: Box::new(TextDeliver),
+            protocol: Box::new(TextDelivery),
         })
     }
 }

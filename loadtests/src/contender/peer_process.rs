@@ -8,18 +8,19 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use super::NotInstalled;
 use crate::cores::Cores;
+use crate::server_process::{Place, ServerProcess};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+const LOG: &str = "log";
 
 /// How much of a log is shown when something goes wrong.
 const LOG_BYTES_SHOWN: usize = 2000;
@@ -60,114 +61,95 @@ pub(crate) fn free_addresses<const COUNT: usize>() -> anyhow::Result<[SocketAddr
     Ok(addresses)
 }
 
-/// A running peer. Killed, and its directory removed, when dropped.
+/// A running peer with a directory of its own. Killed, and the directory removed, when dropped.
 #[derive(Debug)]
 pub(crate) struct PeerProcess {
-    name: &'static str,
-    child: Child,
-    pid: u32,
+    process: ServerProcess,
     directory: TempDir,
 }
 
 impl PeerProcess {
-    /// Starts the program on the server's core. What it says to standard error is kept in `directory`.
-    pub(crate) fn start(
-        name: &'static str,
+    /// Starts the program on the server's core and waits until it takes connections at all of the addresses.
+    pub(crate) async fn start(
+        cores: &Cores,
         mut command: Command,
         directory: TempDir,
-        cores: &Cores,
+        addresses: &[SocketAddr],
     ) -> anyhow::Result<Self> {
-        let log = fs::File::create(directory.path().join("log"))?;
-        command
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true);
-        let child = cores
-            .start_server(&mut command)
-            .with_context(|| format!("cannot start {name}"))?;
-        let pid = child
-            .id()
-            .with_context(|| format!("{name} ended at once"))?;
-        Ok(Self {
-            name,
-            child,
-            pid,
+        set_up(&mut command, &directory)?;
+        command.stdout(Stdio::null());
+        let mut peer = Self {
+            process: ServerProcess::start(cores, Place::Server, &mut command)?,
             directory,
-        })
+        };
+        for address in addresses {
+            peer.wait_for(*address).await?;
+        }
+        Ok(peer)
     }
 
-    /// What it prints, for servers that say there what is of use.
-    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.child.stdout.take()
+    /// Starts a program that says on its first line that it is ready, and returns that line.
+    pub(crate) async fn start_and_listen(
+        cores: &Cores,
+        mut command: Command,
+        directory: TempDir,
+    ) -> anyhow::Result<(Self, String)> {
+        set_up(&mut command, &directory)?;
+        let started = ServerProcess::start_and_listen(cores, Place::Server, &mut command).await;
+        let (process, line, _) = started.with_context(|| log(&directory))?;
+        Ok((Self { process, directory }, line))
     }
 
-    /// Waits until it accepts connections.
-    pub(crate) async fn wait_for(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+    async fn wait_for(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.log());
+            if let Some(status) = self.process.has_ended()? {
+                bail!("a server ended with {status}: {}", log(&self.directory));
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} does not listen after {START_LIMIT:?}: {}",
-                self.name,
-                self.log()
+                "nothing listens at {address} after {START_LIMIT:?}: {}",
+                log(&self.directory)
             );
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }
 
-    /// The end of what it said.
-    pub(crate) fn log(&self) -> String {
-        let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
-        let shown = log.len().saturating_sub(LOG_BYTES_SHOWN);
-        String::from_utf8_lossy(&log[shown..]).trim().to_owned()
-    }
-
     /// The process and its children, and theirs.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let mut pids = vec![self.pid];
+        let mut pids = vec![self.process.pid()];
         let mut next = 0;
         while let Some(pid) = pids.get(next) {
             // A process that has just ended has none.
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
             let children = children.unwrap_or_default();
-            pids.extend(
-                children
-                    .split_ascii_whitespace()
-                    .filter_map(|child| child.parse::<u32>().ok()),
-            );
+            let children = children.split_ascii_whitespace();
+            pids.extend(children.filter_map(|child| child.parse::<u32>().ok()));
             next += 1;
         }
         pids
     }
 
     /// Asks it to end and waits until it has.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!(
-                "{} ended by itself with {status}: {}",
-                self.name,
-                self.log()
-            );
-        }
-        let pid = Pid::from_raw(i32::try_from(self.pid)?).context("not a process id")?;
-        kill_process(pid, Signal::TERM)?;
-        let status = timeout(STOP_LIMIT, self.child.wait())
-            .await
-            .with_context(|| format!("{} did not stop", self.name))??;
-        ensure!(
-            status.success(),
-            "{} ended with {status}: {}",
-            self.name,
-            self.log()
-        );
-        Ok(())
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let stopped = self.process.stop_well().await;
+        stopped.with_context(|| log(&self.directory))
     }
+}
+
+/// What it says to standard error is kept in its directory.
+fn set_up(command: &mut Command, directory: &TempDir) -> anyhow::Result<()> {
+    let log = fs::File::create(directory.path().join(LOG))?;
+    command.current_dir(directory.path()).stderr(log);
+    Ok(())
+}
+
+/// The end of what a server said.
+fn log(directory: &TempDir) -> String {
+    let log = fs::read(directory.path().join(LOG)).unwrap_or_default();
+    let shown = log.len().saturating_sub(LOG_BYTES_SHOWN);
+    String::from_utf8_lossy(&log[shown..]).trim().to_owned()
 }
 
 #[cfg(test)]

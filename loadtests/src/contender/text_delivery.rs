@@ -4,9 +4,9 @@ use super::Deliver;
 
 /// A WebSocket message is a message that was published.
 #[derive(Debug)]
-pub(crate) struct TextDeliver;
+pub(crate) struct TextDelivery;
 
-impl Deliver for TextDeliver {
+impl Deliver for TextDelivery {
     fn on_message(
         &mut self,
         message: &[u8],
