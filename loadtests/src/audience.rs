@@ -12,7 +12,9 @@ const SEED: u64 = 0x6875_6272_656c_6179;
 /// The wishes of each subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Audience {
+    /// Devices that are published of.
     pub(crate) devices: usize,
+    /// What each subscriber wants.
     pub(crate) wishes: Vec<Vec<Wish>>,
 }
 
@@ -79,13 +81,32 @@ impl Audience {
         }
     }
 
+    /// The same with so many more subscribers, each with a device of its own that nothing is published of.
+    pub(crate) fn with_onlookers(mut self, sessions: usize) -> Self {
+        let wish = |session| Wish {
+            device: self.devices + session,
+            key: None,
+        };
+        let onlookers = (0..sessions).map(|session| vec![wish(session)]);
+        self.wishes.extend(onlookers);
+        self
+    }
+
+    /// Devices that are published of or subscribed to.
+    pub(crate) fn devices_known(&self) -> usize {
+        let wished = self.wishes.iter().flatten().map(|wish| wish.device + 1);
+        wished.max().unwrap_or(0).max(self.devices)
+    }
+
     /// Deliveries that a message has on average.
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts of one run are far below 2^53"
     )]
     pub(crate) fn recipients(&self) -> f64 {
-        self.wishes.iter().map(Vec::len).sum::<usize>() as f64 / self.devices as f64
+        let wishes = self.wishes.iter().flatten();
+        let published = wishes.filter(|wish| wish.device < self.devices);
+        published.count() as f64 / self.devices as f64
     }
 
     /// Deliveries that are due when so many messages of each device were sent.
@@ -145,5 +166,8 @@ mod tests {
             .collect();
         assert_eq!(devices, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
         assert_eq!(audience.expected(|device| u64::from(device < 150)), 2);
+        let watched = audience.clone().with_onlookers(20);
+        assert!((watched.recipients() - audience.recipients()).abs() < f64::EPSILON);
+        assert_eq!((watched.wishes.len(), watched.devices_known()), (30, 1020));
     }
 }

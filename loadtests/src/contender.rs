@@ -3,6 +3,7 @@
 //! A contender takes messages of devices on one TCP connection and delivers them to WebSockets. How a message is written
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
+pub(crate) mod amqp_client;
 mod byte_stream;
 pub(crate) mod floor;
 mod http_response;
@@ -25,6 +26,7 @@ use clap::ValueEnum;
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 
+use self::amqp_client::AmqpClient;
 use self::floor::Floor;
 use self::hubrelay::{Hubrelay, Input, Transport};
 use self::mosquitto::Mosquitto;
@@ -61,6 +63,11 @@ pub(crate) trait Contender {
     /// The name on the command line and in reports.
     fn name(&self) -> &'static str;
 
+    /// What it is, for scenarios that not every server can be put through.
+    fn role(&self) -> Role {
+        Role::Server
+    }
+
     /// Starts the server on its core; it is ready for publishers and subscribers of so many devices when this returns.
     /// Fails with [`NotInstalled`] when it cannot be measured on this machine.
     fn start<'a>(
@@ -68,6 +75,17 @@ pub(crate) trait Contender {
         cores: &'a Cores,
         devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>>;
+}
+
+/// What a contender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A server that takes messages and delivers them.
+    Server,
+    /// hubrelay, which can do more.
+    Hubrelay(Hubrelay),
+    /// The AMQP client alone, which delivers nothing.
+    AmqpClient,
 }
 
 /// A server that runs. Its processes are killed when it is dropped.
@@ -171,6 +189,7 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
         name => vec![
             (peers().into_iter())
                 .chain([1, 16].map(|gathered_max| boxed(Floor { gathered_max })))
+                .chain([boxed(AmqpClient)])
                 .find(|contender| contender.name() == name)?,
         ],
     })
@@ -180,7 +199,7 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
 pub(crate) fn names() -> Vec<&'static str> {
     let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
     let mut names = ours.to_vec();
-    names.extend(["floor", "floor-1", "floor-16", "peers"]);
+    names.extend(["floor", "floor-1", "floor-16", "amqp-client", "peers"]);
     names.extend(peers().iter().map(|peer| peer.name()));
     names
 }

@@ -18,18 +18,20 @@ pub(crate) struct FeedPublisher;
 
 impl Publish for FeedPublisher {
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>) {
-        let id = message::device_id_bytes(device);
-        let length = ID_LENGTH_BYTES + id.len() + body.len();
-        out.reserve(LENGTH_BYTES + length);
-        out.extend_from_slice(
-            &u32::try_from(length)
-                .expect("a small message")
-                .to_be_bytes(),
-        );
-        out.extend_from_slice(&u16::try_from(id.len()).expect("a short id").to_be_bytes());
-        out.extend_from_slice(&id);
-        out.extend_from_slice(body);
+        push_message(&message::device_id_bytes(device), body, out);
     }
+}
+
+/// Appends one message.
+pub(crate) fn push_message(device_id: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    let length = ID_LENGTH_BYTES + device_id.len() + body.len();
+    out.reserve(LENGTH_BYTES + length);
+    let length = u32::try_from(length).expect("a small message");
+    let id_length = u16::try_from(device_id.len()).expect("a short id");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&id_length.to_be_bytes());
+    out.extend_from_slice(device_id);
+    out.extend_from_slice(body);
 }
 
 /// One message of the feed.

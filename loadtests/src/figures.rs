@@ -31,6 +31,12 @@ impl Figures {
         named.next().map(|(_, value)| *value)
     }
 
+    /// Takes a figure out, to add it again with another value.
+    pub(crate) fn take(&mut self, name: &str) -> Option<f64> {
+        let place = self.0.iter().position(|(figure, _)| figure == name)?;
+        Some(self.0.remove(place).1)
+    }
+
     /// The median of each figure over several passes.
     pub(crate) fn medians(passes: &[Self]) -> Self {
         let Some(first) = passes.first() else {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 pub(crate) use self::feeder::Feeder;
 use self::receiver::READ_BYTES;
@@ -41,6 +42,10 @@ const IDLE_WAIT: Duration = Duration::from_millis(5);
 /// How long deliveries may go on without any coming before the rest counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// How a slow reader reads.
+const SLOW_INTERVAL: Duration = Duration::from_millis(100);
+const SLOW_BUFFER_BYTES: usize = 4096;
+
 /// Messages that are sent before received ones are looked at again.
 const SEND_AT_ONCE: u64 = 512;
 
@@ -61,6 +66,8 @@ pub(crate) struct Generator {
     /// Shared with a sender on another thread, when messages go through an event hub.
     traffic: Arc<Traffic>,
     accounted: u64,
+    /// Slow readers that the server has hung up on.
+    cut_off: u64,
     spins: bool,
     stop: StopSignal,
 }
@@ -112,32 +119,29 @@ impl Generator {
             latencies: Latencies::default(),
             traffic: Arc::default(),
             accounted: 0,
+            cut_off: 0,
             stop,
         })
     }
 
-    /// Reads one receiver only now and then from here on.
-    pub(crate) fn slow_down(
-        &mut self,
-        place: usize,
-        bytes_per_s: usize,
-        interval: Duration,
-    ) -> anyhow::Result<()> {
-        epoll::delete(&self.epoll, &self.receivers[place].stream)?;
-        let parts_per_s = (1.0 / interval.as_secs_f64()).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a few parts a second"
-        )]
-        let parts_per_s = parts_per_s as usize;
+    /// Reads one receiver only ten times a second from here on, so many bytes at a time, and lets the kernel keep little
+    /// for it.
+    pub(crate) fn slow_down(&mut self, place: usize, bytes_per_read: usize) -> anyhow::Result<()> {
+        let stream = &self.receivers[place].stream;
+        epoll::delete(&self.epoll, stream)?;
+        set_socket_recv_buffer_size(stream, SLOW_BUFFER_BYTES)?;
         self.slow.push(SlowReader {
             place,
-            bytes_per_read: bytes_per_s.div_ceil(parts_per_s.max(1)),
-            interval,
+            bytes_per_read,
+            interval: SLOW_INTERVAL,
             next_at: Instant::now(),
         });
         Ok(())
+    }
+
+    /// How many slow readers the server has hung up on.
+    pub(crate) fn cut_off(&self) -> u64 {
+        self.cut_off
     }
 
     /// What a sender on another thread has to know.
@@ -199,6 +203,17 @@ impl Generator {
         Ok(())
     }
 
+    /// Publishes so many messages at once, whatever the pace; [`drain`](Self::drain) sees to it that they leave.
+    pub(crate) fn publish_once(&mut self, messages: u64) -> anyhow::Result<()> {
+        if let Some(feeder) = &mut self.feeder {
+            let until = feeder.sent() + messages;
+            while feeder.sent() < until {
+                feeder.send(until - feeder.sent())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Receives until so many deliveries are accounted for, or nothing comes any more.
     pub(crate) fn drain(&mut self, expected: u64) -> anyhow::Result<()> {
         let mut last = (self.accounted, Instant::now());
@@ -232,7 +247,7 @@ impl Generator {
         };
         self.receive(wait)?;
         if !self.slow.is_empty() {
-            self.read_slowly()?;
+            self.read_slowly();
         }
         Ok(())
     }
@@ -311,27 +326,23 @@ impl Generator {
         Ok(())
     }
 
-    fn read_slowly(&mut self) -> anyhow::Result<()> {
+    /// Reads slow readers that are due. What they get is no measure of the server: it counts neither as accounted for nor
+    /// among the latencies, and to be hung up on is their own fault.
+    fn read_slowly(&mut self) {
         let now = Instant::now();
-        for reader in 0..self.slow.len() {
-            let SlowReader {
-                place,
-                bytes_per_read,
-                interval,
-                next_at,
-            } = self.slow[reader];
-            if next_at <= now {
-                self.slow[reader].next_at = next_at + interval;
-                self.read_quietly(place, bytes_per_read)?;
+        let (receivers, buffer) = (&mut self.receivers, &mut self.buffer);
+        let before = self.slow.len();
+        self.slow.retain_mut(|reader| {
+            if reader.next_at > now {
+                return true;
             }
-        }
-        Ok(())
-    }
-
-    /// Reads without counting: what slow readers get is no measure of the server.
-    fn read_quietly(&mut self, place: usize, bytes_max: usize) -> anyhow::Result<()> {
-        self.receivers[place].read(&mut self.buffer, bytes_max, |_, _| {})?;
-        Ok(())
+            reader.next_at += reader.interval;
+            let receiver = &mut receivers[reader.place];
+            receiver
+                .read(buffer, reader.bytes_per_read, |_, _| {})
+                .is_ok()
+        });
+        self.cut_off += (before - self.slow.len()) as u64;
     }
 }
 

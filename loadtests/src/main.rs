@@ -5,8 +5,10 @@
 //! on loopback addresses. Run `cargo build --release` first: the product's binary is looked for beside this one.
 
 mod audience;
+mod chart;
 mod contender;
 mod cores;
+mod event_hub;
 mod event_message;
 mod event_sender;
 mod feed;
@@ -17,6 +19,7 @@ mod grant_token;
 mod latency;
 mod limits;
 mod message;
+mod native_client;
 mod pace;
 mod process_usage;
 mod progress;
@@ -25,6 +28,7 @@ mod relay_metrics;
 mod report;
 mod run;
 mod scenario;
+mod seed;
 mod server_process;
 mod stop_signal;
 mod tally;
@@ -106,9 +110,19 @@ struct RunArgs {
     whole: bool,
 }
 
-/// Parts of this program that it starts as processes of their own.
+/// What this program does beside running scenarios. Hidden are parts that it starts as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Draw charts of result files, an SVG for each scenario
+    Chart {
+        /// Files that --json wrote
+        #[arg(value_name = "RESULTS", required = true)]
+        results: Vec<PathBuf>,
+
+        /// The directory to draw into
+        #[arg(long, value_name = "DIR", default_value = "docs/images")]
+        out: PathBuf,
+    },
     #[command(hide = true)]
     RelayFromFeed { feed: SocketAddr },
     #[command(hide = true)]
@@ -116,6 +130,8 @@ enum Part {
         gathered_max: usize,
         feed: SocketAddr,
     },
+    #[command(hide = true)]
+    AmqpClient { event_hub: String },
 }
 
 fn main() -> ExitCode {
@@ -126,7 +142,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => run::run(&cli.run),
+        Some(Part::Chart { results, out }) => run::exit_code(chart::draw_all(&results, &out)),
         Some(Part::RelayFromFeed { feed }) => relay_from_feed::run(feed),
+        Some(Part::AmqpClient { event_hub }) => contender::amqp_client::run(&event_hub),
         Some(Part::Floor { gathered_max, feed }) => {
             run::exit_code(floor_server::run(gathered_max, feed))
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::native::NativeDelivery;
 use self::socket_io::SocketIoDelivery;
-use super::{About, Contender, Publisher, Running, Subscriber, Wish};
+use super::{About, Contender, Publisher, Role, Running, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::feed::FeedPublisher;
 use crate::grant_token;
@@ -63,7 +63,7 @@ pub(crate) enum Input {
 }
 
 /// hubrelay as a contender.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hubrelay {
     pub(crate) transport: Transport,
     pub(crate) input: Input,
@@ -79,13 +79,17 @@ impl Contender for Hubrelay {
         }
     }
 
+    fn role(&self) -> Role {
+        Role::Hubrelay(*self)
+    }
+
     fn start<'a>(
         &'a self,
         cores: &'a Cores,
         _devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         async move {
-            let relay = RunningRelay::start(*self, cores).await?;
+            let relay = RunningRelay::start(*self, cores, &[]).await?;
             Ok(Box::new(relay) as Box<dyn Running>)
         }
         .boxed_local()
@@ -113,7 +117,12 @@ enum Source {
 
 impl RunningRelay {
     /// Starts the relay, and the stand-in if messages come from there; it reads all partitions when this returns.
-    pub(crate) async fn start(contender: Hubrelay, cores: &Cores) -> anyhow::Result<Self> {
+    /// `options` are set in its environment.
+    pub(crate) async fn start(
+        contender: Hubrelay,
+        cores: &Cores,
+        options: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let (source, mut command) = match contender.input {
             Input::Feed => {
                 let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -130,6 +139,7 @@ impl RunningRelay {
             }
         };
         configure(&mut command);
+        command.envs(options.iter().copied());
         let (relay, RelayReady { url }) = start(cores, Place::Server, command).await?;
         let connection: ConnectionString =
             format!("Endpoint={url};SharedAccessKey={ADMIN_KEY}").parse()?;

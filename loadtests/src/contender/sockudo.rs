@@ -2,14 +2,16 @@
 //! channel for each device.
 //!
 //! Messages are published in signed batches
-//! (<https://pusher.com/docs/channels/library_auth_reference/rest-api/>), pipelined on one connection. Deliveries are
+//! (<https://pusher.com/docs/channels/library_auth_reference/rest-api/>), each on a connection of its own, which Sockudo
+//! closes after its answer ([`one_shot`]). Deliveries are
 //! objects with the message as JSON text in a string
 //! (<https://pusher.com/docs/channels/library_auth_reference/pusher-websockets-protocol/>). At most once, in order.
+
+mod one_shot;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail, ensure};
@@ -20,6 +22,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use self::one_shot::Forwarder;
 use super::byte_stream::ByteStream;
 use super::http_response;
 use super::peer::Peer;
@@ -99,11 +102,13 @@ impl Peer for Sockudo {
     }
 
     async fn publisher(&self) -> anyhow::Result<Publisher> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
+        let (stream, forwarder) = one_shot::start(self.address)?;
         Ok(Publisher {
-            stream,
-            protocol: Box::new(SockudoPublisher::new(SystemClock.now_ms())),
+            stream: TcpStream::from_std(stream)?,
+            protocol: Box::new(SockudoPublisher {
+                forwarder: Some(forwarder),
+                ..SockudoPublisher::new(SystemClock.now_ms())
+            }),
         })
     }
 
@@ -189,6 +194,7 @@ struct SockudoPublisher {
     /// The messages in each request that was not answered yet.
     unanswered: VecDeque<usize>,
     stream: ByteStream,
+    forwarder: Option<Forwarder>,
 }
 
 const BATCH_START: &[u8] = b"{\"batch\":[";
@@ -204,6 +210,7 @@ impl SockudoPublisher {
             messages: 0,
             unanswered: VecDeque::new(),
             stream: ByteStream::default(),
+            forwarder: None,
         }
     }
 }
@@ -249,14 +256,12 @@ impl Publish for SockudoPublisher {
                 write!(hex, "{byte:02x}").expect("writing into memory");
                 hex
             });
-        write!(
-            out,
+        let head = format!(
             "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: sockudo\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.batch.len()
-        )
-        .expect("writing into memory");
-        out.extend_from_slice(&self.batch);
+        );
+        one_shot::put(&[head.as_bytes(), &self.batch], out);
         self.batch.truncate(BATCH_START.len());
         self.unanswered.push_back(self.messages);
         self.messages = 0;
@@ -374,7 +379,8 @@ mod tests {
         let (mut publisher, mut out) = (publisher(), Vec::new());
         publisher.encode(17, b"{}", &mut out);
         publisher.finish(&mut out);
-        let request = String::from_utf8(out).unwrap();
+        // Behind its length.
+        let request = String::from_utf8(out[4..].to_vec()).unwrap();
         let line = request.lines().next().unwrap();
         let body = request.split("\r\n\r\n").nth(1).unwrap();
         let md5 = format!("body_md5={:x}", md5::compute(body));

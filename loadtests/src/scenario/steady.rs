@@ -13,7 +13,7 @@ use crate::event_sender::{self, EventSender, Load, Sent};
 use crate::generator::{Feeder, Generator, Receiver, Task};
 use crate::limits;
 use crate::pace::{Pace, Schedule};
-use crate::process_usage::{cpu_time, resident_kib};
+use crate::process_usage::{cpu_time, cpu_time_of, resident_kib_of};
 use crate::progress::Progress;
 use crate::report::Pass;
 
@@ -67,33 +67,50 @@ pub(super) fn latency(rate: Option<NonZeroU32>, whole: bool) -> Work {
     }
 }
 
+/// A server's growth is looked at where almost nothing matches.
+pub(super) fn growth(devices: usize, onlookers: usize) -> Work {
+    Work {
+        audience: Audience::few(devices, 10).with_onlookers(onlookers),
+        pace: Pace::InFlight(50_000),
+    }
+}
+
+/// As `latency`, with 200 sessions of which some may be slow.
+pub(super) fn slow(rate: Option<NonZeroU32>) -> Work {
+    Work {
+        audience: Audience::pairs(1000, 200, true),
+        ..latency(rate, true)
+    }
+}
+
 /// Runs one pass of a contender.
 pub(super) async fn run(
     work: Work,
     contender: &dyn Contender,
     options: &Options,
 ) -> anyhow::Result<Pass> {
-    limits::allow_sockets(work.audience.wishes.len())?;
-    let progress = options.progress;
-    progress.tick("starting the server");
-    let server = contender
-        .start(&options.cores, work.audience.devices)
-        .await?;
-    let mut pass = Pass::new(server.about().clone());
-    progress.tick("connecting subscribers");
-    let receivers = gather(server.as_ref(), &work.audience, progress).await?;
+    let (server, mut pass) = start(&work.audience, contender, options).await?;
+    let receivers = gather(server.as_ref(), &work.audience, options.progress).await?;
     let mut run = Run::begin(server.as_ref(), &work, receivers, options).await?;
-    run.generator.run(run.start + WARM_UP, progress)?;
-    run.generator.forget_latencies();
-    let before = Moment::now(server.as_ref(), &run.generator)?;
-    run.generator.run(before.at + options.measured, progress)?;
-    let after = Moment::now(server.as_ref(), &run.generator)?;
-    add_throughput(&mut pass, &before, &after);
-    add_latency(&mut pass, &mut run.generator);
-    progress.tick("waiting for the last deliveries");
+    run.measure(server.as_ref(), WARM_UP, options, &mut pass)?;
     run.finish(&work.audience, &mut pass).await?;
     server.stop().await?;
     Ok(pass)
+}
+
+/// Starts a server that is to serve an audience.
+pub(super) async fn start(
+    audience: &Audience,
+    contender: &dyn Contender,
+    options: &Options,
+) -> anyhow::Result<(Box<dyn Running>, Pass)> {
+    limits::allow_sockets(audience.wishes.len())?;
+    options.progress.tick("starting the server");
+    let server = contender
+        .start(&options.cores, audience.devices_known())
+        .await?;
+    let pass = Pass::new(server.about().clone());
+    Ok((server, pass))
 }
 
 /// Connects and subscribes everybody.
@@ -186,6 +203,25 @@ impl Run {
         })
     }
 
+    /// Warms up, measures, and adds what it took.
+    pub(super) fn measure(
+        &mut self,
+        server: &dyn Running,
+        warm_up: Duration,
+        options: &Options,
+        pass: &mut Pass,
+    ) -> anyhow::Result<()> {
+        let generator = &mut self.generator;
+        generator.run(self.start + warm_up, options.progress)?;
+        generator.forget_latencies();
+        let before = Moment::now(server, generator)?;
+        generator.run(before.at + options.measured, options.progress)?;
+        let after = Moment::now(server, generator)?;
+        add_throughput(pass, &before, &after);
+        add_latency(pass, generator);
+        Ok(())
+    }
+
     /// Stops to publish, waits for the last deliveries, and adds what everybody got.
     pub(super) async fn finish(
         mut self,
@@ -211,8 +247,9 @@ impl Run {
         };
         let (all, devices) = (self.generator.sent(), self.devices as u64);
         Ok(move |device: usize| match &sent {
+            _ if device as u64 >= devices => 0,
             Some(sent) => Sent::of(sent, device),
-            None => (all + devices - 1 - device as u64) / devices,
+            None => (all + devices).saturating_sub(1 + device as u64) / devices,
         })
     }
 }
@@ -230,17 +267,11 @@ pub(super) struct Moment {
 impl Moment {
     pub(super) fn now(server: &dyn Running, generator: &Generator) -> anyhow::Result<Self> {
         let pids = server.pids();
-        let server_rss_kib = pids
-            .iter()
-            .map(|&pid| resident_kib(pid))
-            .sum::<anyhow::Result<_>>()?;
-        let server_cpu = pids
-            .iter()
-            .map(|&pid| cpu_time(pid))
-            .sum::<anyhow::Result<_>>()?;
+        // Looked at first, because it takes longest.
+        let server_rss_kib = resident_kib_of(&pids)?;
         Ok(Self {
             at: Instant::now(),
-            server_cpu,
+            server_cpu: cpu_time_of(&pids)?,
             generator_cpu: cpu_time(std::process::id())?,
             server_rss_kib,
             sent: generator.sent(),

@@ -3,13 +3,14 @@
 //! The frame that carries updates comes thousands of times a second; it is read in place and as strictly as the events
 //! of Socket.IO. What the messages of the protocol mean is in `relay_protocol::native`.
 
-use anyhow::{bail, ensure};
-use relay_protocol::native::{ClientMessage, Hello, NewSubscription, Selector, ServerMessage};
+use anyhow::ensure;
+use relay_protocol::native::{Hello, Selector};
 
 use super::update;
 use crate::contender::{Deliver, Subscriber, Wish};
 use crate::grant_token;
 use crate::message::{device_id, key_name};
+use crate::native_client::NativeClient;
 use crate::websocket_client::WebSocketClient;
 
 /// Unwraps frames of updates.
@@ -22,29 +23,17 @@ pub(crate) struct NativeDelivery {
 impl NativeDelivery {
     /// Connects, and sets up a session with grants and subscriptions on the way.
     pub(crate) async fn connect(authority: &str, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
-        let mut client = WebSocketClient::connect(authority, "/ws", "").await?;
         let token = Some(grant_token::for_wishes(wishes)?);
         let hello = Hello {
             token,
             ..Hello::default()
         };
-        match ask(&mut client, &ClientMessage::Hello(hello)).await? {
-            ServerMessage::Hello(_) => {}
-            other => bail!("the relay refused a session: {other:?}"),
-        }
-        let subscriptions = selectors(wishes).map(NewSubscription::from).collect();
-        let subscribe = ClientMessage::Subscribe {
-            id: 1,
-            subscriptions,
-        };
-        let sequence = match ask(&mut client, &subscribe).await? {
-            ServerMessage::Subscribed(subscribed) if subscribed.refused.is_empty() => {
-                subscribed.sequence
-            }
-            other => bail!("the relay refused to subscribe: {other:?}"),
-        };
-        let WebSocketClient { stream, read_ahead } = client;
-        let protocol = Box::new(Self { sequence });
+        let mut client = NativeClient::open(authority, hello).await?;
+        let subscribed = client.subscribe(selectors(wishes).collect()).await?;
+        let WebSocketClient { stream, read_ahead } = client.socket;
+        let protocol = Box::new(Self {
+            sequence: subscribed.sequence,
+        });
         Ok(Subscriber {
             stream,
             read_ahead,
@@ -88,14 +77,6 @@ fn selectors(wishes: &[Wish]) -> impl Iterator<Item = Selector> + '_ {
         .map(|wish| Selector::telemetry(device_id(wish.device), wish.key.map(key_name)))
 }
 
-async fn ask(
-    client: &mut WebSocketClient,
-    message: &ClientMessage,
-) -> anyhow::Result<ServerMessage> {
-    client.write_text(&serde_json::to_string(message)?).await?;
-    Ok(serde_json::from_slice(&client.read().await?)?)
-}
-
 impl Deliver for NativeDelivery {
     fn on_message(
         &mut self,
@@ -124,7 +105,7 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use relay_protocol::native::{Skipped, Updates};
+    use relay_protocol::native::{ServerMessage, Skipped, Updates};
 
     use super::*;
     use crate::message::Body;
