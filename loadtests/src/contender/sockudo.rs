@@ -35,8 +35,8 @@ use crate::websocket_client::{WebSocketClient, opcode, write_frame};
 /// More than the 10 that are allowed by default: a request costs it far more than a message.
 const BATCH_MESSAGES_MAX: usize = 100;
 
-/// So many messages may be on their way.
-const UNACKNOWLEDGED_MAX: usize = 20 * BATCH_MESSAGES_MAX;
+/// So many messages may be on their way: as many as may wait for one subscriber.
+const UNACKNOWLEDGED_MAX: usize = 10 * BATCH_MESSAGES_MAX;
 
 /// The app that publishes and is subscribed to.
 const APP_ID: &str = "loadtests";
@@ -44,9 +44,9 @@ const APP_KEY: &str = "loadtests-key";
 /// Opens nothing but a server on a loopback address that ends with this run.
 const APP_SECRET: &str = "loadtests-secret";
 
-const SETTINGS: &str = "built with its feature `local` only; batches of up to 100 events (default 10), max_messages 1000000, \
-     max_backpressure 64 MiB, pings after an hour, no rate limits, metrics, history, webhooks, cleanup of \
-     idempotency keys or compression, log level error, TOKIO_WORKER_THREADS=1";
+const SETTINGS: &str = "built with its feature `local` only; batches of up to 100 events (default 10), max_backpressure 64 MiB, \
+     pings after an hour, no rate limits, metrics, history, recovery, idempotency or compression, log level error, \
+     TOKIO_WORKER_THREADS=1";
 
 /// A running Sockudo.
 #[derive(Debug)]
@@ -158,7 +158,6 @@ fn configuration(address: SocketAddr) -> String {
         "connection_recovery": { "enabled": false },
         "event_limits": { "max_batch_size": BATCH_MESSAGES_MAX },
         "websocket": {
-            "max_messages": 1_000_000,
             "max_backpressure": 64 * 1024 * 1024,
             "compression": "disabled",
         },
