@@ -193,6 +193,7 @@ struct SockudoPublisher {
     /// The messages in each request that was not answered yet.
     unanswered: VecDeque<usize>,
     stream: ByteStream,
+    #[expect(dead_code, reason = "held so that it ends with the publisher")]
     forwarder: Option<Forwarder>,
 }
 
@@ -248,13 +249,7 @@ impl Publish for SockudoPublisher {
             md5::compute(&self.batch)
         );
         let signature = hmac::sign(&self.key, format!("POST\n{path}\n{query}").as_bytes());
-        let signature = signature
-            .as_ref()
-            .iter()
-            .fold(String::new(), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("writing into memory");
-                hex
-            });
+        let signature = hex(signature.as_ref());
         let head = format!(
             "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: sockudo\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -288,6 +283,13 @@ impl Publish for SockudoPublisher {
     fn unacknowledged_max(&self) -> Option<usize> {
         Some(UNACKNOWLEDGED_MAX)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing into memory");
+        hex
+    })
 }
 
 /// Takes the messages out of their events, and answers pings.
@@ -391,9 +393,7 @@ mod tests {
         let key = hmac::Key::new(hmac::HMAC_SHA256, APP_SECRET.as_bytes());
         let signed = signed.replacen(' ', "\n", 1).replacen('?', "\n", 1);
         let expected = hmac::sign(&key, signed.as_bytes());
-        let expected: String =
-            (expected.as_ref().iter().map(|byte| format!("{byte:02x}"))).collect();
-        assert_eq!(signature, expected);
+        assert_eq!(signature, hex(expected.as_ref()));
     }
 
     #[test]

@@ -38,11 +38,11 @@ pub(super) fn start(server: SocketAddr) -> io::Result<(TcpStream, Forwarder)> {
         end.set_nodelay(true)?;
     }
     generator.set_nonblocking(true)?;
-    let forwarded = stream.try_clone()?;
+    let thread_end = stream.try_clone()?;
     let thread = thread::Builder::new().spawn(move || {
         // Whatever ended it, the generator finds its connection closed and says so.
-        let _ = forward(&forwarded, server);
-        let _ = forwarded.shutdown(Shutdown::Both);
+        let _ = forward(&thread_end, server);
+        let _ = thread_end.shutdown(Shutdown::Both);
     })?;
     let forwarder = Forwarder {
         stream,
