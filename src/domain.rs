@@ -23,6 +23,7 @@ pub mod payload_policy;
 pub mod raw_json;
 pub mod session;
 pub mod shard;
+pub mod small_map;
 pub mod snapshot;
 pub mod subscription;
 pub mod telemetry;
