@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod payload_policy;
 pub mod raw_json;
 pub mod session;
+pub mod shape;
 pub mod shard;
 pub mod small_map;
 pub mod snapshot;

@@ -21,15 +21,6 @@ impl Span {
         }
     }
 
-    /// Where `part`, a slice of `text`, lies in it.
-    pub(crate) fn of_part(part: &str, text: &str) -> Self {
-        let start = part.as_ptr().addr() - text.as_ptr().addr();
-        Self {
-            start: offset(start),
-            end: offset(start + part.len()),
-        }
-    }
-
     /// The part of `text` that the span names. Panics when the span was made for another text.
     pub fn of(self, text: &str) -> &str {
         &text[self.start as usize..self.end as usize]
@@ -49,6 +40,11 @@ impl RawJson {
     /// Takes a text that the caller knows to be one valid JSON value.
     pub fn from_valid(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
+    }
+
+    /// The JSON text, shared.
+    pub(crate) fn to_shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 
     /// The JSON text.

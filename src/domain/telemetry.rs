@@ -5,119 +5,158 @@ use std::sync::Arc;
 
 use super::id::TelemetryKey;
 use super::raw_json::{RawJson, Span, offset};
-
-/// One member of a telemetry object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The key's string literal with its quotes, as it was written.
-    pub key: Span,
-    /// The key without escapes; only when the literal has any.
-    pub unescaped_key: Option<Box<str>>,
-    /// The value as it was written.
-    pub value: Span,
-}
-
-impl Member {
-    /// The key, without quotes and escapes; `body` is the text that the member was found in.
-    pub fn key<'a>(&'a self, body: &'a str) -> &'a str {
-        match &self.unescaped_key {
-            Some(key) => key,
-            None => &body[self.key.start as usize + 1..self.key.end as usize - 1],
-        }
-    }
-}
+use super::shape::Shape;
 
 /// Members of a JSON object. Cloning shares the text, not copies it.
 #[derive(Clone)]
 pub struct Telemetry {
     body: Arc<str>,
-    members: Arc<[Member]>,
+    shape: Arc<Shape>,
+    values: Values,
+}
+
+/// Where the values lie in the body, and which of the shape's keys they belong to.
+#[derive(Clone)]
+enum Values {
+    /// One for each key, in the order of the shape.
+    Whole(Arc<[Span]>),
+    One(u32, Span),
+    Some(Arc<[(u32, Span)]>),
 }
 
 impl Telemetry {
-    /// Takes members that the caller found in the valid JSON text `body`; keys must differ from each other.
-    pub fn new(body: Arc<str>, members: impl Into<Arc<[Member]>>) -> Self {
+    /// Takes the values that the caller found in the valid JSON text `body`, one for each key of the shape. Keys must
+    /// differ from each other.
+    pub fn new(body: Arc<str>, shape: Arc<Shape>, values: Arc<[Span]>) -> Self {
+        debug_assert_eq!(shape.len(), values.len(), "one value for each key");
+        let values = Values::Whole(values);
         Self {
             body,
-            members: members.into(),
+            shape,
+            values,
         }
     }
 
     /// One member.
     pub fn one(key: &TelemetryKey, value: &RawJson) -> Self {
-        let mut body = serde_json::Value::from(key.as_str()).to_string();
-        let key_span = Span::whole(&body);
-        let escaped = body.len() != key.as_str().len() + 2;
-        let member = Member {
-            key: key_span,
-            unescaped_key: escaped.then(|| key.as_str().into()),
-            value: append(&mut body, value.as_str()),
-        };
-        Self::new(body.into(), vec![member])
+        let body = value.to_shared();
+        let values = Values::One(0, Span::whole(&body));
+        let shape = Arc::new(Shape::of_one(key));
+        Self {
+            body,
+            shape,
+            values,
+        }
     }
 
     /// Each member's key, the key's literal with its quotes, and its raw value, in the order of the text.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str)> {
-        self.members.iter().map(|member| {
-            (
-                member.key(&self.body),
-                member.key.of(&self.body),
-                member.value.of(&self.body),
-            )
+        (0..self.len()).map(|member| {
+            let (place, value) = self.member(member);
+            let shape = &self.shape;
+            (shape.key(place), shape.literal(place), value.of(&self.body))
         })
     }
 
-    /// The key of the member at a place.
-    pub fn key(&self, place: usize) -> &str {
-        self.members[place].key(&self.body)
+    /// The key of a member.
+    pub fn key(&self, member: usize) -> &str {
+        self.shape.key(self.member(member).0)
+    }
+
+    /// The raw value of a member.
+    pub fn value(&self, member: usize) -> &str {
+        self.member(member).1.of(&self.body)
     }
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        self.members.len()
+        match &self.values {
+            Values::Whole(values) => values.len(),
+            Values::One(..) => 1,
+            Values::Some(values) => values.len(),
+        }
     }
 
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of all keys and values together, as they will be written.
     pub fn bytes(&self) -> usize {
-        self.members
-            .iter()
-            .map(|member| {
-                (member.key.end - member.key.start + member.value.end - member.value.start) as usize
-                    + 2
-            })
-            .sum()
+        let member = |place: usize, value: Span| {
+            self.shape.literal(place).len() + (value.end - value.start) as usize + 2
+        };
+        match &self.values {
+            Values::Whole(values) => {
+                let values = values
+                    .iter()
+                    .map(|value| (value.end - value.start) as usize);
+                self.shape.literals_len() + values.sum::<usize>() + 2 * self.shape.len()
+            }
+            Values::One(place, value) => member(*place as usize, *value),
+            Values::Some(values) => {
+                let values = values.iter();
+                values
+                    .map(|(place, value)| member(*place as usize, *value))
+                    .sum()
+            }
+        }
     }
 
-    /// The members at the given places.
+    /// The keys that all messages of this kind have, when this is such a message and not a part of one.
+    pub(super) fn whole_shape(&self) -> Option<&Arc<Shape>> {
+        matches!(self.values, Values::Whole(_)).then_some(&self.shape)
+    }
+
+    /// Bytes of the text that the members are slices of; it stays in memory as a whole.
+    pub(super) fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The given members, in the order of the text.
     #[must_use]
-    pub fn select(&self, places: impl IntoIterator<Item = usize>) -> Self {
-        let members = places
-            .into_iter()
-            .map(|place| self.members[place].clone())
-            .collect();
+    pub fn select(&self, members: impl IntoIterator<Item = usize>) -> Self {
+        let mut members = members.into_iter();
+        let compact = |member| {
+            let (place, value) = self.member(member);
+            (offset(place), value)
+        };
+        let values = match (members.next(), members.next()) {
+            (Some(one), None) => {
+                let (place, value) = compact(one);
+                Values::One(place, value)
+            }
+            (first, second) => {
+                let members = first.into_iter().chain(second).chain(members);
+                Values::Some(members.map(compact).collect())
+            }
+        };
         Self {
             body: self.body.clone(),
-            members,
+            shape: self.shape.clone(),
+            values,
         }
     }
 
     /// The members whose key satisfies `keep`; `None` when that is none of them.
     pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Option<Self> {
-        let members: Arc<[Member]> = self
-            .members
-            .iter()
-            .filter(|member| keep(member.key(&self.body)))
-            .cloned()
-            .collect();
-        (!members.is_empty()).then(|| Self {
-            body: self.body.clone(),
-            members,
-        })
+        let kept = self.select((0..self.len()).filter(|member| keep(self.key(*member))));
+        (!kept.is_empty()).then_some(kept)
+    }
+
+    fn member(&self, member: usize) -> (usize, Span) {
+        match &self.values {
+            Values::Whole(values) => (member, values[member]),
+            Values::One(place, value) => {
+                assert_eq!(member, 0, "there is one member");
+                (*place as usize, *value)
+            }
+            Values::Some(values) => {
+                let (place, value) = values[member];
+                (place as usize, value)
+            }
+        }
     }
 }
 
@@ -194,21 +233,15 @@ impl MergedTelemetry {
     /// The telemetry object with all values.
     pub fn into_telemetry(self) -> Telemetry {
         let mut body = String::with_capacity(self.bytes);
-        let members = self
-            .values
-            .into_iter()
-            .map(|(key, MergedValue { key_literal, value })| {
-                let key_span = append(&mut body, &key_literal);
-                let value_span = append(&mut body, &value);
-                let escaped = key_literal.len() != key.len() + 2;
-                Member {
-                    key: key_span,
-                    unescaped_key: escaped.then_some(key),
-                    value: value_span,
-                }
-            })
-            .collect::<Vec<_>>();
-        Telemetry::new(body.into(), members)
+        let values = self.values.values();
+        let values = values
+            .map(|merged| append(&mut body, &merged.value))
+            .collect();
+        let shape = Shape::new(self.values.iter().map(|(key, merged)| {
+            let escaped = merged.key_literal.len() != key.len() + 2;
+            (&*merged.key_literal, escaped.then(|| key.clone()))
+        }));
+        Telemetry::new(body.into(), Arc::new(shape), values)
     }
 }
 
@@ -227,20 +260,20 @@ pub(crate) mod tests {
 
     /// Telemetry from keys and raw values, for tests.
     pub(crate) fn telemetry(members: &[(&str, &str)]) -> Telemetry {
-        let mut body = String::new();
-        let members = members
+        let keys: Vec<_> = members
             .iter()
-            .map(|(key, value)| {
-                let key_literal = serde_json::to_string(key).unwrap();
-                let unescaped_key = (key_literal.len() != key.len() + 2).then(|| Box::from(*key));
-                Member {
-                    key: append(&mut body, &key_literal),
-                    unescaped_key,
-                    value: append(&mut body, value),
-                }
-            })
-            .collect::<Vec<_>>();
-        Telemetry::new(body.into(), members)
+            .map(|(key, _)| (serde_json::to_string(key).unwrap(), *key))
+            .collect();
+        let shape = Shape::new(keys.iter().map(|(literal, key)| {
+            let escaped = literal.len() != key.len() + 2;
+            (literal.as_str(), escaped.then(|| Box::from(*key)))
+        }));
+        let mut body = String::new();
+        let values = members
+            .iter()
+            .map(|(_, value)| append(&mut body, value))
+            .collect();
+        Telemetry::new(body.into(), Arc::new(shape), values)
     }
 
     #[test]

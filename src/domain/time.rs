@@ -83,6 +83,42 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Appends the text that [`Display`](fmt::Display) shows. Updates carry a time each, so this is made to cost little.
+    pub fn write_to(&self, text: &mut Vec<u8>) {
+        match self {
+            Self::UnixMs(unix_ms) => write_iso_8601(*unix_ms, text),
+            Self::Text(written) => text.extend_from_slice(written.as_bytes()),
+        }
+    }
+}
+
+fn write_iso_8601(unix_ms: i64, text: &mut Vec<u8>) {
+    let timestamp = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or_default();
+    let time = jiff::tz::Offset::UTC.to_datetime(timestamp);
+    let Ok(year @ 0..=9999) = u16::try_from(time.year()) else {
+        text.extend_from_slice(format!("{timestamp:.3}").as_bytes());
+        return;
+    };
+    let two = |number: i8| two_digits(number.unsigned_abs());
+    let [century, year] = [year / 100, year % 100]
+        .map(|part| two_digits(u8::try_from(part).expect("a year of four digits has two of two")));
+    let (month, day) = (two(time.month()), two(time.day()));
+    let (hour, minute, second) = (two(time.hour()), two(time.minute()), two(time.second()));
+    let ms = time.millisecond().unsigned_abs();
+    let tenths = two_digits(u8::try_from(ms / 10).expect("a second has a thousand milliseconds"));
+    let thousandth = b'0' + u8::try_from(ms % 10).expect("one digit");
+    text.extend_from_slice(&[
+        century[0], century[1], year[0], year[1], b'-', month[0], month[1], b'-', day[0], day[1],
+        b'T', hour[0], hour[1], b':', minute[0], minute[1], b':', second[0], second[1], b'.',
+        tenths[0], tenths[1], thousandth, b'Z',
+    ]);
+}
+
+fn two_digits(number: u8) -> [u8; 2] {
+    [b'0' + number / 10, b'0' + number % 10]
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,6 +160,18 @@ mod tests {
             "99:99",
         ] {
             assert_eq!(Timestamp::iso_8601(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_time_is_written_as_it_is_shown(unix_ms in proptest::prelude::any::<i64>()) {
+            for unix_ms in [unix_ms, unix_ms % 400_000_000_000_000, unix_ms % 4_000_000_000_000] {
+                let timestamp = Timestamp::UnixMs(unix_ms);
+                let mut written = Vec::new();
+                timestamp.write_to(&mut written);
+                proptest::prop_assert_eq!(String::from_utf8(written).unwrap(), timestamp.to_string());
+            }
         }
     }
 

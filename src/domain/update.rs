@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-
 use super::id::DeviceId;
 use super::raw_json::RawJson;
 use super::telemetry::Telemetry;
@@ -19,7 +17,7 @@ pub struct Update {
     /// What it says.
     pub body: UpdateBody,
     bytes: usize,
-    encodings: [OnceLock<Bytes>; Encoding::COUNT],
+    encodings: [OnceLock<Box<[u8]>>; Encoding::COUNT],
 }
 
 /// What an update says: exactly one kind.
@@ -69,10 +67,8 @@ impl Update {
     }
 
     /// The update in one encoding; `encode` runs for the first caller only.
-    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        self.encodings[encoding as usize]
-            .get_or_init(|| encode(self))
-            .clone()
+    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
+        self.encodings[encoding as usize].get_or_init(|| encode(self).into_boxed_slice())
     }
 
     /// About how many bytes the update takes on the wire.

@@ -11,6 +11,7 @@
 mod class;
 mod device_ids;
 mod json;
+mod layouts;
 mod properties;
 mod tally;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use serde::Deserialize;
 
 use self::class::Class;
 use self::device_ids::DeviceIds;
-use self::json::{Shape, Unusable};
+use self::json::{Member, Shape, Unusable};
+use self::layouts::{Layout, Layouts, Taken};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
 use crate::config::DecodingConfig;
@@ -33,7 +35,7 @@ use crate::domain::connection_state::ConnectionSequence;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
 use crate::domain::id::{DeviceId, DeviceName};
 use crate::domain::raw_json::{RawJson, Span};
-use crate::domain::telemetry::{Member, Telemetry};
+use crate::domain::telemetry::Telemetry;
 use crate::domain::time::Timestamp;
 
 /// One event as it came: what its property bags say, and its body.
@@ -53,7 +55,9 @@ pub struct Decoder {
     options: DecodingConfig,
     device_ids: DeviceIds,
     tally: Tally,
+    layouts: Layouts,
     members: Vec<Member>,
+    values: Vec<Span>,
     elements: Vec<Span>,
 }
 
@@ -64,7 +68,9 @@ impl Decoder {
             options,
             device_ids: DeviceIds::default(),
             tally: Tally::default(),
+            layouts: Layouts::default(),
             members: Vec::new(),
+            values: Vec::new(),
             elements: Vec::new(),
         }
     }
@@ -248,8 +254,8 @@ impl Decoder {
         }))
     }
 
-    /// One message of the object whose members were found before. Removes the members that are used up as device id and
-    /// time.
+    /// One message of the object whose members were found before. The members that are used up as device id and time
+    /// are no telemetry.
     fn telemetry_message(
         &mut self,
         event: &Event<'_>,
@@ -257,18 +263,26 @@ impl Decoder {
         body: &Arc<str>,
         message: Option<RawJson>,
     ) -> Result<DeviceMessage, DropReason> {
-        let device_id = match self.take_device_id(body) {
-            Some(device_id) => device_id?,
+        let layout = self.layouts.of(body, &self.members, &self.options);
+        let mut taken = Taken::default();
+        let device_id = match self.device_id_in(&layout, body) {
+            Some(device_id) => {
+                taken.device_id = true;
+                device_id?
+            }
             None => self.envelope_device_id(event, Class::Telemetry)?,
         };
-        let timestamp = self
-            .take_time(body)
-            .unwrap_or_else(|| telemetry_time(event, consumed_unix_ms));
-        let connection_state = self.telemetry_connection_state(body);
-        let telemetry = (!self.members.is_empty()).then(|| {
-            let members: Arc<[Member]> = self.members.drain(..).collect();
-            Telemetry::new(Arc::clone(body), members)
-        });
+        let timestamp = match self.time_in(&layout, body) {
+            Some(timestamp) => {
+                taken.time = true;
+                timestamp
+            }
+            None => telemetry_time(event, consumed_unix_ms),
+        };
+        let connection_state = self.connection_state_in(&layout, body);
+        let shape = layout.telemetry(taken, &self.members, &mut self.values);
+        let telemetry = (!shape.is_empty())
+            .then(|| Telemetry::new(body.clone(), shape.clone(), self.values.as_slice().into()));
         let content = Content::Telemetry(TelemetryMessage {
             telemetry,
             connection_state,
@@ -281,9 +295,12 @@ impl Decoder {
         })
     }
 
-    fn take_device_id(&mut self, body: &str) -> Option<Result<DeviceId, DropReason>> {
-        let place = self.find_member(body, self.options.custom_device_id_key.as_deref()?)?;
-        let literal = self.members[place].value.of(body);
+    fn device_id_in(
+        &mut self,
+        layout: &Layout,
+        body: &str,
+    ) -> Option<Result<DeviceId, DropReason>> {
+        let literal = self.members[layout.device_id?].value.of(body);
         if !literal.starts_with('"') || literal == "\"\"" {
             return None;
         }
@@ -296,38 +313,28 @@ impl Decoder {
             device: &device,
             module: None,
         });
-        self.members.remove(place);
         Some(device_id.ok_or(DropReason::InvalidDeviceId))
     }
 
-    fn take_time(&mut self, body: &str) -> Option<Timestamp> {
-        let place = self.find_member(body, self.options.custom_timestamp_key.as_deref()?)?;
-        let value = self.members[place].value.of(body);
-        let timestamp = match value.as_bytes().first() {
+    fn time_in(&self, layout: &Layout, body: &str) -> Option<Timestamp> {
+        let value = self.members[layout.time?].value.of(body);
+        match value.as_bytes().first() {
             Some(b'"') if value.contains('\\') => Timestamp::iso_8601(&json::unescape(value)),
             Some(b'"') => Timestamp::iso_8601(json::inner(value)),
             Some(b'-' | b'0'..=b'9') => value.parse().ok().and_then(Timestamp::number),
             _ => None,
-        }?;
-        self.members.remove(place);
-        Some(timestamp)
+        }
     }
 
-    fn telemetry_connection_state(&self, body: &str) -> Option<bool> {
-        let Some(key) = &self.options.custom_connection_state_key else {
+    fn connection_state_in(&self, layout: &Layout, body: &str) -> Option<bool> {
+        if self.options.custom_connection_state_key.is_none() {
             return self.options.connection_state_on_telemetry.then_some(true);
-        };
-        match self.members[self.find_member(body, key)?].value.of(body) {
+        }
+        match self.members[layout.connection_state?].value.of(body) {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
         }
-    }
-
-    fn find_member(&self, body: &str, key: &str) -> Option<usize> {
-        self.members
-            .iter()
-            .position(|member| member.key(body) == key)
     }
 
     fn message_only(

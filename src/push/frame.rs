@@ -33,7 +33,7 @@ pub(super) fn updates(
     ));
     text.array(updates, |text, update| {
         text.0
-            .extend_from_slice(&update.encoded(Encoding::Native, encode_update));
+            .extend_from_slice(update.encoded(Encoding::Native, encode_update));
     });
     if skipped != Skipped::default() {
         let Skipped { conflated, dropped } = skipped;
@@ -149,7 +149,7 @@ pub(super) fn message(message: &ServerMessage) -> Bytes {
 
 /// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`, with `moduleId` after
 /// `deviceId` for a module.
-fn encode_update(update: &Update) -> Bytes {
+fn encode_update(update: &Update) -> Vec<u8> {
     let mut text = Text::with_capacity(update.bytes() + 32);
     text.device(&update.device_id);
     match &update.body {
@@ -182,7 +182,8 @@ fn encode_update(update: &Update) -> Bytes {
         }
     }
     text.stamp(&update.stamp);
-    text.end()
+    text.0.push(b'}');
+    text.0
 }
 
 /// About how many bytes a snapshot takes.
@@ -246,10 +247,9 @@ impl Text {
     }
 
     fn stamp(&mut self, stamp: &Stamp) {
-        self.put(format_args!(
-            r#","timestamp":"{}","receivedAt":{}"#,
-            stamp.timestamp, stamp.received_unix_ms
-        ));
+        self.str(r#","timestamp":""#);
+        stamp.timestamp.write_to(&mut self.0);
+        self.put(format_args!(r#"","receivedAt":{}"#, stamp.received_unix_ms));
     }
 
     fn aged_value(&mut self, value: &str, stamp: &Stamp) {

@@ -9,7 +9,7 @@ use super::super::connection_state::{ConnectionState, Expiry, Source};
 use super::super::device_message::{Content, TelemetryMessage};
 use super::super::hub_twin::HubTwin;
 use super::super::id::{DeviceId, SessionId};
-use super::super::last_value::{KeyTable, Recorded};
+use super::super::last_value::KeyTable;
 use super::super::raw_json::RawJson;
 use super::super::snapshot::DeviceSnapshot;
 use super::super::subscription::{Delivery, DeviceSubscriptions, Part, TelemetrySelection};
@@ -20,7 +20,7 @@ use super::super::update::{Update, UpdateBody};
 use super::throttle::Window;
 use super::timers::{Timer, Timers};
 use super::twin_sight::TwinSight;
-use super::views::{Keys, Place, Views};
+use super::views::Views;
 use super::{Context, Recipients, ShardSettings};
 
 /// Everything that a shard knows about one device.
@@ -65,7 +65,7 @@ impl<R: Clone> Device<R> {
                 message,
             }) => {
                 if let Some(telemetry) = telemetry {
-                    self.apply_telemetry(&telemetry, &stamp, context);
+                    self.apply_telemetry(telemetry, &stamp, context);
                 }
                 if let Some(connected) = connection_state {
                     self.apply_connection_state(connected, stamp.clone(), Source::Device, context);
@@ -256,19 +256,23 @@ impl<R: Clone> Device<R> {
 
     fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
         &mut self,
-        telemetry: &Telemetry,
+        telemetry: Telemetry,
         stamp: &Stamp,
         context: &mut Context<'_, F>,
     ) {
-        let recorded = self.record(telemetry, stamp, context);
-        for view in self.views.iter() {
-            let Some(selected) = select(&view.place, telemetry, &recorded) else {
+        let before = self.keys.values();
+        let values_max = context.settings.limits.keys_per_device_max;
+        let recorded = self.keys.record(telemetry, stamp, values_max);
+        context.stats.values_dropped += recorded.refused() as u64;
+        for view in self.views.iter_mut() {
+            let Some(selected) = view.select(&recorded) else {
                 continue;
             };
             let delivery = view.place.delivery;
             let interval_ms = interval_ms(context.settings, delivery);
             if interval_ms == 0 && self.windows.is_empty() {
-                let update = self.update(stamp.clone(), UpdateBody::Telemetry(selected));
+                let body = UpdateBody::Telemetry(selected);
+                let update = Arc::new(Update::new(self.id.clone(), stamp.clone(), body));
                 deliver_to_all(&view.members, &update, context);
                 continue;
             }
@@ -294,6 +298,7 @@ impl<R: Clone> Device<R> {
                 }
             }
         }
+        context.stats.last_values += self.keys.values() - before;
     }
 
     /// Moves what is held back to where the selection now delivers it; what it does not want any more goes.
@@ -342,27 +347,6 @@ impl<R: Clone> Device<R> {
         if windows.is_empty() {
             self.windows.remove(&session);
         }
-    }
-
-    /// Makes every member the last value of its key.
-    fn record<F>(
-        &mut self,
-        telemetry: &Telemetry,
-        stamp: &Stamp,
-        context: &mut Context<'_, F>,
-    ) -> SmallVec<[Recorded; 16]> {
-        let before = self.keys.values();
-        let values_max = context.settings.limits.keys_per_device_max;
-        let recorded = telemetry
-            .iter()
-            .map(|(key, _, value)| {
-                let recorded = self.keys.record(key, value, stamp, values_max);
-                context.stats.values_dropped += u64::from(matches!(recorded, Recorded::Refused(_)));
-                recorded
-            })
-            .collect();
-        context.stats.last_values += self.keys.values() - before;
-        recorded
     }
 
     fn apply_connection_state<F: FnMut(&R, &Arc<Update>)>(
@@ -424,22 +408,6 @@ impl<R: Clone> Device<R> {
     fn update(&self, stamp: Stamp, body: UpdateBody) -> Arc<Update> {
         Arc::new(Update::new(self.id.clone(), stamp, body))
     }
-}
-
-/// What a view gets of a message; nothing when that is empty.
-fn select(place: &Place, telemetry: &Telemetry, recorded: &[Recorded]) -> Option<Telemetry> {
-    let Place { keys, delivery } = place;
-    let selected = if *keys == Keys::All && !delivery.changes_only {
-        telemetry.clone()
-    } else {
-        let members = recorded.iter().enumerate();
-        telemetry.select(members.filter_map(|(member, recorded)| {
-            let wanted = (!delivery.changes_only || recorded.may_have_changed())
-                && place.contains(recorded.slot(), || telemetry.key(member));
-            wanted.then_some(member)
-        }))
-    };
-    (!selected.is_empty()).then_some(selected)
 }
 
 /// How long a session waits between two updates of a device that it gets in one way; 0 for not at all.

@@ -11,8 +11,11 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::super::id::SessionId;
-use super::super::last_value::{KeySlot, KeyTable};
+use super::super::last_value::{KeySlot, KeyTable, Recorded};
+use super::super::raw_json::offset;
+use super::super::shape::Shape;
 use super::super::subscription::{Delivery, TelemetrySelection};
+use super::super::telemetry::Telemetry;
 use super::Recipients;
 
 /// The views of one device.
@@ -28,6 +31,48 @@ pub(super) struct Views<R> {
 pub(super) struct View<R> {
     pub(super) place: Place,
     pub(super) members: Recipients<R>,
+    /// How the message before was cut; mostly the next one has the same shape.
+    cut: Option<Cut>,
+}
+
+/// Which members of messages of a shape are in a view. This never changes: it depends on keys alone, and a view that
+/// selects by slots holds them.
+#[derive(Debug)]
+struct Cut {
+    shape: Arc<Shape>,
+    members: SmallVec<[u32; 2]>,
+}
+
+impl<R> View<R> {
+    /// What the view gets of a message, if anything.
+    pub(super) fn select(&mut self, recorded: &Recorded<'_>) -> Option<Telemetry> {
+        let telemetry = recorded.telemetry();
+        let changes_only = self.place.delivery.changes_only;
+        if self.place.keys == Keys::All && !changes_only {
+            return (!telemetry.is_empty()).then(|| telemetry.clone());
+        }
+        let wanted = |member: &usize| !changes_only || recorded.may_have_changed(*member);
+        let place = &self.place;
+        let contains =
+            |member: &usize| place.contains(recorded.slot(*member), || telemetry.key(*member));
+        let Some(shape) = telemetry.whole_shape() else {
+            let members = (0..telemetry.len()).filter(contains).filter(wanted);
+            return Some(telemetry.select(members)).filter(|selected| !selected.is_empty());
+        };
+        let known = self.cut.take().filter(|cut| Arc::ptr_eq(&cut.shape, shape));
+        let cut = self.cut.insert(known.unwrap_or_else(|| {
+            let members = (0..telemetry.len()).filter(contains);
+            Cut {
+                shape: shape.clone(),
+                members: members.map(offset).collect(),
+            }
+        }));
+        let members = cut.members.iter().map(|member| *member as usize);
+        if !changes_only && cut.members.len() == telemetry.len() {
+            return (!telemetry.is_empty()).then(|| telemetry.clone());
+        }
+        Some(telemetry.select(members.filter(wanted))).filter(|selected| !selected.is_empty())
+    }
 }
 
 /// What tells a view apart.
@@ -93,6 +138,7 @@ impl<R: Clone> Views<R> {
                 self.views.push(View {
                     place,
                     members: Recipients::default(),
+                    cut: None,
                 });
                 self.views.len() - 1
             });
@@ -129,8 +175,8 @@ impl<R: Clone> Views<R> {
             .find_map(|view| view.members.get(&session))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &View<R>> {
-        self.views.iter()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut View<R>> {
+        self.views.iter_mut()
     }
 
     pub(super) fn is_empty(&self) -> bool {
