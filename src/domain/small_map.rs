@@ -6,8 +6,10 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
+use std::slice;
 
-use hashbrown::HashMap;
+use hashbrown::DefaultHashBuilder;
+use indexmap::{IndexMap, map};
 
 /// Most entries that are searched and moved one by one.
 const FEW_MAX: usize = 16;
@@ -20,6 +22,9 @@ const FEW_AGAIN: usize = 4;
 #[derive(Clone)]
 pub struct SmallMap<K, V>(Entries<K, V>);
 
+/// One that is large. Going through it is as fast as through a list.
+type Large<K, V> = IndexMap<K, V, DefaultHashBuilder>;
+
 /// A set that takes next to no memory while it is small.
 pub type SmallSet<K> = SmallMap<K, ()>;
 
@@ -27,7 +32,24 @@ pub type SmallSet<K> = SmallMap<K, ()>;
 enum Entries<K, V> {
     /// Sorted, and at most [`FEW_MAX`].
     Few(Vec<(K, V)>),
-    Many(Box<HashMap<K, V>>),
+    Many(Box<Large<K, V>>),
+}
+
+/// The entries of a map.
+enum Iter<'a, K, V> {
+    Few(slice::Iter<'a, (K, V)>),
+    Many(map::Iter<'a, K, V>),
+}
+
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
+    type Item = (&'a K, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Few(few) => few.next().map(|(key, value)| (key, value)),
+            Self::Many(many) => many.next(),
+        }
+    }
 }
 
 impl<K, V> Default for SmallMap<K, V> {
@@ -52,12 +74,15 @@ impl<K, V> SmallMap<K, V> {
 
     /// The entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let (few, many) = match &self.0 {
-            Entries::Few(few) => (Some(few), None),
-            Entries::Many(many) => (None, Some(many)),
-        };
-        let few = few.into_iter().flatten().map(|(key, value)| (key, value));
-        few.chain(many.into_iter().flat_map(|many| many.iter()))
+        match &self.0 {
+            Entries::Few(few) => Iter::Few(few.iter()),
+            Entries::Many(many) => Iter::Many(many.iter()),
+        }
+    }
+
+    /// The values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
     }
 
     /// The keys, in no order.
@@ -123,7 +148,7 @@ impl<K: Ord + Hash, V> SmallMap<K, V> {
                     None
                 }
                 Err(_) => {
-                    let mut many: HashMap<K, V> = std::mem::take(few).into_iter().collect();
+                    let mut many: Large<K, V> = std::mem::take(few).into_iter().collect();
                     many.insert(key, value);
                     self.0 = Entries::Many(Box::new(many));
                     None
@@ -147,9 +172,9 @@ impl<K: Ord + Hash, V> SmallMap<K, V> {
                 Some(removed)
             }
             Entries::Many(many) => {
-                let removed = many.remove(key);
+                let removed = many.swap_remove(key);
                 if many.len() <= FEW_AGAIN {
-                    let mut few: Vec<_> = many.drain().collect();
+                    let mut few: Vec<_> = many.drain(..).collect();
                     few.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
                     self.0 = Entries::Few(few);
                 }
