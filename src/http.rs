@@ -35,6 +35,7 @@ pub use self::body_deadline::BodyTimedOut;
 use self::body_deadline::DeadlineBody;
 use self::client_socket::{ClientSocket, Sockets};
 use self::tls::WrittenThrough;
+pub use self::upgraded::UpgradedSocket;
 
 use crate::config::{Config, TlsFiles};
 use crate::telemetry::metrics::ApiMetrics;
@@ -42,6 +43,7 @@ use crate::telemetry::metrics::ApiMetrics;
 mod body_deadline;
 mod client_socket;
 mod tls;
+mod upgraded;
 
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,12 @@
 mod ended;
 mod frame;
 mod goodbye;
+mod json_text;
+mod native;
 mod payload_body;
 mod refused;
 mod socket_io;
 mod sse;
-mod waiting;
 mod websocket;
 #[cfg(test)]
 mod websocket_conformance;
@@ -33,14 +34,14 @@ use tokio_util::task::TaskTracker;
 use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
 use crate::http::ClientAddress;
-use crate::relay::Relay;
+use crate::relay::{Relay, Takes};
 use crate::session_rate::SessionRate;
 use crate::telemetry::metrics::PushMetrics;
 
 /// The routes of all transports. The server must support upgrades, and must not limit how long a request may take: a
 /// connection is held for as long as its client likes.
 pub fn router(push: Push) -> Router {
-    socket_io::router(push.clone()).merge(websocket::router(push))
+    socket_io::router(push.clone()).merge(native::router(push))
 }
 
 /// The route of server-sent events, for whoever has a session, a grant token or an admin key. The server must not limit
@@ -48,6 +49,9 @@ pub fn router(push: Push) -> Router {
 pub fn events_router(push: Push, admin_keys: AdminKeys) -> Router {
     sse::router(push, admin_keys)
 }
+
+/// How much is taken of what is ready: enough to make a write worth its while, little enough for one not to take long.
+const BURST: Takes = Takes::BytesMax(64 * 1024);
 
 /// Stands for the clients of a server that does not say where they are.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -197,6 +201,7 @@ impl Push {
                 "dropping the connections that did not end in time"
             );
             stop.cancel();
+            relay.cut_connections();
             tasks.wait().await;
         }
     }

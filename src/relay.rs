@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::connection::{
     Admission, Batch, Connection, EndReason, EndedSubscription, FirstTransport, Hold, Next, Opened,
-    Recovery, Resume,
+    Recovery, Resume, Takes,
 };
 use self::expiries::Expiries;
 pub use self::grants::{Authorization, TimedGrant};
@@ -365,6 +365,13 @@ impl Relay {
     pub fn shut_down(&self) {
         for entry in self.inner.sessions.all() {
             entry.outbox.disconnect(Disconnect::ShuttingDown);
+        }
+    }
+
+    /// Tells every connection to drop its transport without another byte.
+    pub fn cut_connections(&self) {
+        for entry in self.inner.sessions.all() {
+            entry.outbox.cut();
         }
     }
 

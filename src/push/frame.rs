@@ -15,33 +15,31 @@ use crate::domain::outbox::Skipped;
 use crate::domain::snapshot::DeviceSnapshot;
 use crate::domain::time::Stamp;
 use crate::domain::update::{Encoding, Update, UpdateBody};
+use crate::push::json_text::{push_integer, push_json, push_string, push_telemetry};
 
 /// About how many bytes a value takes beside key and text.
 const VALUE_ENVELOPE_BYTES: usize = 96;
 
-/// An `updates` message with all of `updates`; `sequence` is the number of the last of them.
-pub(super) fn updates(
+/// Appends an `updates` message with all of `updates`; `sequence` is the number of the last of them.
+pub(super) fn push_updates(
+    text: &mut Vec<u8>,
     updates: &[Arc<Update>],
     sequence: u64,
     skipped: Skipped,
     time_unix_ms: i64,
-) -> Bytes {
-    let bytes: usize = updates.iter().map(|update| update.bytes() + 32).sum();
-    let mut text = Text::with_capacity(128 + bytes);
+) {
+    let mut text = Text(text);
     text.put(format_args!(
         r#"{{"type":"updates","sequence":{sequence},"time":{time_unix_ms},"updates":"#
     ));
-    text.array(updates, |text, update| {
-        text.0
-            .extend_from_slice(update.encoded(Encoding::Native, encode_update));
-    });
+    text.array(updates, |text, update| push_update(text.0, update));
     if skipped != Skipped::default() {
         let Skipped { conflated, dropped } = skipped;
         text.put(format_args!(
             r#","skipped":{{"conflated":{conflated},"dropped":{dropped}}}"#
         ));
     }
-    text.end()
+    text.0.push(b'}');
 }
 
 /// A `subscribed` message.
@@ -52,13 +50,13 @@ pub(super) fn subscribed(
     refused: &[Refused],
     time_unix_ms: i64,
 ) -> Bytes {
-    let mut text = Text::with_capacity(128 + snapshot_bytes(snapshot));
-    text.put(format_args!(
-        r#"{{"type":"subscribed","id":{id},"time":{time_unix_ms},"sequence":{sequence},"snapshot":"#
-    ));
-    text.snapshot(snapshot);
-    text.refused(refused);
-    text.end()
+    object(128 + snapshot_bytes(snapshot), |text| {
+        text.put(format_args!(
+            r#"{{"type":"subscribed","id":{id},"time":{time_unix_ms},"sequence":{sequence},"snapshot":"#
+        ));
+        text.snapshot(snapshot);
+        text.refused(refused);
+    })
 }
 
 /// A `lastValues` message.
@@ -68,13 +66,13 @@ pub(super) fn last_values(
     refused: &[Refused],
     time_unix_ms: i64,
 ) -> Bytes {
-    let mut text = Text::with_capacity(128 + snapshot_bytes(values));
-    text.put(format_args!(
-        r#"{{"type":"lastValues","id":{id},"time":{time_unix_ms},"values":"#
-    ));
-    text.snapshot(values);
-    text.refused(refused);
-    text.end()
+    object(128 + snapshot_bytes(values), |text| {
+        text.put(format_args!(
+            r#"{{"type":"lastValues","id":{id},"time":{time_unix_ms},"values":"#
+        ));
+        text.snapshot(values);
+        text.refused(refused);
+    })
 }
 
 /// A `hello` message, with the snapshot in it if there is one. `hello` itself must not hold one.
@@ -83,15 +81,14 @@ pub(super) fn hello(hello: ServerHello, snapshot: Option<&[DeviceSnapshot]>) -> 
         hello.snapshot.is_none(),
         "the snapshot is handed in beside it"
     );
-    let mut text = Text::with_capacity(512 + snapshot.map_or(0, snapshot_bytes));
-    text.json(&ServerMessage::Hello(hello));
-    if let Some(snapshot) = snapshot {
+    object(512 + snapshot.map_or(0, snapshot_bytes), |text| {
+        text.json(&ServerMessage::Hello(hello));
         text.0.pop();
-        text.str(r#","snapshot":"#);
-        text.snapshot(snapshot);
-        return text.end();
-    }
-    text.0.into()
+        if let Some(snapshot) = snapshot {
+            text.str(r#","snapshot":"#);
+            text.snapshot(snapshot);
+        }
+    })
 }
 
 /// What a stream of server-sent events begins with. `recovered` tells what became of a wish to resume; when it did,
@@ -106,19 +103,19 @@ pub(super) fn stream_start(start: &StreamStart<'_>) -> Bytes {
         snapshot,
         refused,
     } = start;
-    let mut text = Text::with_capacity(192 + snapshot.map_or(0, snapshot_bytes));
-    text.put(format_args!(
-        r#"{{"type":"snapshot","sessionId":"{session}","epoch":{epoch},"sequence":{sequence},"time":{time_unix_ms}"#
-    ));
-    if let Some(recovered) = recovered {
-        text.put(format_args!(r#","recovered":{recovered}"#));
-    }
-    if let Some(snapshot) = snapshot {
-        text.str(r#","snapshot":"#);
-        text.snapshot(snapshot);
-    }
-    text.refused(refused);
-    text.end()
+    object(192 + snapshot.map_or(0, snapshot_bytes), |text| {
+        text.put(format_args!(
+            r#"{{"type":"snapshot","sessionId":"{session}","epoch":{epoch},"sequence":{sequence},"time":{time_unix_ms}"#
+        ));
+        if let Some(recovered) = recovered {
+            text.put(format_args!(r#","recovered":{recovered}"#));
+        }
+        if let Some(snapshot) = snapshot {
+            text.str(r#","snapshot":"#);
+            text.snapshot(snapshot);
+        }
+        text.refused(refused);
+    })
 }
 
 /// The beginning of a stream of server-sent events.
@@ -142,36 +139,34 @@ pub(super) struct StreamStart<'a> {
 
 /// A message without device values.
 pub(super) fn message(message: &ServerMessage) -> Bytes {
-    let mut text = Text::with_capacity(128);
-    text.json(message);
-    text.0.into()
+    let mut text = Vec::with_capacity(128);
+    push_json(&mut text, message);
+    text.into()
+}
+
+/// Whoever comes first writes the update for all others.
+fn push_update(text: &mut Vec<u8>, update: &Update) {
+    let start = text.len();
+    let shared = update.encoded(Encoding::Native, |update| {
+        write_update(&mut Text(text), update);
+        text[start..].to_vec()
+    });
+    if text.len() == start {
+        text.extend_from_slice(shared);
+    }
 }
 
 /// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`, with `moduleId` after
 /// `deviceId` for a module.
-fn encode_update(update: &Update) -> Vec<u8> {
-    let mut text = Text::with_capacity(update.bytes() + 32);
+fn write_update(text: &mut Text<'_>, update: &Update) {
     text.device(&update.device_id);
     match &update.body {
         UpdateBody::Telemetry(telemetry) => {
-            text.str(r#","telemetry":{"#);
-            for (place, (_, key_literal, value)) in telemetry.iter().enumerate() {
-                if place > 0 {
-                    text.0.push(b',');
-                }
-                text.str(key_literal);
-                text.0.push(b':');
-                text.str(value);
-            }
-            text.0.push(b'}');
+            text.str(r#","telemetry":"#);
+            push_telemetry(text.0, telemetry);
         }
-        UpdateBody::ConnectionState(connected) => {
-            text.str(if *connected {
-                r#","connectionState":true"#
-            } else {
-                r#","connectionState":false"#
-            });
-        }
+        UpdateBody::ConnectionState(true) => text.str(r#","connectionState":true"#),
+        UpdateBody::ConnectionState(false) => text.str(r#","connectionState":false"#),
         UpdateBody::DeviceTwin(twin) => {
             text.str(r#","deviceTwin":"#);
             text.str(twin.as_str());
@@ -183,7 +178,6 @@ fn encode_update(update: &Update) -> Vec<u8> {
     }
     text.stamp(&update.stamp);
     text.0.push(b'}');
-    text.0
 }
 
 /// About how many bytes a snapshot takes.
@@ -203,13 +197,9 @@ fn snapshot_bytes(snapshot: &[DeviceSnapshot]) -> usize {
 }
 
 /// A JSON text in the making.
-struct Text(Vec<u8>);
+struct Text<'a>(&'a mut Vec<u8>);
 
-impl Text {
-    fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
+impl Text<'_> {
     fn str(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }
@@ -222,7 +212,7 @@ impl Text {
     }
 
     fn json(&mut self, value: &impl serde::Serialize) {
-        serde_json::to_writer(&mut self.0, value).expect("messages can be written as JSON");
+        push_json(self.0, value);
     }
 
     fn array<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
@@ -239,17 +229,18 @@ impl Text {
     /// The beginning of an object about a device, or a module of one.
     fn device(&mut self, device: &DeviceId) {
         self.str(r#"{"deviceId":"#);
-        self.json(&device.as_str());
+        push_string(self.0, device.as_str());
         if let Some(module) = device.module() {
             self.str(r#","moduleId":"#);
-            self.json(&module);
+            push_string(self.0, module);
         }
     }
 
     fn stamp(&mut self, stamp: &Stamp) {
         self.str(r#","timestamp":""#);
-        stamp.timestamp.write_to(&mut self.0);
-        self.put(format_args!(r#"","receivedAt":{}"#, stamp.received_unix_ms));
+        stamp.timestamp.write_to(self.0);
+        self.str(r#"","receivedAt":"#);
+        push_integer(self.0, stamp.received_unix_ms);
     }
 
     fn aged_value(&mut self, value: &str, stamp: &Stamp) {
@@ -268,7 +259,7 @@ impl Text {
                     if place > 0 {
                         text.0.push(b',');
                     }
-                    text.json(&last.key.as_str());
+                    push_string(text.0, last.key.as_str());
                     text.0.push(b':');
                     text.aged_value(last.value.as_str(), &last.stamp);
                 }
@@ -293,12 +284,14 @@ impl Text {
             self.json(&refused);
         }
     }
+}
 
-    /// Closes the object and the text.
-    fn end(mut self) -> Bytes {
-        self.0.push(b'}');
-        self.0.into()
-    }
+/// A JSON object in about so many bytes; `write` leaves out the brace at its end.
+fn object(bytes: usize, write: impl FnOnce(&mut Text<'_>)) -> Bytes {
+    let mut text = Vec::with_capacity(bytes);
+    write(&mut Text(&mut text));
+    text.push(b'}');
+    text.into()
 }
 
 #[cfg(test)]
@@ -376,6 +369,12 @@ mod tests {
         text.to_owned()
     }
 
+    fn updates(updates: &[Arc<Update>], sequence: u64, skipped: Skipped) -> Bytes {
+        let mut text = Vec::new();
+        push_updates(&mut text, updates, sequence, skipped, 5);
+        text.into()
+    }
+
     #[test]
     fn updates_of_every_kind_keep_their_text() {
         let json = || RawJson::from_valid("{\"v\":[1, 2]}");
@@ -388,7 +387,7 @@ mod tests {
             update("d1", UpdateBody::DeviceTwin(json())),
             update("d1", UpdateBody::Message(json())),
         ];
-        let text = checked(&updates(&all, 44, Skipped::default(), 5));
+        let text = checked(&updates(&all, 44, Skipped::default()));
         assert_eq!(
             text,
             r#"{"type":"updates","sequence":44,"time":5,"updates":[{"deviceId":"d1","telemetry":{"a":1.50,"b":9007199254740993},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"a\"\\\u001eé","connectionState":true,"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"d1","deviceTwin":{"v":[1, 2]},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123},{"deviceId":"d1","message":{"v":[1, 2]},"timestamp":"2024-05-01T10:00:00.000Z","receivedAt":1714557600123}]}"#
@@ -402,7 +401,7 @@ mod tests {
             conflated: 3,
             dropped: 1,
         };
-        let text = checked(&updates(&all, 1, skipped, 5));
+        let text = checked(&updates(&all, 1, skipped));
         assert!(
             text.ends_with(r#""skipped":{"conflated":3,"dropped":1}}"#),
             "{text}"
@@ -414,7 +413,7 @@ mod tests {
         let device_id = DeviceId::of_module("d\"1", "m\"1").unwrap();
         let body = UpdateBody::ConnectionState(true);
         let update = Arc::new(Update::new(device_id.clone(), stamp(), body));
-        let text = checked(&updates(&[update], 1, Skipped::default(), 5));
+        let text = checked(&updates(&[update], 1, Skipped::default()));
         let named = r#"{"deviceId":"d\"1","moduleId":"m\"1","connectionState":true,"#;
         assert!(text.contains(named), "{text}");
 
@@ -427,10 +426,11 @@ mod tests {
 
     #[test]
     fn an_update_is_written_once() {
-        let update = update("d1", UpdateBody::ConnectionState(true));
-        let first = update.encoded(Encoding::Native, encode_update);
-        let second = update.encoded(Encoding::Native, |_| unreachable!("it was written before"));
-        assert_eq!(first.as_ptr(), second.as_ptr());
+        let all = [update("d1", UpdateBody::ConnectionState(true))];
+        let first = updates(&all, 1, Skipped::default());
+        let shared = all[0].encoded(Encoding::Native, |_| unreachable!("it was written before"));
+        assert!(first.windows(shared.len()).any(|part| part == shared));
+        assert_eq!(updates(&all, 1, Skipped::default()), first);
     }
 
     #[test]

@@ -1,40 +1,24 @@
-//! Native clients: JSON messages of [`relay_protocol::native`] over a WebSocket at `/ws`.
+//! The server's side of a WebSocket (RFC 6455), as cheap as an idle client and a burst of updates can be.
 //!
-//! Beside what every transport guarantees, the requests of a client are carried out one after the other, in the order in
-//! which they came, and each is answered before the next is read: a client that does not read its answers is not read
-//! either. The answer to a subscription is written before the first update that is not in its snapshot. A client that is
-//! silent, or never says hello, is closed in bounded time. `docs/protocol.md` is what clients are told.
+//! It is our own because it is the path that everything takes that goes out, and because of what it guarantees:
 //!
-//! ```text
-//!   router: the handshake
-//!     ▼
-//!   driver, one task each
-//!     ├─ conversation: decides     (request: reads and checks what clients send)
-//!     ├─ socket: frames            (frame, beside this module: the texts with device values)
-//!     └─ relay: sessions, grants, subscriptions, updates
-//! ```
+//! - A connection on which nothing happens holds no buffer. What is read goes through memory that a thread lends, and a
+//!   connection keeps only what is not a whole message yet; what is written is put together in such memory, and a
+//!   connection keeps only what its socket did not take.
+//! - All frames of a [`Burst`] leave in one write, tried at once.
+//! - [`WebSocket::is_written`] is true only when the operating system has every byte, also behind TLS.
+//! - Whatever a client sends, at most two messages of the greatest length are kept of it, and one answer to its pings.
+//!
+//! Extensions are not offered, so none is spoken. The tests in [`websocket_conformance`](super::websocket_conformance)
+//! hold every endpoint against the standard.
 
-mod answer;
-mod close_reason;
-mod conversation;
-mod driver;
-mod request;
-mod router;
+mod burst;
+mod frame_header;
+mod handshake;
+mod incoming;
 mod socket;
 
-#[cfg(test)]
-mod tests;
-
-use self::conversation::Timing;
-pub(super) use self::router::router;
-use super::Settings;
-
-impl Settings {
-    fn conversation_timing(&self) -> Timing {
-        Timing {
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            hello_timeout: self.connect_timeout,
-        }
-    }
-}
+pub(super) use self::burst::{Burst, texts};
+pub(super) use self::handshake::Handshake;
+pub(super) use self::incoming::{Message, Violation};
+pub(super) use self::socket::{ReadError, WebSocket};

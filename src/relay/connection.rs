@@ -1,11 +1,12 @@
 //! One client's live connection, as the relay sees it: admission, what to send next, and its end.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
-use super::outbox::{Attached, SharedOutbox};
+use super::outbox::SharedOutbox;
 use super::sessions::SessionEntry;
 use super::{NoSuchSession, Relay};
 use crate::domain::disconnect::Disconnect;
@@ -105,7 +106,6 @@ pub struct Connection {
     pub(super) relay: Relay,
     pub(super) entry: Arc<SessionEntry>,
     pub(super) number: ConnectionNumber,
-    cut: CancellationToken,
     /// Whether the end is still to be told.
     open: bool,
 }
@@ -119,6 +119,18 @@ pub enum Next {
     Ended(Vec<EndedSubscription>),
     /// Tell the client that it is disconnected, then end.
     Disconnect(Disconnect),
+    /// Drop the transport without another byte.
+    Cut,
+}
+
+/// How much a connection takes of what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// All updates that are ready, at least one and more while they stay within this number of bytes.
+    BytesMax(usize),
+    /// Nothing: what it took before is not written yet. It still wants to know when it is [cut](Next::Cut), and hears of
+    /// nothing else.
+    Nothing,
 }
 
 /// Updates on their way to the client. Whoever writes them keeps the batch until the last byte is with the operating
@@ -210,7 +222,7 @@ impl Relay {
         };
         let (epoch, sequence) = (attached.epoch, attached.sequence);
         Ok(Opened {
-            connection: self.connection(&entry, number, attached),
+            connection: self.connection(&entry, number),
             epoch,
             sequence,
             recovery,
@@ -227,12 +239,12 @@ impl Relay {
         match session.connect(number, Client::SocketIo) {
             Connected::Bound => {
                 self.inner.sessions.count_bound(!was_bound);
-                let attached = entry.outbox.attach(number).await;
+                entry.outbox.attach(number).await;
                 // Only a 2.x client comes back to subscriptions. It is shown what it may have missed.
                 if session.dialect() == Dialect::V2 {
                     self.publish_anew(&entry, &session).await;
                 }
-                Admission::Accepted(self.connection(&entry, number, attached))
+                Admission::Accepted(self.connection(&entry, number))
             }
             Connected::MustRetire => {
                 self.retire(&entry, &mut session, Disconnect::Retired).await;
@@ -242,17 +254,11 @@ impl Relay {
         }
     }
 
-    fn connection(
-        &self,
-        entry: &Arc<SessionEntry>,
-        number: ConnectionNumber,
-        attached: Attached,
-    ) -> Connection {
+    fn connection(&self, entry: &Arc<SessionEntry>, number: ConnectionNumber) -> Connection {
         Connection {
             relay: self.clone(),
             entry: entry.clone(),
             number,
-            cut: attached.cut,
             open: true,
         }
     }
@@ -290,15 +296,19 @@ impl Connection {
         self.entry.id
     }
 
-    /// Waits for something to do. Takes all updates that are ready, at least one and more while they stay within
-    /// `bytes_max`. May be dropped while it waits: nothing is lost.
-    pub async fn next(&mut self, bytes_max: usize) -> Next {
-        self.entry.outbox.next(self.number, bytes_max).await
+    /// Waits for something to do. May be dropped while it waits: nothing is lost.
+    pub async fn next(&mut self, takes: Takes) -> Next {
+        poll_fn(|context| self.poll_next(takes, context)).await
     }
 
-    /// Is cancelled when the transport must be dropped at once, without writing another byte.
-    pub fn cut(&self) -> CancellationToken {
-        self.cut.clone()
+    /// As [`next`](Self::next), for a task that waits for other things as well. The task that asked last is woken.
+    pub fn poll_next(&mut self, takes: Takes, context: &mut Context<'_>) -> Poll<Next> {
+        self.entry.outbox.poll_next(self.number, takes, context)
+    }
+
+    /// Waits until the transport must be dropped at once, without writing another byte.
+    pub async fn cut(&mut self) {
+        self.next(Takes::Nothing).await;
     }
 
     /// The transport is gone. A session with subscriptions is retired; another waits for its next connection.

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use super::connection::{Batch, EndedSubscription, Hold, Next, Resume};
+use super::connection::{Batch, EndedSubscription, Hold, Next, Resume, Takes};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
@@ -32,9 +32,7 @@ const ENDED_MAX: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct SharedOutbox {
     state: Mutex<State>,
-    /// Something changed for the reader.
-    ready: Notify,
-    /// A write has ended, or its connection is gone.
+    /// A write has ended that somebody waited for, or its connection is gone.
     written: Notify,
     metrics: Arc<RelayMetrics>,
 }
@@ -43,6 +41,8 @@ pub(super) struct SharedOutbox {
 struct State {
     outbox: Outbox,
     reader: Option<Reader>,
+    /// Somebody waits for the reader to end its write.
+    is_awaited: bool,
     /// Its client speaks the native protocol: it comes back for what it missed, and wants to hear of subscriptions that
     /// ended.
     native: bool,
@@ -65,8 +65,6 @@ struct ToldEnds {
 /// What a connection gets when it takes an outbox over.
 #[derive(Debug)]
 pub(super) struct Attached {
-    /// Is cancelled when the connection must drop its transport at once.
-    pub(super) cut: CancellationToken,
     pub(super) epoch: u64,
     pub(super) sequence: u64,
     /// Whether all that the client missed will be sent.
@@ -76,7 +74,10 @@ pub(super) struct Attached {
 #[derive(Debug)]
 struct Reader {
     connection: ConnectionNumber,
-    cut: CancellationToken,
+    /// Must drop its transport at once.
+    is_cut: bool,
+    /// Is to be woken when something changes for it.
+    waker: Option<Waker>,
     /// Waits for something to send.
     waiting: bool,
     /// Has taken updates or a snapshot and not finished writing them.
@@ -91,6 +92,7 @@ impl SharedOutbox {
         let state = State {
             outbox: Outbox::new(limits),
             reader: None,
+            is_awaited: false,
             native: false,
             epoch: 0,
             ended: Vec::new(),
@@ -99,7 +101,6 @@ impl SharedOutbox {
         };
         Self {
             state: Mutex::new(state),
-            ready: Notify::new(),
             written: Notify::new(),
             metrics,
         }
@@ -134,11 +135,12 @@ impl SharedOutbox {
 
     /// Wakes the reader after [`push`](Self::push) said so.
     pub(super) fn wake(&self) {
-        self.ready.notify_waiters();
+        let waker = self.state.lock().take_waker();
+        wake(waker);
     }
 
     /// Makes a connection the one that empties the outbox, from empty. See [`take_over`](Self::take_over).
-    pub(super) async fn attach(&self, connection: ConnectionNumber) -> Attached {
+    pub(super) async fn attach(&self, connection: ConnectionNumber) {
         self.take_over(connection, |state| {
             state.outbox.clear();
             state.ended = Vec::new();
@@ -146,7 +148,7 @@ impl SharedOutbox {
             state.native = false;
             false
         })
-        .await
+        .await;
     }
 
     /// Makes a native connection the one that empties the outbox: from where its client says that it was, if that can
@@ -181,10 +183,7 @@ impl SharedOutbox {
     /// another connection has taken the outbox over.
     pub(super) fn start_anew(&self, connection: ConnectionNumber) -> Option<u64> {
         let mut state = self.state.lock();
-        let reader = state.reader.as_ref();
-        if !reader.is_some_and(|reader| reader.connection == connection) {
-            return None;
-        }
+        state.reader_of(connection)?;
         state.start_anew();
         Some(state.epoch)
     }
@@ -200,15 +199,18 @@ impl SharedOutbox {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                match &state.reader {
-                    Some(reader) if reader.writing => reader.cut.cancel(),
-                    _ => {
-                        let attached = state.attach(connection, &prepare);
-                        drop(state);
-                        self.ready.notify_waiters();
-                        self.written.notify_waiters();
-                        return attached;
-                    }
+                if state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                    state.is_awaited = true;
+                    let waker = state.cut();
+                    drop(state);
+                    wake(waker);
+                } else {
+                    let replaced = state.take_waker();
+                    let attached = state.attach(connection, &prepare);
+                    drop(state);
+                    wake(replaced);
+                    self.written.notify_waiters();
+                    return attached;
                 }
             }
             if tokio::time::timeout(CUT_WAIT, written).await.is_err() {
@@ -221,11 +223,7 @@ impl SharedOutbox {
     /// The connection is gone.
     pub(super) fn detach(&self, connection: ConnectionNumber) {
         let mut state = self.state.lock();
-        if state
-            .reader
-            .as_ref()
-            .is_some_and(|reader| reader.connection == connection)
-        {
+        if state.reader_of(connection).is_some() {
             state.reader = None;
             // A client that comes back is told what it did not get.
             if !state.native {
@@ -262,11 +260,9 @@ impl SharedOutbox {
                 reader.disconnect.get_or_insert(Disconnect::SlowConsumer);
             }
         }
-        if let Some(reader) = &mut state.reader {
-            reader.waiting = false;
-        }
+        let waker = state.take_waker();
         drop(state);
-        self.ready.notify_waiters();
+        wake(waker);
     }
 
     /// Of the ends that wait to be told, drops those of subscriptions that are there again: the client would take them
@@ -287,11 +283,19 @@ impl SharedOutbox {
 
     /// Tells the connection to end, once what waits has been taken.
     pub(super) fn disconnect(&self, reason: Disconnect) {
-        if let Some(reader) = &mut self.state.lock().reader {
+        let mut state = self.state.lock();
+        if let Some(reader) = &mut state.reader {
             reader.disconnect.get_or_insert(reason);
-            reader.waiting = false;
         }
-        self.ready.notify_waiters();
+        let waker = state.take_waker();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Tells the connection to drop its transport at once.
+    pub(super) fn cut(&self) {
+        let waker = self.state.lock().cut();
+        wake(waker);
     }
 
     /// Drops everything that waits, and keeps nothing for a client that comes back.
@@ -317,18 +321,12 @@ impl SharedOutbox {
         {
             return;
         }
-        let Some(cut) = self
-            .state
-            .lock()
-            .reader
-            .as_ref()
-            .map(|reader| reader.cut.clone())
-        else {
+        if self.state.lock().reader.is_none() {
             return;
-        };
+        }
         tracing::info!("cutting a connection that holds up a revocation by not reading");
         self.metrics.cut_connections.inc();
-        cut.cancel();
+        self.cut();
         if tokio::time::timeout(CUT_WAIT, self.write_ended())
             .await
             .is_err()
@@ -353,36 +351,50 @@ impl SharedOutbox {
     async fn write_ended(&self) {
         loop {
             let written = self.written.notified();
-            if !self
-                .state
-                .lock()
-                .reader
-                .as_ref()
-                .is_some_and(|reader| reader.writing)
             {
-                return;
+                let mut state = self.state.lock();
+                if !state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                    return;
+                }
+                state.is_awaited = true;
             }
             written.await;
         }
     }
 
-    /// What the connection is to do next; waits until there is something.
-    pub(super) async fn next(
+    /// What the connection is to do next; waits until there is something. The task that asked last is woken.
+    pub(super) fn poll_next(
         self: &Arc<Self>,
         connection: ConnectionNumber,
-        bytes_max: usize,
-    ) -> Next {
-        loop {
-            let ready = self.ready.notified();
-            if let Some(next) = self.try_next(connection, bytes_max) {
-                return next;
-            }
-            ready.await;
+        takes: Takes,
+        context: &mut Context<'_>,
+    ) -> Poll<Next> {
+        let mut state = self.state.lock();
+        if let Some(next) = self.try_next(&mut state, connection, takes) {
+            return Poll::Ready(next);
         }
+        if let Some(reader) = state.reader_of(connection) {
+            match &mut reader.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => reader.waker = Some(context.waker().clone()),
+            }
+        }
+        Poll::Pending
     }
 
-    fn try_next(self: &Arc<Self>, connection: ConnectionNumber, bytes_max: usize) -> Option<Next> {
-        let mut state = self.state.lock();
+    fn try_next(
+        self: &Arc<Self>,
+        state: &mut State,
+        connection: ConnectionNumber,
+        takes: Takes,
+    ) -> Option<Next> {
+        let is_cut = state.reader_of(connection).map(|reader| reader.is_cut);
+        let bytes_max = match (is_cut, takes) {
+            (Some(true), _) => return Some(Next::Cut),
+            (_, Takes::Nothing) => return None,
+            (None, Takes::BytesMax(_)) => return Some(Next::Disconnect(Disconnect::Replaced)),
+            (Some(false), Takes::BytesMax(bytes_max)) => bytes_max,
+        };
         let State {
             outbox,
             reader,
@@ -390,13 +402,8 @@ impl SharedOutbox {
             told,
             dialect,
             ..
-        } = &mut *state;
-        let Some(reader) = reader
-            .as_mut()
-            .filter(|reader| reader.connection == connection)
-        else {
-            return Some(Next::Disconnect(Disconnect::Replaced));
-        };
+        } = state;
+        let reader = reader.as_mut()?;
         if !ended.is_empty() {
             let ended = std::mem::take(ended);
             told.add(&ended, outbox);
@@ -424,10 +431,7 @@ impl SharedOutbox {
     /// the outbox over.
     pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
         let mut state = self.state.lock();
-        let reader = state.reader.as_mut()?;
-        if reader.connection != connection {
-            return None;
-        }
+        let reader = state.reader_of(connection)?;
         reader.writing = true;
         reader.writing_snapshot = true;
         Some(Hold {
@@ -439,16 +443,14 @@ impl SharedOutbox {
     /// What the connection took has been written, or its transport is gone.
     pub(super) fn finish_write(&self, connection: ConnectionNumber) {
         let mut state = self.state.lock();
-        if let Some(reader) = state
-            .reader
-            .as_mut()
-            .filter(|reader| reader.connection == connection)
-        {
+        if let Some(reader) = state.reader_of(connection) {
             reader.writing = false;
             reader.writing_snapshot = false;
         }
-        drop(state);
-        self.written.notify_waiters();
+        if std::mem::take(&mut state.is_awaited) {
+            drop(state);
+            self.written.notify_waiters();
+        }
     }
 
     fn count_skipped(&self, outbox: &mut Outbox) -> Skipped {
@@ -462,6 +464,25 @@ impl SharedOutbox {
 }
 
 impl State {
+    /// The reader, if it is this connection.
+    fn reader_of(&mut self, connection: ConnectionNumber) -> Option<&mut Reader> {
+        self.reader
+            .as_mut()
+            .filter(|reader| reader.connection == connection)
+    }
+
+    /// The waker of the reader, which has nothing to wait for any more.
+    fn take_waker(&mut self) -> Option<Waker> {
+        let reader = self.reader.as_mut()?;
+        reader.waiting = false;
+        reader.waker.take()
+    }
+
+    fn cut(&mut self) -> Option<Waker> {
+        self.reader.as_mut()?.is_cut = true;
+        self.take_waker()
+    }
+
     fn start_anew(&mut self) {
         self.outbox.start_numbering();
         self.told = ToldEnds::default();
@@ -474,21 +495,27 @@ impl State {
         prepare: impl Fn(&mut Self) -> bool,
     ) -> Attached {
         let recovered = prepare(self);
-        let cut = CancellationToken::new();
         self.reader = Some(Reader {
             connection,
-            cut: cut.clone(),
+            is_cut: false,
+            waker: None,
             waiting: false,
             writing: false,
             writing_snapshot: false,
             disconnect: None,
         });
         Attached {
-            cut,
             epoch: self.epoch,
             sequence: self.outbox.sequence(),
             recovered,
         }
+    }
+}
+
+/// Wakes a task, outside of the lock that it will want first.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

@@ -108,7 +108,7 @@ async fn connect(relay: &Relay, id: SessionId) -> Connection {
 }
 
 async fn next(connection: &mut Connection) -> Next {
-    tokio::time::timeout(PATIENCE, connection.next(usize::MAX))
+    tokio::time::timeout(PATIENCE, connection.next(Takes::BytesMax(usize::MAX)))
         .await
         .expect("something comes next")
 }
@@ -184,8 +184,11 @@ async fn a_revocation_drops_what_waits_and_waits_for_the_write_under_way() {
     assert!(!revocation.is_finished());
     drop(being_written);
     revocation.await.unwrap().unwrap();
-    let nothing =
-        tokio::time::timeout(Duration::from_millis(50), connection.next(usize::MAX)).await;
+    let nothing = tokio::time::timeout(
+        Duration::from_millis(50),
+        connection.next(Takes::BytesMax(usize::MAX)),
+    )
+    .await;
     assert!(nothing.is_err(), "got {nothing:?} after the revocation");
 }
 
@@ -195,9 +198,8 @@ async fn a_write_that_holds_a_revocation_up_is_cut() {
     let (id, mut connection) = subscriber(&relay).await;
     relay.ingest(vec![message("d1", "1")]).await;
     let stuck = batch(&mut connection).await;
-    let cut = connection.cut();
     let transport = tokio::spawn(async move {
-        cut.cancelled().await;
+        connection.cut().await;
         drop(stuck);
         connection.close().await;
     });

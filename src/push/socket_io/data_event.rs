@@ -3,91 +3,126 @@
 //! Values and keys are written as they came in, byte for byte; nothing is parsed or formatted again. Clients of ux4iot
 //! 2.x get the same event in the form that they know.
 
-use std::fmt::Write as _;
-
-use bytes::Bytes;
-
+use super::packet::Namespace;
+use crate::domain::session::Dialect;
 use crate::domain::update::{Encoding, Update, UpdateBody};
+use crate::push::json_text::{push_string, push_telemetry};
+use crate::push::websocket::Burst;
+use crate::relay::Batch;
 
-/// The update as an Engine.IO text packet for the root namespace. It is written for the first caller only.
-pub(super) fn data_event(update: &Update) -> Bytes {
-    Bytes::copy_from_slice(update.encoded(Encoding::SocketIo, |update| {
-        encode_data_event(update).into()
-    }))
+/// Adds the events of a batch, each as the frame of an Engine.IO text packet. Returns how many there are.
+pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
+    match batch.dialect {
+        Dialect::V3 => {
+            for update in &batch.updates {
+                write_event(update, namespace, burst);
+            }
+            batch.updates.len() as u64
+        }
+        Dialect::V2 => {
+            let events = batch.updates.iter();
+            events
+                .map(|update| write_events_v2(update, namespace, burst))
+                .sum()
+        }
+    }
+}
+
+/// Whoever in the root namespace comes first writes the frame for all others.
+fn write_event(update: &Update, namespace: &Namespace, burst: &mut Burst<'_>) {
+    if !namespace.is_root() {
+        burst.text(update.bytes(), |text| push_event(text, update, namespace));
+        return;
+    }
+    let start = burst.len();
+    let shared = update.encoded(Encoding::SocketIo, |update| {
+        burst.text(update.bytes(), |text| push_event(text, update, namespace));
+        burst.since(start).to_vec()
+    });
+    if burst.len() == start {
+        burst.frame(shared);
+    }
 }
 
 /// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
 /// object `{"connected":…}`. Written anew for each of these clients.
-pub(super) fn data_events_v2(update: &Update) -> Vec<Bytes> {
+fn write_events_v2(update: &Update, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
     match &update.body {
-        UpdateBody::Telemetry(telemetry) => telemetry
-            .iter()
-            .map(|(_, key_literal, value)| {
-                encode(update, |text| push_telemetry(text, [(key_literal, value)]))
-            })
-            .collect(),
-        UpdateBody::ConnectionState(connected) => {
-            vec![encode(update, |text| {
-                write!(text, "\"connectionState\":{{\"connected\":{connected}}}").expect(WRITABLE);
-            })]
+        UpdateBody::Telemetry(telemetry) => {
+            let mut events = 0;
+            for (_, key_literal, value) in telemetry.iter() {
+                let parts = ["\"telemetry\":{", key_literal, ":", value, "}"];
+                burst.text(update.bytes(), |text| {
+                    push_around(text, update, namespace, |text| {
+                        for part in parts {
+                            text.extend_from_slice(part.as_bytes());
+                        }
+                    });
+                });
+                events += 1;
+            }
+            events
         }
-        UpdateBody::DeviceTwin(_) | UpdateBody::Message(_) => vec![data_event(update)],
+        UpdateBody::ConnectionState(connected) => {
+            let object: &[u8] = if *connected {
+                b"\"connectionState\":{\"connected\":true}"
+            } else {
+                b"\"connectionState\":{\"connected\":false}"
+            };
+            burst.text(update.bytes(), |text| {
+                push_around(text, update, namespace, |text| {
+                    text.extend_from_slice(object);
+                });
+            });
+            1
+        }
+        UpdateBody::DeviceTwin(_) | UpdateBody::Message(_) => {
+            write_event(update, namespace, burst);
+            1
+        }
     }
 }
 
-const WRITABLE: &str = "writing to a text cannot fail";
-
-fn encode_data_event(update: &Update) -> Bytes {
-    encode(update, |text| match &update.body {
+fn push_event(text: &mut Vec<u8>, update: &Update, namespace: &Namespace) {
+    push_around(text, update, namespace, |text| match &update.body {
         UpdateBody::Telemetry(telemetry) => {
-            let members = telemetry.iter().map(|(_, literal, value)| (literal, value));
-            push_telemetry(text, members);
+            text.extend_from_slice(b"\"telemetry\":");
+            push_telemetry(text, telemetry);
         }
-        UpdateBody::ConnectionState(connected) => {
-            write!(text, "\"connectionState\":{connected}").expect(WRITABLE);
-        }
+        UpdateBody::ConnectionState(true) => text.extend_from_slice(b"\"connectionState\":true"),
+        UpdateBody::ConnectionState(false) => text.extend_from_slice(b"\"connectionState\":false"),
         UpdateBody::DeviceTwin(twin) => {
-            text.push_str("\"deviceTwin\":");
-            text.push_str(twin.as_str());
+            text.extend_from_slice(b"\"deviceTwin\":");
+            text.extend_from_slice(twin.as_str().as_bytes());
         }
         UpdateBody::Message(body) => {
-            text.push_str("\"message\":");
-            text.push_str(body.as_str());
+            text.extend_from_slice(b"\"message\":");
+            text.extend_from_slice(body.as_str().as_bytes());
         }
-    })
+    });
 }
 
-/// Writes `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`, with `moduleId` after `deviceId`
-/// for a module.
-fn encode(update: &Update, push_kind: impl FnOnce(&mut String)) -> Bytes {
-    let mut text = String::with_capacity(update.bytes());
-    text.push_str("42[\"data\",{\"deviceId\":");
-    push_string(&mut text, update.device_id.as_str());
+/// Appends `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`, with the namespace after `42`
+/// and with `moduleId` after `deviceId` for a module.
+fn push_around(
+    text: &mut Vec<u8>,
+    update: &Update,
+    namespace: &Namespace,
+    push_kind: impl FnOnce(&mut Vec<u8>),
+) {
+    text.extend_from_slice(b"42");
+    namespace.push_prefix(text);
+    text.extend_from_slice(b"[\"data\",{\"deviceId\":");
+    push_string(text, update.device_id.as_str());
     if let Some(module) = update.device_id.module() {
-        text.push_str(",\"moduleId\":");
-        push_string(&mut text, module);
+        text.extend_from_slice(b",\"moduleId\":");
+        push_string(text, module);
     }
-    text.push(',');
-    push_kind(&mut text);
-    write!(text, ",\"timestamp\":\"{}\"}}]", update.stamp.timestamp).expect(WRITABLE);
-    text.into()
-}
-
-fn push_string(text: &mut String, value: &str) {
-    text.push_str(&serde_json::to_string(value).expect("a text can be written as JSON"));
-}
-
-fn push_telemetry<'a>(text: &mut String, members: impl IntoIterator<Item = (&'a str, &'a str)>) {
-    text.push_str("\"telemetry\":{");
-    for (place, (key_literal, value)) in members.into_iter().enumerate() {
-        if place > 0 {
-            text.push(',');
-        }
-        text.push_str(key_literal);
-        text.push(':');
-        text.push_str(value);
-    }
-    text.push('}');
+    text.push(b',');
+    push_kind(text);
+    text.extend_from_slice(b",\"timestamp\":\"");
+    update.stamp.timestamp.write_to(text);
+    text.extend_from_slice(b"\"}]");
 }
 
 #[cfg(test)]
@@ -100,6 +135,8 @@ mod tests {
     use crate::domain::shape::Shape;
     use crate::domain::telemetry::Telemetry;
     use crate::domain::time::{Stamp, Timestamp};
+    use crate::push::socket_io::packet::Packet;
+    use crate::push::websocket::texts;
 
     fn update(device_id: &str, body: UpdateBody) -> Update {
         Update::new(
@@ -113,13 +150,20 @@ mod tests {
     }
 
     fn written(device_id: &str, body: UpdateBody) -> String {
-        String::from_utf8(data_event(&update(device_id, body)).to_vec()).unwrap()
+        let update = update(device_id, body);
+        let mut events = texts(|burst| write_event(&update, &Namespace::default(), burst));
+        assert_eq!(events.len(), 1);
+        String::from_utf8(events.remove(0).into()).unwrap()
     }
 
     fn written_v2(body: UpdateBody) -> Vec<String> {
-        data_events_v2(&update("d1", body))
+        let update = update("d1", body);
+        let events = texts(|burst| {
+            write_events_v2(&update, &Namespace::default(), burst);
+        });
+        events
             .into_iter()
-            .map(|event| String::from_utf8(event.to_vec()).unwrap())
+            .map(|event| String::from_utf8(event.into()).unwrap())
             .collect()
     }
 
@@ -212,10 +256,21 @@ mod tests {
     #[test]
     fn an_update_is_written_once() {
         let update = update("d1", UpdateBody::ConnectionState(true));
-        let first = data_event(&update);
-        let second = update.encoded(Encoding::SocketIo, |_| {
+        let event = |update| texts(|burst| write_event(update, &Namespace::default(), burst));
+        let first = event(&update);
+        let shared = update.encoded(Encoding::SocketIo, |_| {
             unreachable!("it was written before")
         });
-        assert_eq!(first, second);
+        assert!(shared.ends_with(&first[0]));
+        assert_eq!(event(&update), first);
+    }
+
+    #[test]
+    fn an_event_carries_its_namespace() {
+        let update = update("d1", UpdateBody::ConnectionState(true));
+        let namespace = Packet::decode("0/a/b,").unwrap().namespace;
+        let events = texts(|burst| write_event(&update, &namespace, burst));
+        let event = std::str::from_utf8(&events[0]).unwrap();
+        assert!(event.starts_with("42/a/b,[\"data\",{"), "{event}");
     }
 }

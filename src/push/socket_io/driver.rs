@@ -1,25 +1,25 @@
 //! The task of one connection: carries out what [`Connection`] decides, on its [`Transport`] and against the relay.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::application::Application;
 use super::close_reason::{CloseReason, Farewell};
 use super::connection::{Connection, Step};
-use super::data_event::{data_event, data_events_v2};
+use super::data_event::write_events;
 use super::engine_io::Packet;
-use super::packet;
 use super::registry::ConnectionId;
 use super::transport::{Event, Transport};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
-use crate::domain::session::Dialect;
-use crate::push::waiting::{cancelled, next};
-use crate::push::{Place, Push};
-use crate::relay::{self, Admission, Batch, FirstTransport, Next};
+use crate::push::websocket::Burst;
+use crate::push::{BURST, Place, Push};
+use crate::relay::{self, Admission, Batch, FirstTransport, Next, Takes};
 use crate::telemetry::metrics::{ConnectionRefusal, TransportKind};
 
 /// Packets of the protocol itself that may wait for a long-polling client. No honest client has more than a few.
@@ -47,14 +47,14 @@ pub(super) struct Driver<A> {
     place: Place,
 }
 
-/// What happened.
+/// What a connection has to wait for, or cannot go on after.
 enum Wake {
-    Transport(Event),
-    Relay(Next),
-    Cut,
-    Stop,
-    Time,
+    Packet(Packet),
+    Closed(CloseReason),
 }
+
+/// Is ready when connections without a session have to end.
+type Halt = Pin<Box<WaitForCancellationFutureOwned>>;
 
 /// What a client wants of its session.
 #[derive(Clone, Copy)]
@@ -126,66 +126,105 @@ impl<A: Application> Driver<A> {
     }
 
     async fn serve(&mut self) -> CloseReason {
-        let mut halt = pin!(self.push.0.drain.clone().cancelled_owned());
-        let mut is_draining = false;
-        let mut cut = pin!(None::<WaitForCancellationFutureOwned>);
         let mut timer = pin!(sleep_until(self.deadline()));
+        let mut halt = None;
+        loop {
+            // The relay tells connections with a session; only those without one wait for the drain themselves.
+            if self.session.is_some() {
+                halt = None;
+            } else if halt.is_none() {
+                halt = Some(Box::pin(self.push.0.drain.clone().cancelled_owned()));
+            }
+            let wake = poll_fn(|cx| self.poll_wake(timer.as_mut(), halt.as_mut(), cx)).await;
+            let packet = match wake {
+                Wake::Closed(reason) => return reason,
+                Wake::Packet(packet) => packet,
+            };
+            let changed = match self.on_packet(&packet) {
+                Ok(None) => Ok(()),
+                // Boxed: what happens once must not make every idle connection larger.
+                Ok(Some(change)) => Box::pin(self.change_session(change)).await,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = changed {
+                return reason;
+            }
+        }
+    }
+
+    /// Does what can be done without waiting for anything but the client, the relay and time.
+    ///
+    /// Updates go out before anything else is looked at, so that a lone one costs little. Whoever is sent many is read in
+    /// between.
+    fn poll_wake(
+        &mut self,
+        mut timer: Pin<&mut Sleep>,
+        halt: Option<&mut Halt>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Wake> {
+        if let Some(halt) = halt
+            && halt.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Wake::Closed(CloseReason::Stopped));
+        }
+        let mut is_relays_turn = true;
         loop {
             self.settle();
-            let deadline = self.deadline();
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
+            let mut event = Poll::Pending;
+            if !is_relays_turn {
+                event = self.transport.poll_event(cx);
             }
-            let session = self.session.as_mut().filter(|_| self.transport.is_ready());
-            let wake = tokio::select! {
-                () = cancelled(cut.as_mut().as_pin_mut()) => Wake::Cut,
-                () = halt.as_mut() => Wake::Stop,
-                event = self.transport.event() => Wake::Transport(event),
-                next = next(session) => Wake::Relay(next),
-                () = timer.as_mut() => Wake::Time,
-            };
-            match wake {
-                Wake::Cut => return CloseReason::Cut,
-                Wake::Stop if is_draining || self.session.is_none() => return CloseReason::Stopped,
-                Wake::Stop => {
-                    // The relay tells connections with a session; only the end of the grace concerns them here.
-                    is_draining = true;
-                    halt.set(self.push.0.stop.clone().cancelled_owned());
+            if event.is_pending()
+                && let Poll::Ready(next) = self.poll_relay(cx)
+            {
+                if let Err(reason) = self.on_next(next, cx) {
+                    return Poll::Ready(Wake::Closed(reason));
                 }
-                Wake::Transport(Event::Progress) => self.count_upgrade(),
-                Wake::Transport(Event::Closed(reason)) => return reason,
-                Wake::Transport(Event::Packet(packet)) => {
-                    let changed = match self.on_packet(&packet) {
-                        Ok(None) => Ok(()),
-                        // Boxed: what happens once must not make every idle connection larger.
-                        Ok(Some(change)) => Box::pin(self.change_session(change)).await,
-                        Err(reason) => Err(reason),
-                    };
-                    if let Err(reason) = changed {
-                        return reason;
+                is_relays_turn = false;
+                continue;
+            }
+            if is_relays_turn {
+                event = self.transport.poll_event(cx);
+            }
+            is_relays_turn = true;
+            match event {
+                Poll::Ready(Event::Progress) => self.count_upgrade(),
+                Poll::Ready(Event::Closed(reason)) => return Poll::Ready(Wake::Closed(reason)),
+                Poll::Ready(Event::Packet(packet)) => return Poll::Ready(Wake::Packet(packet)),
+                Poll::Pending => {
+                    let deadline = self.deadline();
+                    if deadline < timer.deadline() {
+                        timer.as_mut().reset(deadline);
                     }
-                    if cut.is_some() != self.session.is_some() {
-                        cut.set(
-                            self.session
-                                .as_ref()
-                                .map(|session| session.cut().cancelled_owned()),
-                        );
-                    }
-                    if is_draining && self.session.is_none() {
-                        return CloseReason::Stopped;
-                    }
-                }
-                Wake::Relay(Next::Updates(batch)) => self.send(batch),
-                // Socket.IO clients are not told; ux4iot has no event for it.
-                Wake::Relay(Next::Ended(_)) => {}
-                Wake::Relay(Next::Disconnect(disconnect)) => return self.disconnect(disconnect),
-                Wake::Time => {
+                    ready!(timer.as_mut().poll(cx));
                     if let Err(reason) = self.on_time() {
-                        return reason;
+                        return Poll::Ready(Wake::Closed(reason));
                     }
                     timer.as_mut().reset(self.deadline());
                 }
             }
+        }
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(session) = &mut self.session else {
+            return Poll::Pending;
+        };
+        let takes = if self.transport.is_ready() {
+            BURST
+        } else {
+            Takes::Nothing
+        };
+        session.poll_next(takes, cx)
+    }
+
+    fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        match next {
+            Next::Updates(batch) => self.send(batch, cx),
+            // Socket.IO clients are not told; ux4iot has no event for it.
+            Next::Ended(_) => Ok(()),
+            Next::Disconnect(disconnect) => Err(self.disconnect(disconnect)),
+            Next::Cut => Err(CloseReason::Cut),
         }
     }
 
@@ -295,13 +334,12 @@ impl<A: Application> Driver<A> {
 
     /// Waits until the updates at hand are written. An error means that they cannot be: the transport must be dropped.
     async fn finish_batch(&mut self) -> Result<(), CloseReason> {
-        let (Some(session), Some(deadline)) = (&self.session, self.write_deadline) else {
+        let (Some(session), Some(deadline)) = (&mut self.session, self.write_deadline) else {
             return Ok(());
         };
-        let cut = session.cut();
         let stop = &self.push.0.stop;
         tokio::select! {
-            () = cut.cancelled() => return Err(CloseReason::Cut),
+            () = session.cut() => return Err(CloseReason::Cut),
             () = stop.cancelled() => return Err(CloseReason::Stopped),
             written = timeout_at(deadline, self.transport.settle()) => match written {
                 Ok(written) => written?,
@@ -368,26 +406,21 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn send(&mut self, batch: Batch) {
-        let metrics = &self.push.0.metrics;
-        let (mut frames, mut bytes) = (0, 0);
-        let mut queue = |event| {
-            let event = packet::event_in(self.connection.namespace(), event);
-            frames += 1;
-            bytes += event.len() as u64;
-            self.transport.queue(event);
-        };
-        for update in &batch.updates {
-            match batch.dialect {
-                Dialect::V3 => queue(data_event(update)),
-                Dialect::V2 => data_events_v2(update).into_iter().for_each(&mut queue),
-            }
+    /// Sends updates. They are written at once, and nothing of them is kept if the client takes them.
+    fn send(&mut self, batch: Batch, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let mut frames = 0;
+        let namespace = self.connection.namespace();
+        let fill = |burst: &mut Burst<'_>| frames = write_events(&batch, namespace, burst);
+        let sent = self.transport.send(cx, fill);
+        if sent.is_err() || !self.transport.is_settled() {
+            self.batch = Some(batch);
+            self.queued_max = self.transport.queued() + QUEUED_PACKETS_MAX;
+            self.write_deadline = Some(Instant::now() + self.push.0.settings.write_timeout);
         }
+        let metrics = &self.push.0.metrics;
+        metrics.bytes.inc_by(sent? as u64);
         metrics.frames.inc_by(frames);
-        metrics.bytes.inc_by(bytes);
         metrics.writes.inc();
-        self.batch = Some(batch);
-        self.queued_max = self.transport.queued() + QUEUED_PACKETS_MAX;
-        self.write_deadline = Some(Instant::now() + self.push.0.settings.write_timeout);
+        Ok(())
     }
 }

@@ -40,6 +40,14 @@ impl Namespace {
     pub(super) fn is_root(&self) -> bool {
         self.0.is_none()
     }
+
+    /// Appends the prefix of packets in this namespace: nothing, or the name and a comma.
+    pub(super) fn push_prefix(&self, text: &mut Vec<u8>) {
+        if let Some(name) = &self.0 {
+            text.extend_from_slice(name.as_bytes());
+            text.push(b',');
+        }
+    }
 }
 
 /// The prefix of packets in this namespace: nothing, or the name and a comma.
@@ -257,16 +265,6 @@ fn written(kind: Kind, namespace: &Namespace, data: String) -> Bytes {
     .encode()
 }
 
-/// Puts an event that was written for the root namespace into another one.
-pub(super) fn event_in(namespace: &Namespace, root_event: Bytes) -> Bytes {
-    if namespace.is_root() {
-        return root_event;
-    }
-    let (kind, data) = root_event.split_at(2);
-    let prefix = namespace.to_string();
-    [kind, prefix.as_bytes(), data].concat().into()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -425,9 +423,6 @@ mod tests {
         );
         assert_eq!(disconnect(&root), "41");
         assert_eq!(disconnect(&named), "41/a/b,");
-        let event = Bytes::from_static(b"42[\"data\",{}]");
-        assert_eq!(event_in(&root, event.clone()), event);
-        assert_eq!(event_in(&named, event), "42/a/b,[\"data\",{}]");
     }
 
     proptest! {

@@ -2,9 +2,9 @@
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{self, FromRequestParts as _, State};
+use axum::extract::{self, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -19,8 +19,9 @@ use super::handshake::{Query, Refusal, Request};
 use super::registry::ConnectionId;
 use super::transport::Transport;
 use super::transport::polling::{MAILBOX_CAPACITY, Mail, Polling};
-use super::transport::websocket::{self, WebSocket};
+use super::transport::websocket::WebSocket;
 use crate::domain::id::SessionId;
+use crate::push::websocket::Handshake;
 use crate::push::{Place, Push};
 use crate::relay::FirstTransport;
 use crate::telemetry::metrics::ConnectionRefusal;
@@ -70,7 +71,7 @@ impl Push {
         else {
             return Err(Refusal::BadRequest);
         };
-        let upgrade = websocket_upgrade(&mut parts).await?;
+        let upgrade = handshake(&mut parts).await?;
         // Read here, so that a connection without a session does not keep what a client made up.
         let session_id = query.session_id.as_deref().and_then(SessionId::parse);
         match (query.request(&parts.method, upgrade.is_some())?, upgrade) {
@@ -88,21 +89,23 @@ impl Push {
     fn open_websocket<A: Application>(
         &self,
         session_id: Option<SessionId>,
-        upgrade: WebSocketUpgrade,
+        handshake: Handshake,
     ) -> Result<Response, Refusal> {
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
         let open = self.open_packet(&ConnectionId::random(), &[]);
         let push = self.clone();
-        // The server runs the upgraded socket in a task of its own; the token makes it one of ours.
-        let token = self.0.tasks.token();
-        let upgrade = websocket::bound(upgrade, self.0.settings.payload_bytes_max);
-        Ok(upgrade.on_upgrade(async move |socket| {
-            let _token = token;
-            let mut transport = Transport::WebSocket(WebSocket::new(socket));
-            transport.queue(open);
-            push.drive::<A>(transport, FirstTransport::Websocket, session_id, place)
-                .await;
-        }))
+        let (answer, upgrading) = handshake.accept(None);
+        self.0.tasks.spawn(async move {
+            // A client that hangs up before the answer is no connection.
+            let bytes_max = push.0.settings.payload_bytes_max;
+            if let Some(socket) = upgrading.socket(bytes_max).await {
+                let mut transport = Transport::WebSocket(WebSocket::new(socket));
+                transport.queue(open);
+                push.drive::<A>(transport, FirstTransport::Websocket, session_id, place)
+                    .await;
+            }
+        });
+        Ok(answer)
     }
 
     fn open_polling<A: Application>(
@@ -189,16 +192,17 @@ impl Push {
         String::from_utf8(body.to_bytes().into()).map_err(|_| Refusal::BadRequest)
     }
 
-    fn upgrade(&self, sid: &str, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+    fn upgrade(&self, sid: &str, handshake: Handshake) -> Result<Response, Refusal> {
         let handle = self.0.polling.get(sid).ok_or(Refusal::UnknownConnection)?;
-        let token = self.0.tasks.token();
-        let upgrade = websocket::bound(upgrade, self.0.settings.payload_bytes_max);
-        Ok(upgrade.on_upgrade(async move |socket| {
-            let _token = token;
-            handle
-                .send(Mail::Probe(Box::new(WebSocket::new(socket))))
-                .await;
-        }))
+        let bytes_max = self.0.settings.payload_bytes_max;
+        let (answer, upgrading) = handshake.accept(None);
+        self.0.tasks.spawn(async move {
+            if let Some(socket) = upgrading.socket(bytes_max).await {
+                let websocket = Box::new(WebSocket::new(socket));
+                handle.send(Mail::Probe(websocket)).await;
+            }
+        });
+        Ok(answer)
     }
 
     fn open_packet(&self, id: &ConnectionId, upgrades: &'static [&'static str]) -> Bytes {
@@ -232,19 +236,18 @@ impl Push {
 }
 
 /// The WebSocket handshake in a request; `None` when there is no trace of one, an error when it is not a valid one.
-async fn websocket_upgrade(
-    parts: &mut axum::http::request::Parts,
-) -> Result<Option<WebSocketUpgrade>, Refusal> {
+async fn handshake(parts: &mut Parts) -> Result<Option<Handshake>, Refusal> {
     if !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         return Ok(None);
     }
-    let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
-    upgrade.map(Some).map_err(|rejection| match rejection {
+    let handshake = Handshake::read(parts).await;
+    let handshake = handshake.map_err(|rejection| match rejection {
         WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_) => {
             Refusal::UnsupportedWebSocketVersion
         }
         _ => Refusal::BadRequest,
-    })
+    })?;
+    handshake.map(Some).ok_or(Refusal::BadRequest)
 }
 
 fn text(body: impl Into<Body>) -> Response {

@@ -4,8 +4,6 @@
 //! is queued and reads what comes, both at once, so that a client that does not read can still be heard. An upgrade
 //! from long-polling to WebSocket happens inside: nothing above notices, and each packet goes out on one of the two
 //! exactly once.
-//!
-//! Only [`websocket`] knows which WebSocket library is used.
 
 pub(super) mod polling;
 pub(super) mod websocket;
@@ -19,6 +17,7 @@ use self::polling::Polling;
 use self::websocket::WebSocket;
 use super::close_reason::{CloseReason, Farewell};
 use super::engine_io::{self, Packet};
+use crate::push::websocket::{Burst, texts};
 use crate::telemetry::metrics::TransportKind;
 
 /// What a transport has to report.
@@ -95,12 +94,28 @@ impl Transport {
         }
     }
 
-    /// Writes, reads, and returns with the next thing to know. Cancel-safe: all state is in `self`.
-    pub(super) async fn event(&mut self) -> Event {
-        poll_fn(|cx| self.poll_event(cx)).await
+    /// Takes the text packets that `fill` puts together. A WebSocket writes them at once, as far as it takes them. Returns
+    /// how many bytes there are.
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        fill: impl FnOnce(&mut Burst<'_>),
+    ) -> Result<usize, CloseReason> {
+        match self {
+            Self::WebSocket(websocket) => websocket.send(cx, fill),
+            Self::Polling(polling) => {
+                let mut bytes = 0;
+                for packet in texts(fill) {
+                    bytes += packet.len();
+                    polling.queue(packet);
+                }
+                Ok(bytes)
+            }
+        }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// Writes, reads, and returns with the next thing to know. All state is in `self`.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         match self {
             Self::WebSocket(websocket) => websocket.poll_event(cx),
             Self::Polling(polling) => match ready!(polling.poll_event(cx)) {
@@ -157,7 +172,7 @@ impl Transport {
 
     async fn write_until(&mut self, is_done: fn(&Self) -> bool) -> Result<(), CloseReason> {
         while !is_done(self) {
-            match self.event().await {
+            match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Packet(Packet::Close) => return Err(CloseReason::ClosedByClient),
                 Event::Packet(_) | Event::Progress => {}
                 Event::Closed(reason) => return Err(reason),

@@ -16,9 +16,8 @@ use super::query::EventId;
 use super::stream::{self, Stream};
 use crate::push::ended::ended_messages;
 use crate::push::goodbye::{code_of, goodbye};
-use crate::push::waiting::next;
-use crate::push::{Place, Push, frame};
-use crate::relay::{self, Batch, Hold, Next, Resume};
+use crate::push::{BURST, Place, Push, frame};
+use crate::relay::{self, Batch, Hold, Next, Resume, Takes};
 use crate::telemetry::metrics::TransportKind;
 
 /// Longest time without a byte: many proxies give up a connection after 30 or 60 seconds.
@@ -127,8 +126,7 @@ impl Driver {
 
     async fn serve(&mut self) -> CloseReason {
         let stop = self.push.0.stop.clone();
-        let cut = self.connection.cut();
-        let (mut stop, mut cut) = (pin!(stop.cancelled()), pin!(cut.cancelled()));
+        let mut stop = pin!(stop.cancelled());
         let mut timer = pin!(sleep_until(self.deadline));
         // The relay tells those that have a session when the drain begins; this one came after.
         let is_late = self.push.0.drain.is_cancelled();
@@ -137,21 +135,22 @@ impl Driver {
                 timer.as_mut().reset(self.deadline);
             }
             let is_written = self.stream.is_written();
+            let takes = if is_written { BURST } else { Takes::Nothing };
             tokio::select! {
                 biased;
-                () = cut.as_mut() => return CloseReason::Cut,
                 () = stop.as_mut() => return CloseReason::Stopped,
                 event = self.stream.event() => match event {
                     stream::Event::Closed => return CloseReason::Closed,
                     stream::Event::Progress => self.deadline = self.write_deadline(),
                     stream::Event::Written => self.on_written(),
                 },
-                next = next(Some(&mut self.connection)), if is_written => match next {
+                next = self.connection.next(takes) => match next {
                     Next::Updates(batch) => self.send_updates(batch),
                     Next::Ended(ended) => self.send_ended(ended),
                     Next::Disconnect(disconnect) => {
                         return CloseReason::Goodbye(code_of(disconnect));
                     }
+                    Next::Cut => return CloseReason::Cut,
                 },
                 () = timer.as_mut() => {
                     if Instant::now() < self.deadline {
@@ -187,7 +186,14 @@ impl Driver {
     fn send_updates(&mut self, batch: Batch) {
         let time = self.push.0.relay.unix_ms();
         self.resume.sequence = batch.sequence;
-        let json = frame::updates(&batch.updates, batch.sequence, batch.skipped, time);
+        let mut json = Vec::new();
+        let Batch {
+            updates,
+            sequence,
+            skipped,
+            ..
+        } = &batch;
+        frame::push_updates(&mut json, updates, *sequence, *skipped, time);
         self.in_flight = Some(InFlight::Batch(batch));
         self.push.0.metrics.writes.inc();
         self.send("updates", true, None, &json);

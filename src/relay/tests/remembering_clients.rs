@@ -177,7 +177,6 @@ async fn a_half_open_connection_in_the_middle_of_a_write_gives_way() {
     let (id, mut opened) = native(&relay).await;
     ingest(&relay, "1").await;
     let being_written = batch(&mut opened.connection).await;
-    let cut = opened.connection.cut();
     let resuming = {
         let relay = relay.clone();
         let resume = Resume {
@@ -186,7 +185,7 @@ async fn a_half_open_connection_in_the_middle_of_a_write_gives_way() {
         };
         tokio::spawn(async move { relay.open(id, Some(resume)).await.unwrap() })
     };
-    tokio::time::timeout(PATIENCE, cut.cancelled())
+    tokio::time::timeout(PATIENCE, opened.connection.cut())
         .await
         .expect("the old connection is cut");
     drop(being_written);
@@ -229,8 +228,10 @@ async fn what_was_revoked_while_the_client_was_away_is_told_and_not_sent() {
         reason: EndReason::Revoked,
     };
     assert_eq!(ended, [ended_all_keys]);
-    let nothing =
-        tokio::time::timeout(Duration::from_millis(50), again.connection.next(usize::MAX));
+    let nothing = tokio::time::timeout(
+        Duration::from_millis(50),
+        again.connection.next(Takes::BytesMax(usize::MAX)),
+    );
     assert!(nothing.await.is_err(), "nothing else is left");
 }
 
@@ -356,7 +357,7 @@ async fn a_renewed_authorization_goes_on_without_a_break() {
         .unwrap();
     let ended = tokio::time::timeout(
         Duration::from_millis(200),
-        opened.connection.next(usize::MAX),
+        opened.connection.next(Takes::BytesMax(usize::MAX)),
     );
     assert!(
         ended.await.is_err(),
@@ -455,7 +456,10 @@ async fn a_2x_grant_shows_the_last_value_each_time_and_outlives_the_connection()
     assert_eq!(values(&batch(&mut connection).await), [r#"{"t": "3"}"#]);
     relay.revoke(id, device("d1"), grant).await.unwrap();
     ingest(&relay, "4").await;
-    let nothing = tokio::time::timeout(Duration::from_millis(50), connection.next(usize::MAX));
+    let nothing = tokio::time::timeout(
+        Duration::from_millis(50),
+        connection.next(Takes::BytesMax(usize::MAX)),
+    );
     assert!(nothing.await.is_err(), "a grant is the subscription");
 }
 

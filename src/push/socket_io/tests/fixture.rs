@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -32,7 +33,8 @@ use crate::push::socket_io::engine_io::Packet as EnginePacket;
 use crate::push::socket_io::packet::{self, Kind, Packet};
 use crate::push::socket_io::registry::ConnectionId;
 use crate::push::socket_io::router::routes;
-use crate::push::socket_io::transport::websocket::{self, WebSocket};
+use crate::push::socket_io::transport::websocket::WebSocket;
+use crate::push::websocket::Handshake;
 use crate::push::{Push, Settings};
 use crate::relay::Relay;
 use crate::relay::tests::SETTINGS as RELAY_SETTINGS;
@@ -120,9 +122,16 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-async fn echo(upgrade: WebSocketUpgrade) -> axum::response::Response {
-    let upgrade = websocket::bound(upgrade, WEBSOCKET_BYTES_MAX);
-    upgrade.on_upgrade(|socket| WebSocket::new(socket).echo())
+async fn echo(request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let handshake = Handshake::read(&mut parts).await.unwrap().unwrap();
+    let (answer, upgrading) = handshake.accept(None);
+    tokio::spawn(async move {
+        if let Some(socket) = upgrading.socket(WEBSOCKET_BYTES_MAX).await {
+            WebSocket::new(socket).echo().await;
+        }
+    });
+    answer
 }
 
 /// Engine.IO with nothing above it.

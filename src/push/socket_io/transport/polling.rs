@@ -291,7 +291,7 @@ impl Polling {
     fn move_to(&mut self, mut websocket: Box<WebSocket>) -> Box<WebSocket> {
         // The open poll of a client that does not wait for its end is refused by dropping it.
         self.poll = None;
-        websocket.entry = self.entry.take();
+        websocket.entry = self.entry.take().map(Box::new);
         for packet in self.queue.drain(..) {
             websocket.queue(packet);
         }

@@ -1,18 +1,15 @@
 //! The HTTP side: `GET /ws` and its handshake.
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts as _, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::upgrade::OnUpgrade;
 use relay_protocol::native::SUBPROTOCOL;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::driver::Driver;
 use super::socket::Socket;
+use crate::push::websocket::Handshake;
 use crate::push::{Push, client_address};
 use crate::telemetry::metrics::ConnectionRefusal;
 
@@ -44,33 +41,32 @@ async fn serve(State(push): State<Push>, request: Request) -> Response {
 impl Push {
     async fn open_native(&self, request: Request) -> Result<Response, Refusal> {
         let (mut parts, _) = request.into_parts();
-        let on_upgrade = parts.extensions.get::<OnUpgrade>().cloned();
-        // Checks the handshake; the socket itself is ours, for its library's does not write in fragments.
-        let checked = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-        let (Ok(_), Some(on_upgrade), Some(key)) = (
-            &checked,
-            on_upgrade,
-            parts.headers.get(header::SEC_WEBSOCKET_KEY),
-        ) else {
-            return Err(match checked {
-                Err(wrong) => Refusal::BadHandshake(wrong.status(), wrong.body_text()),
-                Ok(_) => Refusal::BadHandshake(StatusCode::BAD_REQUEST, String::new()),
-            });
+        let handshake = match Handshake::read(&mut parts).await {
+            Ok(Some(handshake)) => handshake,
+            Ok(None) => {
+                return Err(Refusal::BadHandshake(
+                    StatusCode::BAD_REQUEST,
+                    String::new(),
+                ));
+            }
+            Err(wrong) => {
+                return Err(Refusal::BadHandshake(wrong.status(), wrong.body_text()));
+            }
         };
         let subprotocol = subprotocol(&parts.headers)?;
         let place = self.take_place().ok_or(Refusal::TooManyConnections)?;
-        let accept = derive_accept_key(key.as_bytes());
         let address = client_address(&parts.extensions);
         let push = self.clone();
+        let (answer, upgrading) = handshake.accept(subprotocol);
         self.0.tasks.spawn(async move {
-            let message_bytes_max = push.0.settings.payload_bytes_max;
             // A client that hangs up before the answer is no connection.
-            if let Ok(upgraded) = on_upgrade.await {
-                let socket = Socket::new(upgraded, message_bytes_max).await;
-                Driver::new(push, socket, address, place).run().await;
+            let bytes_max = push.0.settings.payload_bytes_max;
+            if let Some(socket) = upgrading.socket(bytes_max).await {
+                let driver = Driver::new(push, Socket::new(socket), address, place);
+                driver.run().await;
             }
         });
-        Ok(switching_protocols(&accept, subprotocol))
+        Ok(answer)
     }
 }
 
@@ -89,21 +85,6 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Refusal> {
     } else {
         Err(Refusal::UnknownSubprotocol)
     }
-}
-
-fn switching_protocols(accept: &str, subprotocol: Option<&'static str>) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(accept).expect("Base64 can stand in a header");
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(subprotocol) = subprotocol {
-        let subprotocol = HeaderValue::from_static(subprotocol);
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    }
-    response
 }
 
 impl Refusal {

@@ -3,12 +3,14 @@
 //! What is being written holds up the relay's revocations until it is written, so that nothing follows them. Nothing is
 //! asked of the relay while anything is being written, since requests are read only then.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use relay_protocol::native::{ErrorCode, ErrorMessage, GoodbyeCode, Hello, ServerMessage};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answer::{self, Answer};
@@ -18,9 +20,8 @@ use super::request::Request;
 use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
 use crate::push::ended::ended_messages;
-use crate::push::waiting::{cancelled, next};
-use crate::push::{Place, Push, frame};
-use crate::relay::{self, Batch, Next};
+use crate::push::{BURST, Place, Push, frame};
+use crate::relay::{self, Batch, Next, Takes};
 use crate::telemetry::metrics::{ConnectionRefusal, NativeError, TransportKind};
 
 /// Which connections these are counted among.
@@ -54,14 +55,15 @@ enum InFlight {
     Answer(relay::Hold),
 }
 
-/// What happened.
+/// What a connection has to wait for, or cannot go on after.
 enum Wake {
-    Socket(Event),
-    Relay(Next),
-    Cut,
-    Stop,
-    Time,
+    Open(Hello),
+    Carry(Request),
+    Closed(CloseReason),
 }
+
+/// Is ready when connections without a session have to end.
+type Halt = Pin<Box<WaitForCancellationFutureOwned>>;
 
 impl Driver {
     /// A connection whose handshake is done.
@@ -110,58 +112,128 @@ impl Driver {
     }
 
     async fn serve(&mut self) -> CloseReason {
-        let mut halt = pin!(self.push.0.drain.clone().cancelled_owned());
-        let mut is_draining = false;
-        let mut cut = pin!(None::<WaitForCancellationFutureOwned>);
         let mut timer = pin!(sleep_until(self.deadline()));
+        let mut halt = None;
         loop {
-            let deadline = self.deadline();
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
+            // The relay tells connections with a session; only those without one wait for the drain themselves.
+            if self.session.is_some() {
+                halt = None;
+            } else if halt.is_none() {
+                halt = Some(Box::pin(self.push.0.drain.clone().cancelled_owned()));
             }
-            let session = self.session.as_mut().filter(|_| self.socket.is_written());
-            let wake = tokio::select! {
-                () = cancelled(cut.as_mut().as_pin_mut()) => Wake::Cut,
-                () = halt.as_mut() => Wake::Stop,
-                event = self.socket.event() => Wake::Socket(event),
-                next = next(session) => Wake::Relay(next),
-                () = timer.as_mut() => Wake::Time,
+            let wake = poll_fn(|cx| self.poll_wake(timer.as_mut(), halt.as_mut(), cx)).await;
+            let done = match wake {
+                Wake::Closed(reason) => Err(reason),
+                // Boxed here and below: what happens now and then must not make every idle connection larger.
+                Wake::Open(hello) => Box::pin(self.open(hello)).await,
+                Wake::Carry(request) => {
+                    Box::pin(self.carry(request)).await;
+                    Ok(())
+                }
             };
-            match wake {
-                Wake::Cut => return CloseReason::Cut,
-                Wake::Stop if is_draining || self.session.is_none() => return CloseReason::Stopped,
-                Wake::Stop => {
-                    // The relay tells connections with a session; only the end of the grace concerns them here.
-                    is_draining = true;
-                    halt.set(self.push.0.stop.clone().cancelled_owned());
+            if let Err(reason) = done {
+                return reason;
+            }
+        }
+    }
+
+    /// Does what can be done without waiting for anything but the client, the relay and time.
+    ///
+    /// Updates go out before anything else is looked at, so that a lone one costs little. Whoever is sent many is read in
+    /// between.
+    fn poll_wake(
+        &mut self,
+        mut timer: Pin<&mut Sleep>,
+        halt: Option<&mut Halt>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Wake> {
+        if let Some(halt) = halt
+            && halt.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Wake::Closed(CloseReason::Stopped));
+        }
+        let mut is_relays_turn = true;
+        loop {
+            let mut event = Poll::Pending;
+            if !is_relays_turn {
+                event = self.socket.poll_event(cx);
+            }
+            if event.is_pending()
+                && let Poll::Ready(next) = self.poll_relay(cx)
+            {
+                if let Err(reason) = self.on_next(next, cx) {
+                    return Poll::Ready(Wake::Closed(reason));
                 }
-                Wake::Socket(Event::Closed(reason)) => return reason,
-                Wake::Socket(Event::Written) => self.on_written(),
-                Wake::Socket(Event::SignOfLife) => self.conversation.on_frame(Instant::now()),
-                Wake::Socket(Event::Text(text)) => {
-                    self.conversation.on_frame(Instant::now());
-                    let step = self.conversation.on_text(&text);
-                    if let Err(reason) = self.take_step(step).await {
-                        return reason;
+                is_relays_turn = false;
+                continue;
+            }
+            if is_relays_turn {
+                event = self.socket.poll_event(cx);
+            }
+            is_relays_turn = true;
+            let step = match event {
+                Poll::Ready(event) => self.on_event(event),
+                Poll::Pending => {
+                    let deadline = self.deadline();
+                    if deadline < timer.deadline() {
+                        timer.as_mut().reset(deadline);
                     }
-                    if cut.is_none() {
-                        let session = self.session.as_ref();
-                        cut.set(session.map(|session| session.cut().cancelled_owned()));
-                    }
-                }
-                Wake::Relay(Next::Updates(batch)) => self.send_updates(batch),
-                Wake::Relay(Next::Ended(ended)) => {
-                    for ended in ended_messages(ended) {
-                        self.send_message(&ServerMessage::Ended(ended));
-                    }
-                }
-                Wake::Relay(Next::Disconnect(disconnect)) => return disconnect.into(),
-                Wake::Time => {
-                    if let Err(reason) = self.on_time().await {
-                        return reason;
-                    }
+                    ready!(timer.as_mut().poll(cx));
+                    let step = self.on_time();
                     timer.as_mut().reset(self.deadline());
+                    step
                 }
+            };
+            if let Some(wake) = self.take_step(step) {
+                return Poll::Ready(wake);
+            }
+        }
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(session) = &mut self.session else {
+            return Poll::Pending;
+        };
+        let takes = if self.socket.is_written() {
+            BURST
+        } else {
+            Takes::Nothing
+        };
+        session.poll_next(takes, cx)
+    }
+
+    fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        match next {
+            Next::Updates(batch) => self.send_updates(batch, cx),
+            Next::Ended(ended) => {
+                for ended in ended_messages(ended) {
+                    self.send_message(&ServerMessage::Ended(ended));
+                }
+                Ok(())
+            }
+            Next::Disconnect(disconnect) => Err(disconnect.into()),
+            Next::Cut => Err(CloseReason::Cut),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Step {
+        match event {
+            Event::Closed(reason) => Step::Close(reason),
+            Event::Written => {
+                self.on_written();
+                Step::Nothing
+            }
+            Event::SignOfLife => {
+                self.conversation.on_frame(Instant::now());
+                if !self.socket.is_written() {
+                    // The answer to a ping.
+                    self.start_writing();
+                }
+                Step::Nothing
+            }
+            Event::Text(text) => {
+                self.conversation.on_frame(Instant::now());
+                self.conversation.on_text(&text)
             }
         }
     }
@@ -172,20 +244,19 @@ impl Driver {
             .map_or(deadline, |write_deadline| deadline.min(write_deadline))
     }
 
-    async fn on_time(&mut self) -> Result<(), CloseReason> {
+    fn on_time(&mut self) -> Step {
         let now = Instant::now();
         if !self.socket.is_written() {
             if self.write_deadline.is_some_and(|deadline| deadline <= now) {
                 if !self.socket.take_progress() {
-                    return Err(CloseReason::WriteTimeout);
+                    return Step::Close(CloseReason::WriteTimeout);
                 }
                 self.write_deadline = Some(now + self.push.0.settings.write_timeout);
             }
             // Who is not read cannot be heard.
             self.conversation.on_deaf(now);
         }
-        let step = self.conversation.on_time(now);
-        self.take_step(step).await
+        self.conversation.on_time(now)
     }
 
     fn on_written(&mut self) {
@@ -197,26 +268,23 @@ impl Driver {
         }
     }
 
-    async fn take_step(&mut self, step: Step) -> Result<(), CloseReason> {
+    /// Does what a step demands, up to what takes waiting.
+    fn take_step(&mut self, step: Step) -> Option<Wake> {
         match step {
-            Step::Nothing => Ok(()),
+            Step::Nothing => None,
             Step::Ping => {
                 self.socket.queue_ping();
                 self.is_pinging = true;
                 self.start_writing();
-                Ok(())
+                None
             }
             Step::Refuse(error) => {
                 self.refuse(error);
-                Ok(())
+                None
             }
-            // Boxed here and below: what happens now and then must not make every idle connection larger.
-            Step::Open(hello) => Box::pin(self.open(hello)).await,
-            Step::Carry(request) => {
-                Box::pin(self.carry(request)).await;
-                Ok(())
-            }
-            Step::Close(reason) => Err(reason),
+            Step::Open(hello) => Some(Wake::Open(hello)),
+            Step::Carry(request) => Some(Wake::Carry(request)),
+            Step::Close(reason) => Some(Wake::Closed(reason)),
         }
     }
 
@@ -260,13 +328,31 @@ impl Driver {
         self.send_message(&ServerMessage::Error(error));
     }
 
-    fn send_updates(&mut self, batch: Batch) {
+    /// Sends updates. They are written at once, and nothing of them is kept if the client takes them.
+    fn send_updates(&mut self, batch: Batch, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         let time = self.push.0.relay.unix_ms();
-        self.sequence = batch.sequence;
-        let text = frame::updates(&batch.updates, batch.sequence, batch.skipped, time);
-        self.in_flight = Some(InFlight::Batch(batch));
-        self.push.0.metrics.writes.inc();
-        self.send(text);
+        let Batch {
+            updates,
+            sequence,
+            skipped,
+            ..
+        } = &batch;
+        self.sequence = *sequence;
+        let bytes = updates.iter().map(|update| update.bytes()).sum();
+        let sent = self.socket.send(cx, |burst| {
+            burst.text(bytes, |text| {
+                frame::push_updates(text, updates, *sequence, *skipped, time);
+            });
+        });
+        if sent.is_err() || !self.socket.is_written() {
+            self.in_flight = Some(InFlight::Batch(batch));
+            self.start_writing();
+        }
+        let metrics = &self.push.0.metrics;
+        metrics.bytes.inc_by(sent? as u64);
+        metrics.frames.inc();
+        metrics.writes.inc();
+        Ok(())
     }
 
     fn send_answer(&mut self, answer: Answer) {
@@ -296,11 +382,16 @@ impl Driver {
         let Some(deadline) = self.write_deadline else {
             return Ok(());
         };
-        let session = self.session.as_ref();
-        let mut cut = pin!(session.map(|session| session.cut().cancelled_owned()));
+        let session = &mut self.session;
+        let cut = async {
+            match session {
+                Some(session) => session.cut().await,
+                None => std::future::pending().await,
+            }
+        };
         let stop = self.push.0.stop.clone();
         tokio::select! {
-            () = cancelled(cut.as_mut().as_pin_mut()) => return Err(CloseReason::Cut),
+            () = cut => return Err(CloseReason::Cut),
             () = stop.cancelled() => return Err(CloseReason::Stopped),
             written = timeout_at(deadline, self.socket.write()) => match written {
                 Ok(written) => written?,

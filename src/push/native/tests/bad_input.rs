@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::harness::{Client, Server, every_key};
-use crate::push::websocket::request::KEYS_PER_MESSAGE_MAX;
+use crate::push::native::request::KEYS_PER_MESSAGE_MAX;
 use crate::telemetry::metrics::NativeError;
 
 #[tokio::test]
