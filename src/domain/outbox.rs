@@ -27,6 +27,9 @@ use super::time::Stamp;
 use super::twin_view::TwinView;
 use super::update::{Update, UpdateBody};
 
+/// About what a connection writes at once. More of it at a time would cost memory and win nothing.
+const BURST_BYTES: usize = 64 * 1024;
+
 /// What is still to be sent to one client.
 #[derive(Debug)]
 pub struct Outbox {
@@ -129,8 +132,31 @@ impl Outbox {
         self.conflate(update, bytes)
     }
 
+    /// Whether as much queues as a connection writes at once, or half of what fits.
+    pub fn has_burst(&self) -> bool {
+        self.queue_bytes >= BURST_BYTES.min(self.limits.bytes_max / 2)
+            || self.queue.len() >= self.limits.frames_max / 2
+    }
+
     /// Takes what is to be sent next: at least one update if there is any, more while they stay within `bytes_max`.
     pub fn take(&mut self, bytes_max: usize, taken: &mut Vec<Arc<Update>>) {
+        if taken.is_empty() && self.queue_bytes < bytes_max {
+            *taken = std::mem::take(&mut self.queue).into();
+            if let Some(replay) = &mut self.replay {
+                for update in &*taken {
+                    replay.left(update, &self.limits);
+                }
+            }
+            let left_bytes = bytes_max - std::mem::take(&mut self.queue_bytes);
+            if !self.is_empty() {
+                self.take_each(left_bytes, taken);
+            }
+            return;
+        }
+        self.take_each(bytes_max, taken);
+    }
+
+    fn take_each(&mut self, bytes_max: usize, taken: &mut Vec<Arc<Update>>) {
         let mut bytes = 0;
         while let Some(update) = self.pop() {
             bytes += update.bytes();

@@ -76,6 +76,13 @@ impl Shape {
         self.literals.len()
     }
 
+    /// The string literals of all keys, as bytes.
+    pub fn literals(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let literals = self.literals.as_bytes();
+        let spans = self.keys.iter().map(|key| key.literal);
+        spans.map(|span| &literals[span.start as usize..span.end as usize])
+    }
+
     /// The keys, without quotes and escapes.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.keys.len()).map(|place| self.key(place))

@@ -72,6 +72,40 @@ fn router() -> Router {
     Router::new().route("/", get(async || "hello"))
 }
 
+/// With a route that hands over what it upgrades.
+fn upgrading_router() -> (Router, mpsc::Receiver<Upgraded>) {
+    let (hand_over, sockets) = mpsc::channel(1);
+    let upgrade = async move |request: Request| {
+        let upgrade = hyper::upgrade::on(request);
+        tokio::spawn(async move { hand_over.send(upgrade.await.unwrap()).await.unwrap() });
+        (
+            StatusCode::SWITCHING_PROTOCOLS,
+            [("connection", "upgrade"), ("upgrade", "test")],
+        )
+    };
+    (router().route("/upgrade", get(upgrade)), sockets)
+}
+
+/// Upgrades a connection whose client does not wait for the answer, and takes its socket.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut S,
+    sockets: &mut mpsc::Receiver<Upgraded>,
+) -> UpgradedSocket {
+    let request =
+        b"GET /upgrade HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: test\r\n\r\nearly";
+    client.write_all(request).await.unwrap();
+    let upgraded = timeout(NEVER, sockets.recv()).await.unwrap().unwrap();
+    let (mut socket, early) = UpgradedSocket::take(upgraded);
+    assert!(socket.is_bare(), "it is still wrapped");
+    assert_eq!(early, "early");
+    socket.write_all(b"answer").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"answer") {
+        answer.push(timeout(NEVER, client.read_u8()).await.unwrap().unwrap());
+    }
+    socket
+}
+
 /// Sends a request and reads one response with the body `hello`, leaving the connection open.
 async fn say_hello<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
     socket
@@ -265,16 +299,7 @@ async fn a_connection_beyond_the_cap_is_closed_at_once_and_counted() {
 
 #[tokio::test]
 async fn an_upgraded_socket_keeps_its_place_until_its_owner_drops_it() {
-    let (hand_over, mut sockets) = mpsc::channel::<Upgraded>(1);
-    let upgrade = async move |request: Request| {
-        let upgrade = hyper::upgrade::on(request);
-        tokio::spawn(async move { hand_over.send(upgrade.await.unwrap()).await.unwrap() });
-        (
-            StatusCode::SWITCHING_PROTOCOLS,
-            [("connection", "upgrade"), ("upgrade", "test")],
-        )
-    };
-    let router = router().route("/upgrade", get(upgrade));
+    let (router, mut sockets) = upgrading_router();
     let server = Running::start(
         Limits {
             connections_max: 1,
@@ -283,14 +308,7 @@ async fn an_upgraded_socket_keeps_its_place_until_its_owner_drops_it() {
         None,
         router,
     );
-    let mut socket = server.connect().await;
-    socket
-        .write_all(
-            b"GET /upgrade HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    let upgraded = timeout(NEVER, sockets.recv()).await.unwrap().unwrap();
+    let upgraded = upgrade(&mut server.connect().await, &mut sockets).await;
 
     let mut refused = server.connect().await;
     assert_eq!(read_to_end(&mut refused).await, "");
@@ -380,7 +398,8 @@ async fn with_a_certificate_the_server_speaks_tls_and_offers_http_1_1() {
         head_timeout: Duration::from_millis(500),
         ..LIMITS
     };
-    let server = Running::start(limits, Some(&files), router());
+    let (router, mut sockets) = upgrading_router();
+    let server = Running::start(limits, Some(&files), router);
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certified.cert.der().clone()).unwrap();
@@ -399,6 +418,7 @@ async fn with_a_certificate_the_server_speaks_tls_and_offers_http_1_1() {
         .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     say_hello(&mut stream).await;
+    drop(upgrade(&mut stream, &mut sockets).await);
 
     let mut silent = server.connect().await;
     assert_eq!(

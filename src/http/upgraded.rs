@@ -112,3 +112,29 @@ impl AsyncWrite for UpgradedSocket {
         of_socket!(self, poll_shutdown(context))
     }
 }
+
+#[cfg(test)]
+impl UpgradedSocket {
+    /// As if a connection on this socket had been upgraded.
+    pub(crate) fn of(socket: tokio::net::TcpStream) -> Self {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use tokio::sync::Semaphore;
+
+        use crate::telemetry::Metrics;
+
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        Self(Kind::Plain(ClientSocket::new(
+            socket,
+            place.expect("nobody else has it"),
+            Duration::from_mins(1),
+            Metrics::new().api,
+        )))
+    }
+
+    /// Whether it is a socket that this server accepted, with nothing of HTTP around it.
+    pub(super) fn is_bare(&self) -> bool {
+        !matches!(self.0, Kind::Foreign(_))
+    }
+}

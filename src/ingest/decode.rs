@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use self::class::Class;
 use self::device_ids::DeviceIds;
-use self::json::{Member, Shape, Unusable};
+use self::json::{Members, Shape, Unusable};
 use self::layouts::{Layout, Layouts, Taken};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
@@ -35,7 +35,6 @@ use crate::domain::connection_state::ConnectionSequence;
 use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
 use crate::domain::id::{DeviceId, DeviceName};
 use crate::domain::raw_json::{RawJson, Span};
-use crate::domain::telemetry::Telemetry;
 use crate::domain::time::Timestamp;
 
 /// One event as it came: what its property bags say, and its body.
@@ -56,8 +55,7 @@ pub struct Decoder {
     device_ids: DeviceIds,
     tally: Tally,
     layouts: Layouts,
-    members: Vec<Member>,
-    values: Vec<Span>,
+    members: Members,
     elements: Vec<Span>,
 }
 
@@ -69,8 +67,7 @@ impl Decoder {
             device_ids: DeviceIds::default(),
             tally: Tally::default(),
             layouts: Layouts::default(),
-            members: Vec::new(),
-            values: Vec::new(),
+            members: Members::default(),
             elements: Vec::new(),
         }
     }
@@ -193,16 +190,10 @@ impl Decoder {
         body: &Arc<str>,
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<Result<(), DropReason>, Unusable> {
-        self.members.clear();
-        json::members(
-            body,
-            Span::whole(body),
-            self.options.json_depth_max,
-            &mut self.members,
-        )?;
+        let layout = self.read(body, Span::whole(body))?;
         let message = RawJson::from_valid(Arc::clone(body));
         Ok(self
-            .telemetry_message(event, consumed_unix_ms, body, Some(message))
+            .telemetry_message(event, consumed_unix_ms, (body, &layout), Some(message))
             .map(|message| messages.push(message)))
     }
 
@@ -225,15 +216,10 @@ impl Decoder {
                 .iter()
                 .filter(|element| json::shape(element.of(body)) == Shape::Object)
             {
-                self.members.clear();
-                json::members(
-                    body,
-                    *element,
-                    self.options.json_depth_max,
-                    &mut self.members,
-                )
-                .expect("the element was validated with the array");
-                match self.telemetry_message(event, consumed_unix_ms, body, None) {
+                let layout = self
+                    .read(body, *element)
+                    .expect("the element was validated with the array");
+                match self.telemetry_message(event, consumed_unix_ms, (body, &layout), None) {
                     Ok(message) => messages.push(message),
                     Err(reason) => self.tally.drop(reason),
                 }
@@ -254,35 +240,43 @@ impl Decoder {
         }))
     }
 
+    /// Finds the members of the object that a part of a body holds.
+    fn read(&mut self, body: &str, part: Span) -> Result<Arc<Layout>, Unusable> {
+        let Self {
+            layouts,
+            options,
+            members,
+            ..
+        } = self;
+        layouts.read(body, part, options, members)
+    }
+
     /// One message of the object whose members were found before. The members that are used up as device id and time
     /// are no telemetry.
     fn telemetry_message(
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        body: &Arc<str>,
+        (body, layout): (&Arc<str>, &Layout),
         message: Option<RawJson>,
     ) -> Result<DeviceMessage, DropReason> {
-        let layout = self.layouts.of(body, &self.members, &self.options);
         let mut taken = Taken::default();
-        let device_id = match self.device_id_in(&layout, body) {
+        let device_id = match self.device_id_in(layout, body) {
             Some(device_id) => {
                 taken.device_id = true;
                 device_id?
             }
             None => self.envelope_device_id(event, Class::Telemetry)?,
         };
-        let timestamp = match self.time_in(&layout, body) {
+        let timestamp = match self.time_in(layout, body) {
             Some(timestamp) => {
                 taken.time = true;
                 timestamp
             }
             None => telemetry_time(event, consumed_unix_ms),
         };
-        let connection_state = self.connection_state_in(&layout, body);
-        let shape = layout.telemetry(taken, &self.members, &mut self.values);
-        let telemetry = (!shape.is_empty())
-            .then(|| Telemetry::new(body.clone(), shape.clone(), self.values.as_slice().into()));
+        let connection_state = self.connection_state_in(layout, body);
+        let telemetry = layout.telemetry(body, taken, &self.members.values);
         let content = Content::Telemetry(TelemetryMessage {
             telemetry,
             connection_state,
@@ -300,7 +294,7 @@ impl Decoder {
         layout: &Layout,
         body: &str,
     ) -> Option<Result<DeviceId, DropReason>> {
-        let literal = self.members[layout.device_id?].value.of(body);
+        let literal = self.members.values[layout.device_id?].of(body);
         if !literal.starts_with('"') || literal == "\"\"" {
             return None;
         }
@@ -317,7 +311,7 @@ impl Decoder {
     }
 
     fn time_in(&self, layout: &Layout, body: &str) -> Option<Timestamp> {
-        let value = self.members[layout.time?].value.of(body);
+        let value = self.members.values[layout.time?].of(body);
         match value.as_bytes().first() {
             Some(b'"') if value.contains('\\') => Timestamp::iso_8601(&json::unescape(value)),
             Some(b'"') => Timestamp::iso_8601(json::inner(value)),
@@ -330,7 +324,7 @@ impl Decoder {
         if self.options.custom_connection_state_key.is_none() {
             return self.options.connection_state_on_telemetry.then_some(true);
         }
-        match self.members[layout.connection_state?].value.of(body) {
+        match self.members.values[layout.connection_state?].of(body) {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,

@@ -62,6 +62,18 @@ struct ToldEnds {
     is_incomplete: bool,
 }
 
+/// What an update that was pushed means for the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing new: there is no reader, or it knows.
+    Stored,
+    /// It waits, and must be woken.
+    ReaderWaits,
+    /// It was woken and has not come yet, and there is now as much for it as it writes at once. To go on without letting it
+    /// come would only fill its outbox. Said once until it comes.
+    ReaderHasBurst,
+}
+
 /// What a connection gets when it takes an outbox over.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -80,11 +92,18 @@ struct Reader {
     waker: Option<Waker>,
     /// Waits for something to send.
     waiting: bool,
-    /// Has taken updates or a snapshot and not finished writing them.
-    writing: bool,
-    /// What it writes is a snapshot.
-    writing_snapshot: bool,
+    /// Was told that there is something and has not come for it yet.
+    due: bool,
+    /// What it has taken and not finished writing.
+    writing: Option<Writing>,
     disconnect: Option<Disconnect>,
+}
+
+/// What a connection writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Updates,
+    Snapshot,
 }
 
 impl SharedOutbox {
@@ -106,8 +125,8 @@ impl SharedOutbox {
         }
     }
 
-    /// Adds an update for the connection, if there is one or will be. Returns whether the reader must be woken.
-    pub(super) fn push(&self, update: &Arc<Update>) -> bool {
+    /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.
+    pub(super) fn push(&self, update: &Arc<Update>) -> Pushed {
         let mut state = self.state.lock();
         let State {
             outbox,
@@ -121,16 +140,24 @@ impl SharedOutbox {
                 outbox.clear();
                 *native = false;
             }
-            return false;
+            return Pushed::Stored;
         };
         if reader.disconnect.is_some() {
-            return false;
+            return Pushed::Stored;
         }
+        let was_burst = outbox.has_burst();
         if outbox.push(update) == Err(Overflow) {
             outbox.clear();
             reader.disconnect = Some(Disconnect::SlowConsumer);
         }
-        std::mem::take(&mut reader.waiting)
+        if std::mem::take(&mut reader.waiting) {
+            reader.due = true;
+            return Pushed::ReaderWaits;
+        }
+        if reader.due && !was_burst && outbox.has_burst() {
+            return Pushed::ReaderHasBurst;
+        }
+        Pushed::Stored
     }
 
     /// Wakes the reader after [`push`](Self::push) said so.
@@ -199,7 +226,7 @@ impl SharedOutbox {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                if state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                if state.writing().is_some() {
                     state.is_awaited = true;
                     let waker = state.cut();
                     drop(state);
@@ -343,9 +370,7 @@ impl SharedOutbox {
     }
 
     fn is_writing_snapshot(&self) -> bool {
-        let state = self.state.lock();
-        let reader = state.reader.as_ref();
-        reader.is_some_and(|reader| reader.writing_snapshot)
+        self.state.lock().writing() == Some(Writing::Snapshot)
     }
 
     async fn write_ended(&self) {
@@ -353,7 +378,7 @@ impl SharedOutbox {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                if !state.reader.as_ref().is_some_and(|reader| reader.writing) {
+                if state.writing().is_none() {
                     return;
                 }
                 state.is_awaited = true;
@@ -404,6 +429,7 @@ impl SharedOutbox {
             ..
         } = state;
         let reader = reader.as_mut()?;
+        reader.due = false;
         if !ended.is_empty() {
             let ended = std::mem::take(ended);
             told.add(&ended, outbox);
@@ -413,7 +439,7 @@ impl SharedOutbox {
         outbox.take(bytes_max, &mut updates);
         let skipped = self.count_skipped(outbox);
         if !updates.is_empty() {
-            reader.writing = true;
+            reader.writing = Some(Writing::Updates);
             return Some(Next::Updates(Batch {
                 updates,
                 sequence: outbox.sequence(),
@@ -432,8 +458,7 @@ impl SharedOutbox {
     pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
         let mut state = self.state.lock();
         let reader = state.reader_of(connection)?;
-        reader.writing = true;
-        reader.writing_snapshot = true;
+        reader.writing = Some(Writing::Snapshot);
         Some(Hold {
             outbox: self.clone(),
             connection,
@@ -444,8 +469,7 @@ impl SharedOutbox {
     pub(super) fn finish_write(&self, connection: ConnectionNumber) {
         let mut state = self.state.lock();
         if let Some(reader) = state.reader_of(connection) {
-            reader.writing = false;
-            reader.writing_snapshot = false;
+            reader.writing = None;
         }
         if std::mem::take(&mut state.is_awaited) {
             drop(state);
@@ -469,6 +493,10 @@ impl State {
         self.reader
             .as_mut()
             .filter(|reader| reader.connection == connection)
+    }
+
+    fn writing(&self) -> Option<Writing> {
+        self.reader.as_ref()?.writing
     }
 
     /// The waker of the reader, which has nothing to wait for any more.
@@ -500,8 +528,8 @@ impl State {
             is_cut: false,
             waker: None,
             waiting: false,
-            writing: false,
-            writing_snapshot: false,
+            due: false,
+            writing: None,
             disconnect: None,
         });
         Attached {

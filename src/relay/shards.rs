@@ -2,19 +2,20 @@
 //!
 //! Each shard is driven by one task. Messages wait in a bounded queue of batches: when it is full, ingest waits, and
 //! with it the source. Commands wait in another one and go first, so a flood of messages does not delay a revocation.
-//! What the messages of one batch produced is in the outboxes before their readers are woken, so bursts leave in one
-//! write.
+//! What the messages at hand produced is in the outboxes before their readers are woken, so bursts leave in one write, and a
+//! lone message waits for nothing. When there is enough for one write, its reader comes first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::SharedOutbox;
+use super::outbox::{Pushed, SharedOutbox};
 use super::{Settings, change};
 use crate::clock::SharedClock;
 use crate::domain::device_message::DeviceMessage;
@@ -35,6 +36,9 @@ pub(super) type Shard = crate::domain::shard::Shard<Arc<SharedOutbox>>;
 
 /// Batches of messages that may wait for one shard.
 const BATCHES_MAX: usize = 16;
+
+/// Messages that are taken in before the readers of their updates come.
+const GATHERED_MAX: usize = 16_384;
 
 /// Commands that may wait for one shard.
 const COMMANDS_MAX: usize = 1024;
@@ -111,6 +115,7 @@ impl Shards {
                 let task = ShardTask {
                     shard: Shard::new(settings.shard),
                     messages: messages_in,
+                    batch: Vec::new().into_iter(),
                     commands: commands_in,
                     counted: ShardStats::default(),
                     metrics: metrics.clone(),
@@ -292,6 +297,8 @@ impl ShardHandle {
 struct ShardTask {
     shard: Shard,
     messages: mpsc::Receiver<Vec<DeviceMessage>>,
+    /// What is left of the batch that was begun.
+    batch: vec::IntoIter<DeviceMessage>,
     commands: mpsc::Receiver<Command>,
     /// What the metrics know of already.
     counted: ShardStats,
@@ -322,10 +329,17 @@ impl ShardTask {
                         permit.send(device);
                     }
                 }
-                Some(messages) = self.messages.recv() => self.apply(messages),
+                Some(batch) = next_batch(&mut self.batch, &mut self.messages) => {
+                    self.batch = batch;
+                    self.apply();
+                }
             }
             self.to_read.extend(self.shard.take_reads());
             self.count();
+            if self.batch.len() > 0 || !self.messages.is_empty() {
+                // Those who were woken come first.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -357,9 +371,7 @@ impl ShardTask {
         let now = self.now();
         let to_wake = &mut self.to_wake;
         let deliver = |outbox: &Arc<SharedOutbox>, update: &Arc<Update>| {
-            if outbox.push(update) {
-                to_wake.push(outbox.clone());
-            }
+            push(outbox, update, to_wake);
         };
         let newest = if let Some(read) = read {
             Some(self.shard.was_read(device, read, now, deliver))
@@ -406,9 +418,7 @@ impl ShardTask {
                     let known =
                         shard.subscribe(&device, session, recipient, &subscriptions, &fresh, now);
                     for update in known.into_iter().flat_map(DeviceSnapshot::into_updates) {
-                        if recipient.push(&Arc::new(update)) {
-                            self.to_wake.push(recipient.clone());
-                        }
+                        push(recipient, &Arc::new(update), &mut self.to_wake);
                     }
                 }
             }
@@ -420,14 +430,26 @@ impl ShardTask {
         snapshots
     }
 
-    fn apply(&mut self, messages: Vec<DeviceMessage>) {
+    /// Takes in what is at hand, until a reader has enough for one write.
+    fn apply(&mut self) {
         let now = self.now();
-        for message in messages {
-            self.shard.apply(message, now, |outbox, update| {
-                if outbox.push(update) {
-                    self.to_wake.push(outbox.clone());
-                }
-            });
+        let (mut gathered, mut is_enough) = (0, false);
+        while !is_enough && gathered < GATHERED_MAX {
+            let Some(message) = self.batch.next() else {
+                let Ok(next) = self.messages.try_recv() else {
+                    break;
+                };
+                self.batch = next.into_iter();
+                continue;
+            };
+            gathered += 1;
+            let to_wake = &mut self.to_wake;
+            self.shard
+                .apply(message, now, |outbox, update| match outbox.push(update) {
+                    Pushed::Stored => {}
+                    Pushed::ReaderWaits => to_wake.push(outbox.clone()),
+                    Pushed::ReaderHasBurst => is_enough = true,
+                });
         }
         self.wake();
     }
@@ -435,9 +457,7 @@ impl ShardTask {
     fn expire(&mut self) {
         let now = self.now();
         self.shard.expire(now, |outbox, update| {
-            if outbox.push(update) {
-                self.to_wake.push(outbox.clone());
-            }
+            push(outbox, update, &mut self.to_wake);
         });
         self.wake();
     }
@@ -478,6 +498,23 @@ impl ShardTask {
             unix_ms: self.clock.unix_ms(),
         }
     }
+}
+
+fn push(outbox: &Arc<SharedOutbox>, update: &Arc<Update>, to_wake: &mut Vec<Arc<SharedOutbox>>) {
+    if outbox.push(update) == Pushed::ReaderWaits {
+        to_wake.push(outbox.clone());
+    }
+}
+
+/// The rest of the batch that was begun, or the next one.
+async fn next_batch(
+    begun: &mut vec::IntoIter<DeviceMessage>,
+    messages: &mut mpsc::Receiver<Vec<DeviceMessage>>,
+) -> Option<vec::IntoIter<DeviceMessage>> {
+    if begun.len() > 0 {
+        return Some(std::mem::take(begun));
+    }
+    messages.recv().await.map(Vec::into_iter)
 }
 
 async fn sleep(ms: Option<u64>) {

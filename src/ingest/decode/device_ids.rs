@@ -5,7 +5,7 @@ use hashbrown::HashSet;
 use crate::domain::id::{DeviceId, DeviceName};
 
 /// Ids kept at most. When full the cache starts over: it saves allocations and holds no state.
-const DEVICE_IDS_MAX: usize = 100_000;
+const DEVICE_IDS_MAX: usize = 250_000;
 
 /// A bounded cache of device ids.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@
 //! accepts, which the tests hold it against; walking it with `serde_json` took more than twice as long.
 
 use crate::domain::raw_json::{Span, offset};
+use crate::domain::shape::Shape as Keys;
 
 /// Why a text is not JSON that the relay takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +24,6 @@ pub(super) enum Shape {
     Scalar,
 }
 
-/// One member of an object, as it is written. Others may have the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Member {
-    /// The key's string literal with its quotes.
-    pub(super) key: Span,
-    pub(super) value: Span,
-}
-
 /// Tells the shape of a text from its first character; it may still turn out not to be JSON.
 pub(super) fn shape(text: &str) -> Shape {
     match text.trim_ascii_start().as_bytes().first() {
@@ -40,18 +33,51 @@ pub(super) fn shape(text: &str) -> Shape {
     }
 }
 
-/// Appends the members of the object that `part` of `text` holds, in the order of the text.
+/// The members of an object, as they are written; several may have the same key.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Each key's string literal with its quotes.
+    pub(super) keys: Vec<Span>,
+    pub(super) values: Vec<Span>,
+}
+
+/// Finds the members of the object that `part` of `text` holds, in the order of the text. Returns whether their keys are
+/// written as those of `guess`, which costs less to find out than where a key ends.
 pub(super) fn members(
     text: &str,
     part: Span,
     depth_max: usize,
-    members: &mut Vec<Member>,
-) -> Result<(), Unusable> {
-    let mut walk = Walk::of(&text[..part.end as usize], part.start as usize);
-    walk.space();
+    guess: Option<&Keys>,
+    members: &mut Members,
+) -> Result<bool, Unusable> {
+    members.keys.clear();
+    members.values.clear();
+    let bytes = &text.as_bytes()[..part.end as usize];
     let depth_left = depth_max.checked_sub(1).ok_or(Unusable::TooDeep)?;
-    walk.object(depth_left, |key, value| members.push(Member { key, value }))?;
-    walk.end()
+    let start = after_space(bytes, part.start as usize);
+    let mut guesses = guess.map(Keys::literals);
+    let mut as_guessed = guess.is_some();
+    let object_end = object(
+        bytes,
+        start,
+        depth_left,
+        |at| {
+            let guessed = guesses.as_mut().and_then(Iterator::next);
+            match guessed.filter(|literal| bytes[at..].starts_with(literal)) {
+                Some(literal) => Ok(at + literal.len()),
+                None => {
+                    as_guessed = false;
+                    string(bytes, at)
+                }
+            }
+        },
+        |key, value| {
+            members.keys.push(key);
+            members.values.push(value);
+        },
+    )?;
+    end(bytes, object_end)?;
+    Ok(as_guessed && guesses.is_some_and(|mut guesses| guesses.next().is_none()))
 }
 
 /// Appends the elements of the array that the whole of `text` is.
@@ -60,19 +86,18 @@ pub(super) fn elements(
     depth_max: usize,
     elements: &mut Vec<Span>,
 ) -> Result<(), Unusable> {
-    let mut walk = Walk::of(text, 0);
-    walk.space();
+    let bytes = text.as_bytes();
     let depth_left = depth_max.checked_sub(1).ok_or(Unusable::TooDeep)?;
-    walk.array(depth_left, |element| elements.push(element))?;
-    walk.end()
+    let start = after_space(bytes, 0);
+    let array_end = array(bytes, start, depth_left, |element| elements.push(element))?;
+    end(bytes, array_end)
 }
 
 /// Checks that the whole of `text` is one JSON value.
 pub(super) fn validate(text: &str, depth_max: usize) -> Result<(), Unusable> {
-    let mut walk = Walk::of(text, 0);
-    walk.space();
-    walk.value(depth_max)?;
-    walk.end()
+    let bytes = text.as_bytes();
+    let value_end = value(bytes, after_space(bytes, 0), depth_max)?;
+    end(bytes, value_end)
 }
 
 /// The text that a string literal stands for; a literal with half a surrogate pair stands for itself.
@@ -93,201 +118,199 @@ pub(super) fn literal(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A place in a text on the way from its beginning to its end.
-struct Walk<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Checks that nothing follows.
+fn end(bytes: &[u8], at: usize) -> Result<(), Unusable> {
+    (after_space(bytes, at) == bytes.len())
+        .then_some(())
+        .ok_or(Unusable::Malformed)
 }
 
-impl<'a> Walk<'a> {
-    fn of(text: &'a str, at: usize) -> Self {
-        let bytes = text.as_bytes();
-        Self { bytes, at }
+#[inline]
+fn after_space(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(..=b' ') => skip_space(bytes, at),
+        _ => at,
     }
+}
 
-    fn byte(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+#[cold]
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+        at += 1;
     }
+    at
+}
 
-    fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
-            self.at += 1;
+/// Where something ends that was walked over.
+type Walked = Result<usize, Unusable>;
+
+/// Walks over a value in which arrays and objects may nest `depth_left` deep. Calls itself as often at most.
+fn value(bytes: &[u8], at: usize, depth_left: usize) -> Walked {
+    match bytes.get(at) {
+        Some(b'"') => string(bytes, at),
+        Some(b'-' | b'0'..=b'9') => number(bytes, at),
+        Some(b't') => word(bytes, at, b"true"),
+        Some(b'f') => word(bytes, at, b"false"),
+        Some(b'n') => word(bytes, at, b"null"),
+        Some(b'{') => {
+            let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
+            object(bytes, at, depth_left, |at| string(bytes, at), |_, _| {})
         }
-    }
-
-    fn end(&mut self) -> Result<(), Unusable> {
-        self.space();
-        self.byte().map_or(Ok(()), |_| Err(Unusable::Malformed))
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), Unusable> {
-        if self.byte() == Some(byte) {
-            self.at += 1;
-            Ok(())
-        } else {
-            Err(Unusable::Malformed)
+        Some(b'[') => {
+            let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
+            array(bytes, at, depth_left, |_| {})
         }
+        _ => Err(Unusable::Malformed),
     }
+}
 
-    /// Walks over a value in which arrays and objects may nest `depth_left` deep. Calls itself as often at most.
-    fn value(&mut self, depth_left: usize) -> Result<(), Unusable> {
-        match self.byte() {
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b'{') => {
-                let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
-                self.object(depth_left, |_, _| {})
-            }
-            Some(b'[') => {
-                let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
-                self.array(depth_left, |_| {})
-            }
-            Some(b't') => self.word(b"true"),
-            Some(b'f') => self.word(b"false"),
-            Some(b'n') => self.word(b"null"),
-            _ => Err(Unusable::Malformed),
-        }
+#[inline]
+fn object(
+    bytes: &[u8],
+    at: usize,
+    depth_left: usize,
+    mut key: impl FnMut(usize) -> Walked,
+    mut member: impl FnMut(Span, Span),
+) -> Walked {
+    if bytes.get(at) != Some(&b'{') {
+        return Err(Unusable::Malformed);
     }
-
-    fn spanned(
-        &mut self,
-        walk: impl FnOnce(&mut Self) -> Result<(), Unusable>,
-    ) -> Result<Span, Unusable> {
-        let start = offset(self.at);
-        walk(self)?;
-        let end = offset(self.at);
-        Ok(Span { start, end })
+    let mut at = after_space(bytes, at + 1);
+    if bytes.get(at) == Some(&b'}') {
+        return Ok(at + 1);
     }
-
-    #[inline]
-    fn object(
-        &mut self,
-        depth_left: usize,
-        mut member: impl FnMut(Span, Span),
-    ) -> Result<(), Unusable> {
-        self.expect(b'{')?;
-        self.space();
-        if self.byte() == Some(b'}') {
-            self.at += 1;
-            return Ok(());
+    loop {
+        let key_end = key(at)?;
+        let key = span(at, key_end);
+        at = after_space(bytes, key_end);
+        if bytes.get(at) != Some(&b':') {
+            return Err(Unusable::Malformed);
         }
-        loop {
-            let key = self.spanned(Self::string)?;
-            self.space();
-            self.expect(b':')?;
-            self.space();
-            let value = self.spanned(|walk| walk.value(depth_left))?;
-            member(key, value);
-            self.space();
-            match self.byte() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Unusable::Malformed),
-            }
-            self.space();
-        }
-    }
-
-    #[inline]
-    fn array(&mut self, depth_left: usize, mut element: impl FnMut(Span)) -> Result<(), Unusable> {
-        self.expect(b'[')?;
-        self.space();
-        if self.byte() == Some(b']') {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            element(self.spanned(|walk| walk.value(depth_left))?);
-            self.space();
-            match self.byte() {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Unusable::Malformed),
-            }
-            self.space();
-        }
-    }
-
-    fn string(&mut self) -> Result<(), Unusable> {
-        self.expect(b'"')?;
-        loop {
-            self.at += plain_bytes(&self.bytes[self.at..]);
-            match self.byte() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.escape()?,
-                // A control character, or the end.
-                _ => return Err(Unusable::Malformed),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Unusable> {
-        let escape = self.bytes.get(self.at + 1);
-        self.at += match escape {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            // Half a surrogate pair passes: it is the reader's to make something of it.
-            Some(b'u') => {
-                let digits = self.bytes.get(self.at + 2..self.at + 6);
-                digits
-                    .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-                    .ok_or(Unusable::Malformed)?;
-                6
-            }
+        at = after_space(bytes, at + 1);
+        let value_end = value(bytes, at, depth_left)?;
+        member(key, span(at, value_end));
+        at = after_space(bytes, value_end);
+        match bytes.get(at) {
+            Some(b',') => at = after_space(bytes, at + 1),
+            Some(b'}') => return Ok(at + 1),
             _ => return Err(Unusable::Malformed),
-        };
-        Ok(())
+        }
     }
+}
 
-    fn number(&mut self) -> Result<(), Unusable> {
-        if self.byte() == Some(b'-') {
-            self.at += 1;
-        }
-        if self.byte() == Some(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
-        }
-        if self.byte() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.byte() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.byte() {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
+#[inline]
+fn array(bytes: &[u8], at: usize, depth_left: usize, mut element: impl FnMut(Span)) -> Walked {
+    if bytes.get(at) != Some(&b'[') {
+        return Err(Unusable::Malformed);
     }
+    let mut at = after_space(bytes, at + 1);
+    if bytes.get(at) == Some(&b']') {
+        return Ok(at + 1);
+    }
+    loop {
+        let value_end = value(bytes, at, depth_left)?;
+        element(span(at, value_end));
+        at = after_space(bytes, value_end);
+        match bytes.get(at) {
+            Some(b',') => at = after_space(bytes, at + 1),
+            Some(b']') => return Ok(at + 1),
+            _ => return Err(Unusable::Malformed),
+        }
+    }
+}
 
-    /// At least one.
-    fn digits(&mut self) -> Result<(), Unusable> {
-        let rest = &self.bytes[self.at..];
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += digits;
-        if digits == 0 {
-            return Err(Unusable::Malformed);
-        }
-        Ok(())
+#[inline]
+fn span(start: usize, end: usize) -> Span {
+    Span {
+        start: offset(start),
+        end: offset(end),
     }
+}
 
-    fn word(&mut self, word: &[u8]) -> Result<(), Unusable> {
-        if !self.bytes[self.at..].starts_with(word) {
-            return Err(Unusable::Malformed);
-        }
-        self.at += word.len();
-        Ok(())
+#[inline]
+fn string(bytes: &[u8], at: usize) -> Walked {
+    if bytes.get(at) != Some(&b'"') {
+        return Err(Unusable::Malformed);
     }
+    let mut at = at + 1;
+    loop {
+        at = after_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => at = escape(bytes, at)?,
+            // A control character, or the end.
+            _ => return Err(Unusable::Malformed),
+        }
+    }
+}
+
+#[cold]
+fn escape(bytes: &[u8], at: usize) -> Walked {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        // Half a surrogate pair passes: it is the reader's to make something of it.
+        Some(b'u') => {
+            let digits = bytes.get(at + 2..at + 6);
+            let valid = digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+            valid.then_some(at + 6).ok_or(Unusable::Malformed)
+        }
+        _ => Err(Unusable::Malformed),
+    }
+}
+
+#[inline]
+fn number(bytes: &[u8], at: usize) -> Walked {
+    let first = at + usize::from(bytes.get(at) == Some(&b'-'));
+    let mut at = digits(bytes, first)?;
+    if bytes[first] == b'0' && at > first + 1 {
+        return Err(Unusable::Malformed);
+    }
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// At least one.
+#[inline]
+fn digits(bytes: &[u8], at: usize) -> Walked {
+    let mut end = at;
+    while let Some(word) = word_at(bytes, end) {
+        let digits = word ^ each(b'0');
+        // Digits are now 0 to 9, and only what is more gets its highest bit set. A mark above the lowest one may be wrong.
+        let others = (digits | digits.wrapping_add(each(0x80 - 10))) & each(0x80);
+        if others != 0 {
+            end += others.trailing_zeros() as usize / 8;
+            return if end > at {
+                Ok(end)
+            } else {
+                Err(Unusable::Malformed)
+            };
+        }
+        end += 8;
+    }
+    while let Some(b'0'..=b'9') = bytes.get(end) {
+        end += 1;
+    }
+    if end > at {
+        Ok(end)
+    } else {
+        Err(Unusable::Malformed)
+    }
+}
+
+fn word(bytes: &[u8], at: usize, word: &[u8]) -> Walked {
+    let matches = bytes[at..].starts_with(word);
+    matches
+        .then_some(at + word.len())
+        .ok_or(Unusable::Malformed)
 }
 
 /// The same byte in each place of a word.
@@ -301,19 +324,30 @@ const fn less(word: u64, limit: u8) -> u64 {
     word.wrapping_sub(each(limit)) & !word & each(0x80)
 }
 
-/// How many bytes at the beginning are neither a quote, a backslash nor a control character. Eight are looked at at once.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    let mut plain = 0;
-    while let Some(chunk) = bytes[plain..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
+#[inline]
+fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let word = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*word))
+}
+
+/// The place of the first byte that is a quote, a backslash or a control character. Eight are looked at at once.
+#[inline]
+fn after_plain(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = word_at(bytes, at) {
         let found = less(word, b' ') | less(word ^ each(b'"'), 1) | less(word ^ each(b'\\'), 1);
         if found != 0 {
-            return plain + found.trailing_zeros() as usize / 8;
+            return at + found.trailing_zeros() as usize / 8;
         }
-        plain += 8;
+        at += 8;
     }
-    let is_plain = |byte: &&u8| **byte >= b' ' && **byte != b'"' && **byte != b'\\';
-    plain + bytes[plain..].iter().take_while(is_plain).count()
+    while let Some(byte) = bytes.get(at)
+        && *byte >= b' '
+        && *byte != b'"'
+        && *byte != b'\\'
+    {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -351,15 +385,12 @@ mod tests {
         Some(members)
     }
 
-    fn by_walk(text: &str) -> Option<Vec<(&str, &str)>> {
-        let mut found = Vec::new();
-        members(text, Span::whole(text), 100, &mut found).ok()?;
-        let found = found.iter();
-        Some(
-            found
-                .map(|member| (member.key.of(text), member.value.of(text)))
-                .collect(),
-        )
+    fn by_walk<'a>(text: &'a str, guess: Option<&Keys>) -> Option<(bool, Vec<(&'a str, &'a str)>)> {
+        let mut found = Members::default();
+        let as_guessed = members(text, Span::whole(text), 100, guess, &mut found).ok()?;
+        let keys = found.keys.iter().map(|key| key.of(text));
+        let values = found.values.iter().map(|value| value.of(text));
+        Some((as_guessed, keys.zip(values).collect()))
     }
 
     /// Pieces of JSON texts, and what breaks them.
@@ -415,7 +446,24 @@ mod tests {
         #[test]
         fn what_nearly_is_an_object_is_taken_apart_as_serde_json_does(inner in pieces()) {
             for text in [format!("{{{inner}}}"), format!("{{\"k\":{inner}}}"), format!("{{\"{inner}\":0}}"), inner] {
-                prop_assert_eq!(by_walk(&text), by_oracle(&text), "{}", text);
+                let expected = by_oracle(&text);
+                let found = by_walk(&text, None);
+                prop_assert_eq!(found.as_ref().map(|(_, members)| members), expected.as_ref(), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_guess_changes_nothing_but_is_told_right(inner in pieces(), other in pieces()) {
+            let (text, other) = (format!("{{{inner}}}"), format!("{{{other}}}"));
+            let found = by_walk(&text, None);
+            for guessed in [&text, &other].into_iter().filter_map(|text| by_walk(text, None)) {
+                let keys = || guessed.1.iter().map(|(key, _)| *key);
+                let guess = Keys::new(keys().map(|key| (key, None)));
+                let by_guess = by_walk(&text, Some(&guess));
+                prop_assert_eq!(by_guess.as_ref().map(|found| &found.1), found.as_ref().map(|found| &found.1));
+                if let Some((as_guessed, members)) = by_guess {
+                    prop_assert_eq!(as_guessed, members.iter().map(|(key, _)| *key).eq(keys()));
+                }
             }
         }
 
@@ -437,7 +485,14 @@ mod tests {
         fn plain_bytes_end_at_the_first_other_one(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
             let expected = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
-            prop_assert_eq!(plain_bytes(&bytes), expected);
+            prop_assert_eq!(after_plain(&bytes, 0), expected);
+        }
+
+        #[test]
+        fn digits_end_at_the_first_other_byte(number in "[0-9]{0,30}", behind in prop::collection::vec(any::<u8>(), 0..12)) {
+            let bytes = [number.as_bytes(), &behind].concat();
+            let expected = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+            prop_assert_eq!(digits(&bytes, 0).unwrap_or(0), expected);
         }
     }
 
@@ -451,7 +506,10 @@ mod tests {
             Err(Unusable::TooDeep)
         );
         let object = format!("{{\"a\":{}}}", nested(2));
-        let find = |depth_max| members(&object, Span::whole(&object), depth_max, &mut Vec::new());
+        let mut found = Members::default();
+        let mut find = |depth_max| {
+            members(&object, Span::whole(&object), depth_max, None, &mut found).map(drop)
+        };
         assert_eq!(find(3), Ok(()));
         assert_eq!(find(2), Err(Unusable::TooDeep));
     }

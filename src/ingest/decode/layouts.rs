@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
-use super::json::{self, Member};
+use super::json::{self, Members, Unusable};
 use crate::config::DecodingConfig;
 use crate::domain::raw_json::Span;
 use crate::domain::shape::Shape;
+use crate::domain::telemetry::Telemetry;
 
 /// Memory that layouts may take, roughly. When it is used up the cache starts over: it saves work and holds no state.
 const LAYOUTS_BYTES_MAX: usize = 1024 * 1024;
@@ -26,7 +27,7 @@ const LAYOUT_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Layout {
     keys: Shape,
-    /// The members that count, in order: of those with the same key the last.
+    /// The members that count, in order: of those with the same key the last. All of them, mostly.
     kept: Box<[usize]>,
     /// The members that have a meaning of their own.
     pub(super) device_id: Option<usize>,
@@ -44,9 +45,9 @@ pub(super) struct Taken {
 }
 
 impl Layout {
-    fn new(text: &str, members: &[Member], options: &DecodingConfig) -> Self {
-        let keys = Shape::new(members.iter().map(|member| {
-            let literal = member.key.of(text);
+    fn new(text: &str, keys: &[Span], options: &DecodingConfig) -> Self {
+        let keys = Shape::new(keys.iter().map(|key| {
+            let literal = key.of(text);
             let escaped = literal.contains('\\');
             (literal, escaped.then(|| json::unescape(literal).into()))
         }));
@@ -76,13 +77,13 @@ impl Layout {
         }
     }
 
-    /// The shape of what is left, and the values of it.
+    /// The telemetry of such an object: what is left of it. `None` when nothing is.
     pub(super) fn telemetry(
         &self,
+        body: &Arc<str>,
         taken: Taken,
-        members: &[Member],
-        values: &mut Vec<Span>,
-    ) -> &Arc<Shape> {
+        values: &[Span],
+    ) -> Option<Telemetry> {
         let is_taken = |member: usize| {
             taken.device_id && self.device_id == Some(member)
                 || taken.time && self.time == Some(member)
@@ -93,23 +94,31 @@ impl Layout {
                 .copied()
                 .filter(|member| !is_taken(*member))
         };
-        values.clear();
-        values.extend(left().map(|member| members[member].value));
         let shape = usize::from(taken.device_id) + 2 * usize::from(taken.time);
-        self.shapes[shape].get_or_init(|| {
+        let shape = self.shapes[shape].get_or_init(|| {
             let key = |member| {
                 let (literal, key) = (self.keys.literal(member), self.keys.key(member));
                 let escaped = literal.len() != key.len() + 2;
                 (literal, escaped.then(|| Box::from(key)))
             };
             Arc::new(Shape::new(left().map(key)))
-        })
+        });
+        let values: Arc<[Span]> = if shape.len() == values.len() {
+            values.into()
+        } else {
+            let mut left = left().map(|member| values[member]);
+            // Its length is known, so the values are collected where they stay.
+            (0..shape.len())
+                .map(|_| left.next().expect("as many as the shape has keys"))
+                .collect()
+        };
+        (!shape.is_empty()).then(|| Telemetry::new(body.clone(), shape.clone(), values))
     }
 
-    fn is_of(&self, text: &str, members: &[Member]) -> bool {
-        self.keys.len() == members.len()
-            && (members.iter().enumerate())
-                .all(|(place, member)| member.key.of(text) == self.keys.literal(place))
+    fn is_of(&self, text: &str, keys: &[Span]) -> bool {
+        self.keys.len() == keys.len()
+            && (keys.iter().zip(self.keys.literals()))
+                .all(|(key, literal)| key.of(text).as_bytes() == literal)
     }
 }
 
@@ -124,35 +133,44 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
-    /// The layout of an object. The options must be the same each time.
-    pub(super) fn of(
+    /// Finds the members of the object that `part` of `text` holds, and its layout. The options must be the same each time.
+    pub(super) fn read(
         &mut self,
         text: &str,
-        members: &[Member],
+        part: Span,
         options: &DecodingConfig,
-    ) -> Arc<Layout> {
-        if let Some(last) = self.last.as_ref().filter(|last| last.is_of(text, members)) {
-            return last.clone();
+        members: &mut Members,
+    ) -> Result<Arc<Layout>, Unusable> {
+        let guess = self.last.as_ref();
+        let keys = guess.map(|last| &last.keys);
+        let as_guessed = json::members(text, part, options.json_depth_max, keys, members)?;
+        if let Some(last) = guess.filter(|_| as_guessed) {
+            return Ok(last.clone());
         }
-        if members.len() > MEMBERS_MAX {
-            return Arc::new(Layout::new(text, members, options));
+        let layout = self.of(text, &members.keys, options);
+        self.last = Some(layout.clone());
+        Ok(layout)
+    }
+
+    fn of(&mut self, text: &str, keys: &[Span], options: &DecodingConfig) -> Arc<Layout> {
+        if keys.len() > MEMBERS_MAX {
+            return Arc::new(Layout::new(text, keys, options));
         }
         let mut hasher = self.hasher.build_hasher();
-        for member in members {
-            hasher.write(member.key.of(text).as_bytes());
+        for key in keys {
+            hasher.write(key.of(text).as_bytes());
         }
         let hash = hasher.finish();
-        let known = self.known.get(&hash);
-        let layout = match known.filter(|known| known.is_of(text, members)) {
-            Some(known) => known.clone(),
-            None => {
-                let new = Arc::new(Layout::new(text, members, options));
-                self.remember(hash, &new);
-                new
-            }
-        };
-        self.last = Some(layout.clone());
-        layout
+        if let Some(known) = self
+            .known
+            .get(&hash)
+            .filter(|known| known.is_of(text, keys))
+        {
+            return known.clone();
+        }
+        let new = Arc::new(Layout::new(text, keys, options));
+        self.remember(hash, &new);
+        new
     }
 
     fn remember(&mut self, hash: u64, layout: &Arc<Layout>) {
@@ -172,9 +190,11 @@ mod tests {
     use super::*;
 
     fn layout(layouts: &mut Layouts, text: &str) -> Arc<Layout> {
-        let mut members = Vec::new();
-        json::members(text, Span::whole(text), 10, &mut members).unwrap();
-        layouts.of(text, &members, &DecodingConfig::default())
+        let options = DecodingConfig::default();
+        let whole = Span::whole(text);
+        layouts
+            .read(text, whole, &options, &mut Members::default())
+            .unwrap()
     }
 
     #[test]

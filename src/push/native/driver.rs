@@ -51,7 +51,7 @@ pub(super) struct Driver {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held until it is written, which is all it is for")]
 enum InFlight {
-    Batch(Batch),
+    Batch(Box<Batch>),
     Answer(relay::Hold),
 }
 
@@ -152,40 +152,33 @@ impl Driver {
         {
             return Poll::Ready(Wake::Closed(CloseReason::Stopped));
         }
-        let mut is_relays_turn = true;
+        // Whether the client had nothing to say since it was last sent something.
+        let mut is_heard = false;
         loop {
-            let mut event = Poll::Pending;
-            if !is_relays_turn {
-                event = self.socket.poll_event(cx);
-            }
-            if event.is_pending()
-                && let Poll::Ready(next) = self.poll_relay(cx)
-            {
-                if let Err(reason) = self.on_next(next, cx) {
-                    return Poll::Ready(Wake::Closed(reason));
+            let step = if let Poll::Ready(next) = self.poll_relay(cx) {
+                self.on_next(next, cx)
+            } else if is_heard {
+                let deadline = self.deadline();
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
                 }
-                is_relays_turn = false;
-                continue;
-            }
-            if is_relays_turn {
-                event = self.socket.poll_event(cx);
-            }
-            is_relays_turn = true;
-            let step = match event {
-                Poll::Ready(event) => self.on_event(event),
-                Poll::Pending => {
-                    let deadline = self.deadline();
-                    if deadline < timer.deadline() {
-                        timer.as_mut().reset(deadline);
-                    }
-                    ready!(timer.as_mut().poll(cx));
-                    let step = self.on_time();
-                    timer.as_mut().reset(self.deadline());
-                    step
-                }
+                ready!(timer.as_mut().poll(cx));
+                let step = self.on_time();
+                timer.as_mut().reset(self.deadline());
+                step
+            } else {
+                Step::Nothing
             };
             if let Some(wake) = self.take_step(step) {
                 return Poll::Ready(wake);
+            }
+            let event = self.socket.poll_event(cx);
+            is_heard = event.is_pending();
+            if let Poll::Ready(event) = event {
+                let step = self.on_event(event);
+                if let Some(wake) = self.take_step(step) {
+                    return Poll::Ready(wake);
+                }
             }
         }
     }
@@ -202,17 +195,20 @@ impl Driver {
         session.poll_next(takes, cx)
     }
 
-    fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Step {
         match next {
-            Next::Updates(batch) => self.send_updates(batch, cx),
+            Next::Updates(batch) => match self.send_updates(batch, cx) {
+                Ok(()) => Step::Nothing,
+                Err(reason) => Step::Close(reason),
+            },
             Next::Ended(ended) => {
                 for ended in ended_messages(ended) {
                     self.send_message(&ServerMessage::Ended(ended));
                 }
-                Ok(())
+                Step::Nothing
             }
-            Next::Disconnect(disconnect) => Err(disconnect.into()),
-            Next::Cut => Err(CloseReason::Cut),
+            Next::Disconnect(disconnect) => Step::Close(disconnect.into()),
+            Next::Cut => Step::Close(CloseReason::Cut),
         }
     }
 
@@ -345,7 +341,7 @@ impl Driver {
             });
         });
         if sent.is_err() || !self.socket.is_written() {
-            self.in_flight = Some(InFlight::Batch(batch));
+            self.in_flight = Some(InFlight::Batch(Box::new(batch)));
             self.start_writing();
         }
         let metrics = &self.push.0.metrics;

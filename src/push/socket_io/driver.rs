@@ -37,7 +37,7 @@ pub(super) struct Driver<A> {
     session_id: Option<SessionId>,
     session: Option<relay::Connection>,
     /// Updates that the transport has not written yet.
-    batch: Option<Batch>,
+    batch: Option<Box<Batch>>,
     /// When the transport must have written them.
     write_deadline: Option<Instant>,
     /// Most packets that may be queued before what the client asks for counts as abuse.
@@ -167,41 +167,32 @@ impl<A: Application> Driver<A> {
         {
             return Poll::Ready(Wake::Closed(CloseReason::Stopped));
         }
-        let mut is_relays_turn = true;
+        // Whether the client had nothing to say since it was last sent something.
+        let mut is_heard = false;
         loop {
             self.settle();
-            let mut event = Poll::Pending;
-            if !is_relays_turn {
-                event = self.transport.poll_event(cx);
-            }
-            if event.is_pending()
-                && let Poll::Ready(next) = self.poll_relay(cx)
-            {
+            if let Poll::Ready(next) = self.poll_relay(cx) {
                 if let Err(reason) = self.on_next(next, cx) {
                     return Poll::Ready(Wake::Closed(reason));
                 }
-                is_relays_turn = false;
-                continue;
+            } else if is_heard {
+                let deadline = self.deadline();
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                ready!(timer.as_mut().poll(cx));
+                if let Err(reason) = self.on_time() {
+                    return Poll::Ready(Wake::Closed(reason));
+                }
+                timer.as_mut().reset(self.deadline());
             }
-            if is_relays_turn {
-                event = self.transport.poll_event(cx);
-            }
-            is_relays_turn = true;
+            let event = self.transport.poll_event(cx);
+            is_heard = event.is_pending();
             match event {
                 Poll::Ready(Event::Progress) => self.count_upgrade(),
                 Poll::Ready(Event::Closed(reason)) => return Poll::Ready(Wake::Closed(reason)),
                 Poll::Ready(Event::Packet(packet)) => return Poll::Ready(Wake::Packet(packet)),
-                Poll::Pending => {
-                    let deadline = self.deadline();
-                    if deadline < timer.deadline() {
-                        timer.as_mut().reset(deadline);
-                    }
-                    ready!(timer.as_mut().poll(cx));
-                    if let Err(reason) = self.on_time() {
-                        return Poll::Ready(Wake::Closed(reason));
-                    }
-                    timer.as_mut().reset(self.deadline());
-                }
+                Poll::Pending => {}
             }
         }
     }
@@ -413,7 +404,7 @@ impl<A: Application> Driver<A> {
         let fill = |burst: &mut Burst<'_>| frames = write_events(&batch, namespace, burst);
         let sent = self.transport.send(cx, fill);
         if sent.is_err() || !self.transport.is_settled() {
-            self.batch = Some(batch);
+            self.batch = Some(Box::new(batch));
             self.queued_max = self.transport.queued() + QUEUED_PACKETS_MAX;
             self.write_deadline = Some(Instant::now() + self.push.0.settings.write_timeout);
         }

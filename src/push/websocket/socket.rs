@@ -312,3 +312,6 @@ fn close_payload(code: Option<u16>, reason: &str) -> Bytes {
         None => Bytes::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
