@@ -3,6 +3,8 @@
 //! Values and keys are written as they came in, byte for byte; nothing is parsed or formatted again. Clients of ux4iot
 //! 2.x get the same event in the form that they know.
 
+use std::sync::Arc;
+
 use super::packet::Namespace;
 use crate::domain::session::Dialect;
 use crate::domain::update::{Encoding, Update, UpdateBody};
@@ -14,9 +16,7 @@ use crate::relay::Batch;
 pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
     match batch.dialect {
         Dialect::V3 => {
-            for update in &batch.updates {
-                write_event(update, namespace, burst);
-            }
+            write_events_v3(&batch.updates, namespace, burst);
             batch.updates.len() as u64
         }
         Dialect::V2 => {
@@ -25,6 +25,17 @@ pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Bur
                 .map(|update| write_events_v2(update, namespace, burst))
                 .sum()
         }
+    }
+}
+
+/// The same for what clients of ux4iot 3.0 and later get: one event for each update.
+pub(super) fn write_events_v3(
+    updates: &[Arc<Update>],
+    namespace: &Namespace,
+    burst: &mut Burst<'_>,
+) {
+    for update in updates {
+        write_event(update, namespace, burst);
     }
 }
 
@@ -127,8 +138,6 @@ fn push_around(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::domain::id::DeviceId;
     use crate::domain::raw_json::{RawJson, Span};
