@@ -12,7 +12,8 @@ use axum::http::HeaderValue;
 use serde::Serialize;
 use tracing::info;
 
-use self::relay_server::RelayServer;
+pub use self::relay_server::Intake;
+use self::relay_server::{RelayServer, consume_event_hub};
 use self::stand_in::StandIn;
 use crate::cli::{DemoOptions, DevhubOptions};
 use crate::config::Config;
@@ -22,6 +23,19 @@ use crate::telemetry::LogFilter;
 
 /// Runs the relay until it is told to stop.
 pub async fn serve(config: Config, json: bool, log_filter: LogFilter) -> anyhow::Result<()> {
+    serve_from(consume_event_hub, config, json, log_filter).await
+}
+
+/// The same with device messages from another source than the configured event hub, to measure the relay apart from
+/// AMQP. A relay believes what its source says a device sent, so a source must be as trustworthy as an event hub.
+///
+/// `source` starts tasks that hand messages to [`Intake::relay`] until [`Lifecycle::stop`] is cancelled.
+pub async fn serve_from(
+    source: impl FnOnce(Intake, &Lifecycle),
+    config: Config,
+    json: bool,
+    log_filter: LogFilter,
+) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Ready<'a> {
         url: &'a str,
@@ -34,7 +48,7 @@ pub async fn serve(config: Config, json: bool, log_filter: LogFilter) -> anyhow:
         print_line(&serde_json::to_string(&Ready { url: &server.url() })?)?;
     }
     let grace = server.config().shutdown_grace;
-    server.start(&lifecycle, |_api| axum::Router::new());
+    server.start(&lifecycle, source, |_api| axum::Router::new());
     Ok(lifecycle.run(signals, grace).await?)
 }
 
@@ -67,7 +81,7 @@ pub async fn demo(options: DemoOptions, log_filter: LogFilter) -> anyhow::Result
         HeaderValue::try_from(admin_key).context("the admin key cannot be sent in a header")?;
     let devices = stand_in.simulated_device_ids().map(str::to_owned).collect();
     let own_device = stand_in.own_device().device_id.clone();
-    server.start(&lifecycle, |api| {
+    server.start(&lifecycle, consume_event_hub, |api| {
         demo::router(api, backend_key, devices, own_device)
     });
 

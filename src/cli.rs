@@ -16,11 +16,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing::{error, warn};
 
-use crate::app;
+use crate::app::{self, Intake};
 use crate::config::address::{AddressError, LOOPBACK, parse_address};
 use crate::config::{
     Config, Effective, Errors, EventHubStart, LogConfig, LogFormat, LogLevel, Sources, options,
 };
+use crate::lifecycle::Lifecycle;
 use crate::telemetry::{LogFilter, logging};
 
 use option_flags::OptionFlags;
@@ -247,8 +248,26 @@ fn demo(args: DemoArgs) -> u8 {
     run_logging(log, |log_filter| app::demo(options, log_filter))
 }
 
+/// Runs `serve` with the configuration of the environment, but with device messages from `source` rather than from an
+/// event hub: see [`app::serve_from`]. No command line leads here.
+pub fn serve_from(source: impl FnOnce(Intake, &Lifecycle)) -> ExitCode {
+    let sources = Sources::from_process_environment();
+    ExitCode::from(serve_configured(&sources, |config, log_filter| {
+        app::serve_from(source, config, true, log_filter)
+    }))
+}
+
 fn serve(args: &ServeArgs) -> u8 {
-    let effective = match Effective::collect(&args.config.sources()) {
+    serve_configured(&args.config.sources(), |config, log_filter| {
+        app::serve(config, args.json, log_filter)
+    })
+}
+
+fn serve_configured<F>(sources: &Sources, serve: impl FnOnce(Config, LogFilter) -> F) -> u8
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let effective = match Effective::collect(sources) {
         Ok(effective) => effective,
         Err(errors) => return refuse(&errors),
     };
@@ -261,7 +280,7 @@ fn serve(args: &ServeArgs) -> u8 {
             error!(error.message = %error, "started with a malformed connection string; GET /status says so");
         }
         report(&config);
-        app::serve(config, args.json, log_filter)
+        serve(config, log_filter)
     })
 }
 

@@ -4,39 +4,33 @@
 //! stand-in within this process would be cheaper, but the stand-in's own cost would then hide in the generator's; as it
 //! is each process has its own bill. It runs on a thread of its own, because the AMQP library is fastest alone.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use devhub::clock::{Clock as _, SystemClock};
-use devhub::sas::{self, SharedAccessKey};
-use fe2o3_amqp::connection::ConnectionHandle;
-use fe2o3_amqp::sasl_profile::SaslProfile;
-use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::{Connection, Delivery, Receiver, Sendable, Sender, Session};
-use fe2o3_amqp_types::messaging::{
-    AmqpValue, ApplicationProperties, Batch, Data, Message, Outcome, Properties,
-};
-use fe2o3_amqp_types::primitives::{Binary, SimpleValue, Value};
-use tokio::net::TcpStream;
+use fe2o3_amqp::{Sendable, Sender, Session};
+use fe2o3_amqp_types::messaging::{Batch, Data, Message, Outcome};
+use fe2o3_amqp_types::primitives::Binary;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::Template;
-use crate::pace::{self, Pace, TICK, Traffic};
+use crate::event_hub::EventHub;
+use crate::event_message::EventTemplate;
+use crate::message::Body;
+use crate::pace::{Pace, Traffic};
+
+/// Time between two points of the schedule: what is due in between is sent at the end of it, as one batch.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+const TICKS_PER_S: u64 = 1000;
 
 /// Messages in one batch at most.
 const BATCH_MESSAGES_MAX: u64 = 100;
 
 /// The message format of a batch of encoded messages, as Event Hubs defines it.
 const BATCH_FORMAT: u32 = 0x8001_3700;
-
-const FRAME_BYTES_MAX: u32 = 65_536;
-
-const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// How long the sender looks away when enough messages are on their way.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -47,26 +41,25 @@ pub(crate) struct Load {
     pub(crate) devices: usize,
     pub(crate) partitions: u16,
     pub(crate) pace: Pace,
-    /// Sessions that get each message.
-    pub(crate) recipients: u64,
-    /// Messages to send at most.
-    pub(crate) messages_max: u64,
+    /// Deliveries that a message has on average.
+    pub(crate) recipients: f64,
+    /// The beginning of the schedule of a given rate.
+    pub(crate) start: Instant,
 }
 
 /// A running sender.
 #[derive(Debug)]
 pub(crate) struct EventSender {
     stop: CancellationToken,
-    ended: oneshot::Receiver<anyhow::Result<u64>>,
+    ended: oneshot::Receiver<anyhow::Result<Sent>>,
 }
 
 impl EventSender {
-    /// Starts to send, on a thread of its own. Times in messages are microseconds since `epoch`.
+    /// Starts to send, on a thread of its own.
     pub(crate) fn start(
         connection_string: &str,
         load: Load,
         traffic: Arc<Traffic>,
-        epoch: Instant,
     ) -> anyhow::Result<Self> {
         let hub = EventHub::parse(connection_string)?;
         let stop = CancellationToken::new();
@@ -80,9 +73,7 @@ impl EventSender {
                     .build();
                 let sent = runtime
                     .context("cannot start a runtime")
-                    .and_then(|runtime| {
-                        runtime.block_on(send(&hub, load, &traffic, epoch, &stopping))
-                    });
+                    .and_then(|runtime| runtime.block_on(send(&hub, load, &traffic, &stopping)));
                 // Whoever started it may have failed meanwhile.
                 let _ = ending.send(sent);
             })
@@ -90,15 +81,28 @@ impl EventSender {
         Ok(Self { stop, ended })
     }
 
-    /// Stops after the batches under way. Returns how many messages were sent.
-    pub(crate) async fn stop(self) -> anyhow::Result<u64> {
+    /// Stops after the batches under way. Returns what was sent.
+    pub(crate) async fn stop(self) -> anyhow::Result<Sent> {
         self.stop.cancel();
-        self.finish().await
-    }
-
-    /// Waits until all messages are sent. Returns how many there were.
-    pub(crate) async fn finish(self) -> anyhow::Result<u64> {
         self.ended.await.context("the event sender crashed")?
+    }
+}
+
+/// How many messages went into each partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    devices: usize,
+    partitions: Vec<u64>,
+}
+
+impl Sent {
+    /// How many messages were sent of one device.
+    pub(crate) fn of(&self, device: usize) -> u64 {
+        let partitions = self.partitions.len();
+        let partition = device % partitions;
+        let devices = (self.devices - partition).div_ceil(partitions) as u64;
+        let place = (device / partitions) as u64;
+        (self.partitions[partition] + devices - 1 - place) / devices
     }
 }
 
@@ -140,16 +144,14 @@ async fn send(
     hub: &EventHub,
     load: Load,
     traffic: &Arc<Traffic>,
-    epoch: Instant,
     stop: &CancellationToken,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Sent> {
     let mut connection = hub.connect().await?;
     let mut session = Session::begin(&mut connection).await?;
     hub.put_token(&mut session).await?;
     let partitions = usize::from(load.partitions);
-    let start = Instant::now();
     let ticks = match load.pace {
-        Pace::Rate(_) => pace::ticks(start)?,
+        Pace::Rate(_) => ticks(load.start)?,
         Pace::InFlight(_) => watch::channel(0).1,
     };
     let mut feeds = JoinSet::new();
@@ -160,8 +162,9 @@ async fn send(
             sender,
             devices: (partition..load.devices)
                 .step_by(partitions)
-                .map(Template::new)
+                .map(EventTemplate::new)
                 .collect::<Result<_, _>>()?,
+            partition,
             share: Share {
                 place: partition as u64,
                 of: partitions as u64,
@@ -169,17 +172,21 @@ async fn send(
             sent: 0,
             load: load.clone(),
             traffic: Arc::clone(traffic),
-            epoch,
-            start,
         };
         if !feed.devices.is_empty() {
-            feeds.spawn(feed.run(ticks.clone(), stop.clone()));
+            let sending = feed.run(ticks.clone(), stop.clone());
+            feeds.spawn(async move { Ok((partition, sending.await?)) });
         }
     }
     drop(ticks);
-    let mut sent = 0;
+    let mut sent = Sent {
+        devices: load.devices,
+        partitions: vec![0; partitions],
+    };
     while let Some(feed) = feeds.join_next().await {
-        sent += feed.context("a partition's sender crashed")??;
+        let fed: anyhow::Result<_> = feed.context("a partition's sender crashed")?;
+        let (partition, messages) = fed?;
+        sent.partitions[partition] = messages;
     }
     session.end().await?;
     connection.close().await?;
@@ -203,13 +210,12 @@ impl Share {
 /// What feeds one partition.
 struct Feed {
     sender: Sender,
-    devices: Vec<Template>,
+    devices: Vec<EventTemplate>,
+    partition: usize,
     share: Share,
     sent: u64,
     load: Load,
     traffic: Arc<Traffic>,
-    epoch: Instant,
-    start: Instant,
 }
 
 impl Feed {
@@ -218,23 +224,20 @@ impl Feed {
         mut ticks: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> anyhow::Result<u64> {
-        let messages_max = self.share.part(self.load.messages_max);
-        while self.sent < messages_max && !stop.is_cancelled() {
-            let left = messages_max - self.sent;
+        while !stop.is_cancelled() {
             match self.load.pace {
                 Pace::Rate(rate) => {
                     ticks.changed().await.context("the clock stopped")?;
                     let tick = *ticks.borrow_and_update();
-                    let due = self.share.part(Pace::due(rate, tick)).min(messages_max);
-                    let due_at = self.start + TICK * u32::try_from(tick)?;
+                    let due = self.share.part(tick * u64::from(rate) / TICKS_PER_S);
                     while self.sent < due {
-                        self.send(due - self.sent, due_at).await?;
+                        self.send(due - self.sent).await?;
                     }
                 }
                 Pace::InFlight(messages_max)
                     if self.traffic.in_flight(self.load.recipients) < messages_max =>
                 {
-                    self.send(left, Instant::now()).await?;
+                    self.send(BATCH_MESSAGES_MAX).await?;
                 }
                 Pace::InFlight(_) => tokio::time::sleep(LOOK_AGAIN).await,
             }
@@ -244,15 +247,16 @@ impl Feed {
     }
 
     /// Sends one batch of at most `messages` and waits until it is accepted.
-    async fn send(&mut self, messages: u64, sent_at: Instant) -> anyhow::Result<()> {
+    async fn send(&mut self, messages: u64) -> anyhow::Result<()> {
         let messages = messages.min(BATCH_MESSAGES_MAX);
-        let sent_at_us = u64::try_from((sent_at - self.epoch).as_micros())?;
         let devices = self.devices.len() as u64;
+        let mut body = Body::new();
         let batch: Batch<Data> = (self.sent..self.sent + messages)
             .map(|number| {
-                let device = usize::try_from(number % devices).expect("fewer than devices");
-                let message = self.devices[device].message(number / devices + 1, sent_at_us);
-                Data(Binary::from(message))
+                let place = usize::try_from(number % devices).expect("fewer than devices");
+                let device = place * usize::from(self.load.partitions) + self.partition;
+                let body = body.set(device, number / devices + 1);
+                Data(Binary::from(self.devices[place].message(body)))
             })
             .collect();
         // Before the event hub answers, so that no delivery can come ahead of it.
@@ -263,92 +267,22 @@ impl Feed {
     }
 }
 
-/// Where the event hub is and how to log in.
-#[derive(Debug)]
-struct EventHub {
-    authority: String,
-    name: String,
-    policy: String,
-    key: SharedAccessKey,
-}
-
-impl EventHub {
-    fn parse(connection_string: &str) -> anyhow::Result<Self> {
-        let parts: HashMap<_, _> = connection_string
-            .split(';')
-            .filter_map(|part| part.split_once('='))
-            .collect();
-        let part = |name: &str| {
-            parts
-                .get(name)
-                .copied()
-                .with_context(|| format!("the connection string has no {name}"))
-        };
-        let authority = part("Endpoint")?
-            .trim_start_matches("sb://")
-            .trim_end_matches('/');
-        Ok(Self {
-            authority: authority.to_owned(),
-            name: part("EntityPath")?.to_owned(),
-            policy: part("SharedAccessKeyName")?.to_owned(),
-            key: SharedAccessKey::new(part("SharedAccessKey")?),
-        })
-    }
-
-    async fn connect(&self) -> anyhow::Result<ConnectionHandle<()>> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        let connection = Connection::builder()
-            .container_id("loadtests")
-            .hostname(self.authority.split(':').next())
-            .max_frame_size(FRAME_BYTES_MAX)
-            .sasl_profile(SaslProfile::Anonymous)
-            .open_with_stream(stream)
-            .await?;
-        Ok(connection)
-    }
-
-    async fn put_token(&self, session: &mut SessionHandle<()>) -> anyhow::Result<()> {
-        const REPLY_TO: &str = "load-cbs-reply";
-        let audience = format!("sb://{}/{}", self.authority, self.name);
-        let now = Duration::from_millis(u64::try_from(SystemClock.now_ms())?);
-        let token = sas::sign(&audience, &self.policy, &self.key, now + TOKEN_LIFETIME);
-        let properties = ApplicationProperties::builder()
-            .insert("operation", "put-token")
-            .insert("type", "servicebus.windows.net:sastoken")
-            .insert("name", audience)
-            .build();
-        let mut requests = Sender::attach(session, "load-cbs-request", "$cbs").await?;
-        let mut replies = Receiver::builder()
-            .name(REPLY_TO)
-            .source("$cbs")
-            .target(REPLY_TO)
-            .attach(session)
-            .await?;
-        let request = Message {
-            properties: Some(
-                Properties::builder()
-                    .message_id("put-token".to_owned())
-                    .to("$cbs")
-                    .reply_to(REPLY_TO)
-                    .build(),
-            ),
-            application_properties: Some(properties),
-            ..Message::from(AmqpValue(token))
-        };
-        requests.send(request).await?;
-        let reply: Delivery<AmqpValue<Value>> = replies.recv().await?;
-        replies.accept(&reply).await?;
-        let properties = reply.message().application_properties.as_ref();
-        let status = properties.and_then(|properties| properties.get("status-code"));
-        ensure!(
-            matches!(status, Some(SimpleValue::Int(200..300))),
-            "the event hub refused the token: {properties:?}"
-        );
-        requests.close().await?;
-        replies.close().await?;
-        Ok(())
-    }
+/// Counts the ticks since `start` on a thread of its own, whose sleep is finer than a runtime's. Ends when nobody
+/// watches any more.
+fn ticks(start: Instant) -> anyhow::Result<watch::Receiver<u64>> {
+    let (ticks, watching) = watch::channel(0);
+    std::thread::Builder::new()
+        .name("ticks".to_owned())
+        .spawn(move || {
+            for tick in 1.. {
+                let at = start + TICK * tick;
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                if ticks.send(u64::from(tick)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(watching)
 }
 
 #[cfg(test)]
@@ -362,5 +296,25 @@ mod tests {
             assert_eq!(parts.sum::<u64>(), all);
         }
         assert_eq!(Share { place: 0, of: 4 }.part(u64::MAX), 1 << 62);
+    }
+
+    #[test]
+    fn messages_of_devices_add_up_to_those_of_partitions() {
+        for devices in [1, 5, 8, 10] {
+            let sent = Sent {
+                devices,
+                partitions: vec![7, 0, 12, 5],
+            };
+            for partition in 0..4 {
+                let of = (partition..devices).step_by(4);
+                let sum: u64 = of.clone().map(|device| sent.of(device)).sum();
+                let expected = if of.count() == 0 {
+                    0
+                } else {
+                    sent.partitions[partition]
+                };
+                assert_eq!(sum, expected);
+            }
+        }
     }
 }

@@ -8,6 +8,9 @@ use relay_protocol::Grant;
 use relay_protocol::native::GrantToken;
 use serde::Serialize;
 
+use crate::contender::Wish;
+use crate::message::{device_id, key_name};
+
 /// What the relay under test and this program share. It opens nothing but a relay on a loopback address that ends with
 /// this run.
 pub(crate) const SECRET: &str = "loadtests-loadtests-loadtests-loadtests";
@@ -44,6 +47,18 @@ struct Claims<'a> {
 #[derive(Serialize)]
 struct Hubrelay<'a> {
     grants: &'a [DeviceGrant],
+}
+
+/// A token that grants these wishes and nothing else.
+pub(crate) fn for_wishes(wishes: &[Wish]) -> anyhow::Result<GrantToken> {
+    let grants: Vec<_> = wishes
+        .iter()
+        .map(|wish| {
+            let key = wish.key.map(key_name);
+            DeviceGrant::telemetry(device_id(wish.device), key.as_deref())
+        })
+        .collect();
+    sign(&grants)
 }
 
 /// A token (HS256) with these grants.

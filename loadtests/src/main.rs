@@ -1,54 +1,93 @@
-//! Load scenarios for hubrelay: real binary, real AMQP in, real updates out.
+//! Load scenarios for hubrelay and its peers: real servers, real sockets, every delivery checked.
 //!
-//! `cargo run --release -p loadtests -- <scenario>` starts the stand-in and the relay as processes of their own, drives
-//! them, checks that every delivery arrives once and in order, and reports what that took. Everything happens on
-//! loopback addresses. Run `cargo build --release` first: the binary is looked for beside this one.
+//! `cargo run --release -p loadtests -- <scenario>` starts each contender as processes of their own on one core, drives
+//! it from another, checks that every delivery arrives once and in order, and reports what that took. Everything happens
+//! on loopback addresses. Run `cargo build --release` first: the product's binary is looked for beside this one.
 
 mod audience;
+mod contender;
+mod cores;
+mod event_hub;
+mod event_message;
 mod event_sender;
+mod feed;
+mod figures;
+mod floor_server;
+mod generator;
 mod grant_token;
+mod latency;
 mod limits;
 mod message;
 mod native_client;
 mod pace;
 mod process_usage;
 mod progress;
+mod relay_from_feed;
+mod relay_metrics;
 mod report;
+mod run;
 mod scenario;
 mod seed;
-mod servers;
-mod socket_io_client;
+mod server_process;
+mod stop_signal;
 mod tally;
-mod transport;
-mod updates_frame;
+mod websocket_client;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Parser, Subcommand};
 
-use self::progress::Progress;
-use self::report::Report;
+use self::contender::InputChoice;
 use self::scenario::{SCENARIOS, Scenario};
-use self::transport::Transport;
 
-/// Runs a load scenario against the release build of hubrelay and reports what it measured.
+/// Runs a load scenario against the release build of hubrelay, and against other servers, and reports what it measured.
 #[derive(Debug, Parser)]
-#[command(name = "loadtests", version, arg_required_else_help = true)]
+#[command(
+    name = "loadtests",
+    version,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// How a scenario is run.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
     /// The scenario to run; --list shows them
     #[arg(value_name = "SCENARIO", required_unless_present = "list", value_parser = known_scenario)]
     scenario: Option<&'static Scenario>,
 
-    /// Show the scenarios and what each of them measures
+    /// Show the scenarios and what each of them measures, and the contenders
     #[arg(long)]
     list: bool,
 
-    /// How long to measure, after a warm-up
+    /// What to measure, in this order; ratios are to the first. `hubrelay`, `floor` and `peers` stand for several
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "hubrelay", value_parser = known_contender)]
+    contender: Vec<String>,
+
+    /// Measure all installed peers as well
+    #[arg(long)]
+    peers: bool,
+
+    /// How hubrelay gets its messages
+    #[arg(long, value_enum, default_value_t = InputChoice::Feed)]
+    input: InputChoice,
+
+    /// Measure each contender so many times, taking turns; medians are reported
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    passes: u16,
+
+    /// How long to measure in each pass, after a warm-up
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
 
@@ -56,86 +95,76 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Messages offered each second [default: what the scenario says; for `relay` as many as go through]
+    /// Messages offered each second, in `latency` and `slow` [default: 10000]
     #[arg(long, value_name = "N", value_parser = message_rate)]
     rate: Option<NonZeroU32>,
 
-    /// How the clients connect, in `relay`, `latency` and `idle`
-    #[arg(long, value_enum, default_value_t = Transport::SocketIo)]
-    transport: Transport,
-
-    /// Open connections in `idle`, sessions in `native-setup`
+    /// Open connections in `idle`, sessions in `storm` and `native-setup`
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: u32,
+
+    /// Subscribe to whole messages where one key is asked for otherwise, so that hubrelay's payload is that of servers
+    /// that cannot select keys
+    #[arg(long)]
+    whole: bool,
+}
+
+/// Parts of this program that it starts as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    RelayFromFeed { feed: SocketAddr },
+    #[command(hide = true)]
+    Floor {
+        gathered_max: usize,
+        feed: SocketAddr,
+    },
+    #[command(hide = true)]
+    AmqpClient { event_hub: String },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Some(scenario) = cli.scenario.filter(|_| !cli.list) else {
-        report::print(&list());
-        return ExitCode::SUCCESS;
-    };
-    match run(scenario, &cli) {
-        Ok(report) if report.is_sound() => ExitCode::SUCCESS,
-        Ok(_) => {
-            progress::complain("deliveries were lost, repeated, out of order or never asked for");
-            ExitCode::FAILURE
+    match cli.part {
+        None if cli.run.list => {
+            report::print(&list());
+            ExitCode::SUCCESS
         }
-        Err(error) => {
-            progress::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+        None => run::run(&cli.run),
+        Some(Part::RelayFromFeed { feed }) => relay_from_feed::run(feed),
+        Some(Part::AmqpClient { event_hub }) => contender::amqp_client::run(&event_hub),
+        Some(Part::Floor { gathered_max, feed }) => {
+            run::exit_code(floor_server::run(gathered_max, feed))
         }
     }
-}
-
-fn run(scenario: &Scenario, cli: &Cli) -> anyhow::Result<Report> {
-    let options = scenario::Options {
-        measured: Duration::from_secs(cli.seconds.into()),
-        rate: cli.rate,
-        transport: cli.transport,
-        connections: cli.connections as usize,
-    };
-    // Not the runtime of the event sender: each of the two would disturb the other's timing.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start a runtime")?;
-    let report = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        let progress = Progress::new();
-        // To leave early drops the scenario, and with it the processes that it started.
-        tokio::select! {
-            report = scenario.run(&options, &progress) => report,
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow!("interrupted"))),
-            _ = terminated.recv() => bail!("terminated"),
-        }
-    })?;
-    report::print(&report.table());
-    if let Some(path) = &cli.json {
-        std::fs::write(path, report.json())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(report)
 }
 
 fn list() -> String {
-    let mut lines = SCENARIOS
+    let mut lines: String = SCENARIOS
         .iter()
-        .map(|scenario| format!("{:<12} {}", scenario.name, scenario.about))
-        .collect::<Vec<_>>()
-        .join("\n");
-    lines.push('\n');
+        .map(|scenario| format!("{:<12} {}\n", scenario.name, scenario.about))
+        .collect();
+    lines.push_str(&format!(
+        "\ncontenders: {}\n",
+        contender::names().join(", ")
+    ));
     lines
 }
 
 fn known_scenario(name: &str) -> Result<&'static Scenario, String> {
-    SCENARIOS
-        .iter()
-        .find(|scenario| scenario.name == name)
-        .ok_or_else(|| {
-            let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-            format!("the scenarios are {}", names.join(", "))
-        })
+    scenario::find(name).ok_or_else(|| {
+        let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        format!("the scenarios are {}", names.join(", "))
+    })
+}
+
+fn known_contender(name: &str) -> Result<String, String> {
+    let names = contender::names();
+    if names.contains(&name) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("the contenders are {}", names.join(", ")))
+    }
 }
 
 fn message_rate(text: &str) -> Result<NonZeroU32, String> {
@@ -143,4 +172,34 @@ fn message_rate(text: &str) -> Result<NonZeroU32, String> {
         .ok()
         .filter(|rate: &NonZeroU32| rate.get() <= 1_000_000)
         .ok_or_else(|| "must be a whole number from 1 to 1000000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_is_right() {
+        let parse = |arguments: &[&str]| {
+            let arguments = [&["loadtests"], arguments].concat();
+            Cli::try_parse_from(arguments).map_err(|error| error.to_string())
+        };
+        assert!(parse(&["broadcast", "--contender", "hubrelay,floor-1"]).is_ok());
+        for (arguments, told) in [
+            (&["broadcats"][..], "broadcast"),
+            (&["broadcast", "--contender", "x"], "floor-16"),
+            (&["latency", "--rate", "0"], "1000000"),
+            (&["latency", "--passes", "0"], "1..=100"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
 }

@@ -1,159 +1,160 @@
-//! The messages that are sent and how they come back: 200 bytes of telemetry that carry their number and their time.
+//! The messages that are sent and how they come back: 201 bytes of JSON whose ten values all say device and number.
 //!
-//! Numbers and times have a fixed width, so a message is a copy of its device's template with digits put in, and what
-//! arrives can be compared with what was sent byte for byte.
+//! A value is 10^13 + device * 10^8 + number, so it has the same width in every message: a message is a template with
+//! digits put in, a delivery of one key can be checked as well as one of all, and a value that was mixed up with another
+//! is noticed.
 
-use fe2o3_amqp_types::messaging::annotations::OwnedKey;
-use fe2o3_amqp_types::messaging::message::__private::Serializable;
-use fe2o3_amqp_types::messaging::{Data, Message, MessageAnnotations};
-use fe2o3_amqp_types::primitives::{Symbol, Timestamp, Value};
+/// Keys in each message, `k0` to `k9`.
+pub(crate) const KEYS: usize = 10;
 
-/// Telemetry keys in each message.
-pub(crate) const KEYS: [&str; 9] = [
-    "sequence",
-    "sent_at_us",
-    "temperature",
-    "pressure",
-    "humidity",
-    "position",
-    "running",
-    "mode",
-    "message",
-];
+/// Devices that can be told apart.
+pub(crate) const DEVICES_MAX: usize = 100_000;
 
-const BODY_BEFORE: &str = "{\"sequence\":";
-const BODY_BETWEEN: &str = ",\"sent_at_us\":";
-const BODY_AFTER: &str = r#","temperature":21.53,"pressure":1013.25,"humidity":45.2,"position":{"lat":52.52,"lon":13.405},"running":true,"mode":"automatic","message":"all's well"}"#;
+/// Bytes of each message.
+pub(crate) const BODY_BYTES: usize = 1 + KEYS * MEMBER_BYTES;
 
-/// Added to numbers and times, so that they always have as many digits.
-const SEQUENCE_BASE: u64 = 1_000_000_000;
-const SEQUENCE_DIGITS: usize = 10;
-const TIME_BASE: u64 = 1_000_000_000_000;
-const TIME_DIGITS: usize = 13;
-
-const BODY_BYTES: usize =
-    BODY_BEFORE.len() + SEQUENCE_DIGITS + BODY_BETWEEN.len() + TIME_DIGITS + BODY_AFTER.len();
-const _: () = assert!(BODY_BYTES == 200, "messages are 200 bytes");
-
+/// Digits of a value: a one, the device, the number.
 const DEVICE_DIGITS: usize = 5;
+const SEQUENCE_DIGITS: usize = 8;
+const VALUE_BYTES: usize = 1 + DEVICE_DIGITS + SEQUENCE_DIGITS;
+
+/// `"k0":` before a value, and a comma or bracket behind it.
+const NAME_BYTES: usize = 5;
+const MEMBER_BYTES: usize = NAME_BYTES + VALUE_BYTES + 1;
+
+const DEVICE_ID_PREFIX: &[u8; 7] = b"device-";
+const DEVICE_ID_BYTES: usize = DEVICE_ID_PREFIX.len() + DEVICE_DIGITS;
+
+/// The name of a key.
+pub(crate) fn key_name(key: usize) -> String {
+    format!("k{key}")
+}
 
 /// The name of a device.
 pub(crate) fn device_id(device: usize) -> String {
-    format!("load-{device:0DEVICE_DIGITS$}")
+    String::from_utf8(device_id_bytes(device).to_vec()).expect("letters and digits")
 }
 
-/// The encoded AMQP message of one device, as IoT Hub stamps it.
-#[derive(Debug)]
-pub(crate) struct Template {
-    encoded: Vec<u8>,
+/// The same as bytes.
+pub(crate) fn device_id_bytes(device: usize) -> [u8; DEVICE_ID_BYTES] {
+    let mut id = [0; DEVICE_ID_BYTES];
+    let (prefix, digits) = id.split_at_mut(DEVICE_ID_PREFIX.len());
+    prefix.copy_from_slice(DEVICE_ID_PREFIX);
+    put_digits(digits, device as u64);
+    id
 }
 
-impl Template {
-    pub(crate) fn new(device: usize) -> anyhow::Result<Self> {
-        let body = [
-            BODY_BEFORE,
-            &SEQUENCE_BASE.to_string(),
-            BODY_BETWEEN,
-            &TIME_BASE.to_string(),
-            BODY_AFTER,
-        ]
-        .concat();
-        let encoded = encode(&device_id(device), body)?;
-        Ok(Self { encoded })
+/// The device with this name; `None` when it is none of ours.
+pub(crate) fn device_of_id(id: &[u8]) -> Option<usize> {
+    let digits = id.strip_prefix(DEVICE_ID_PREFIX)?;
+    let digits: &[u8; DEVICE_DIGITS] = digits.try_into().ok()?;
+    usize::try_from(read_digits(digits)?).ok()
+}
+
+/// Makes one message after the other in the same place.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    bytes: [u8; BODY_BYTES],
+    sequence: u64,
+    value: [u8; VALUE_BYTES],
+}
+
+impl Body {
+    pub(crate) fn new() -> Self {
+        let mut bytes = [b'0'; BODY_BYTES];
+        bytes[0] = b'{';
+        for (key, member) in (b'0'..).zip(bytes[1..].chunks_exact_mut(MEMBER_BYTES)) {
+            member[..NAME_BYTES].copy_from_slice(&[b'"', b'k', key, b'"', b':']);
+            member[MEMBER_BYTES - 1] = b',';
+        }
+        bytes[BODY_BYTES - 1] = b'}';
+        let mut value = [b'0'; VALUE_BYTES];
+        value[0] = b'1';
+        Self {
+            bytes,
+            sequence: 0,
+            value,
+        }
     }
 
-    /// The encoded message number `sequence` of the device, counted from 1, sent at a time since the start of the run.
-    pub(crate) fn message(&self, sequence: u64, sent_at_us: u64) -> Vec<u8> {
-        let mut encoded = self.encoded.clone();
-        // The body is what an encoded message ends with.
-        let body = encoded.len() - BODY_BYTES;
-        let sequence_at = body + BODY_BEFORE.len();
-        put_digits(
-            &mut encoded[sequence_at..sequence_at + SEQUENCE_DIGITS],
-            SEQUENCE_BASE + sequence,
-        );
-        let time_at = sequence_at + SEQUENCE_DIGITS + BODY_BETWEEN.len();
-        put_digits(
-            &mut encoded[time_at..time_at + TIME_DIGITS],
-            TIME_BASE + sent_at_us,
-        );
-        encoded
-    }
-
-    /// The body of an encoded message.
-    #[cfg(test)]
-    pub(crate) fn body(message: &[u8]) -> &[u8] {
-        // It is what an encoded message ends with.
-        &message[message.len() - BODY_BYTES..]
+    /// Message number `sequence` of the device, counted from 1.
+    pub(crate) fn set(&mut self, device: usize, sequence: u64) -> &[u8; BODY_BYTES] {
+        put_digits(&mut self.value[1..=DEVICE_DIGITS], device as u64);
+        if sequence != self.sequence {
+            self.sequence = sequence;
+            put_digits(&mut self.value[1 + DEVICE_DIGITS..], sequence);
+        }
+        for member in self.bytes[1..].chunks_exact_mut(MEMBER_BYTES) {
+            member[NAME_BYTES..MEMBER_BYTES - 1].copy_from_slice(&self.value);
+        }
+        &self.bytes
     }
 }
 
-/// The encoded AMQP message with this body, as IoT Hub stamps it.
-pub(crate) fn encode(device_id: &str, body: String) -> anyhow::Result<Vec<u8>> {
-    let annotation = |name: &str, value: Value| (OwnedKey::from(Symbol::from(name)), value);
-    let text = |text: &str| Value::String(text.to_owned());
-    let mut annotations = MessageAnnotations::default();
-    for (name, value) in [
-        annotation("iothub-connection-device-id", text(device_id)),
-        annotation(
-            "iothub-connection-auth-method",
-            text(r#"{"scope":"device","type":"sas","issuer":"iothub"}"#),
-        ),
-        annotation(
-            "iothub-connection-auth-generation-id",
-            text("638500000000000000"),
-        ),
-        annotation(
-            "iothub-enqueuedtime",
-            Value::Timestamp(Timestamp::from_milliseconds(1_777_629_600_000)),
-        ),
-        annotation("iothub-message-source", text("Telemetry")),
-    ] {
-        annotations.insert(name, value);
-    }
-    let message = Message {
-        message_annotations: Some(annotations),
-        ..Message::from(Data::from(body.into_bytes()))
-    };
-    Ok(serde_amqp::to_vec(&Serializable(message))?)
-}
-
-/// What a delivered update says.
+/// What a delivered object says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
     pub(crate) device: usize,
     pub(crate) sequence: u64,
-    pub(crate) sent_at_us: u64,
+    /// The key that it holds, unless it holds all.
+    pub(crate) key: Option<usize>,
 }
 
 impl Delivery {
-    /// Reads the Engine.IO packet of an update; `None` unless it holds exactly what was sent.
-    pub(crate) fn parse(packet: &str) -> Option<Self> {
-        let (delivery, _) = Self::read(packet.strip_prefix(r#"42["data","#)?)?;
-        Some(delivery)
+    /// Reads a delivered object; `None` unless it is what was sent, byte for byte: all keys, or one.
+    pub(crate) fn read(object: &[u8]) -> Option<Self> {
+        let (b'{', members) = object.split_first()? else {
+            return None;
+        };
+        let (members, []) = members.as_chunks::<MEMBER_BYTES>() else {
+            return None;
+        };
+        let value = value(members.first()?);
+        let key = match members {
+            [member] => {
+                let key = usize::from(member[2].wrapping_sub(b'0'));
+                (key < KEYS && is_member(member, key, b'}')).then_some(Some(key))?
+            }
+            members => {
+                let are_members = members.iter().enumerate().all(|(key, member)| {
+                    let end = if key == KEYS - 1 { b'}' } else { b',' };
+                    is_member(member, key, end) && self::value(member) == value
+                });
+                (are_members && members.len() == KEYS).then_some(None)?
+            }
+        };
+        Self::of_value(value, key)
     }
 
-    /// Reads the beginning of an object that holds an update; `None` unless that is exactly what was sent. Returns the
-    /// text from the timestamp on as well.
-    pub(crate) fn read(text: &str) -> Option<(Self, &str)> {
-        let rest = text.strip_prefix(r#"{"deviceId":"load-"#)?;
-        let (device, rest) = digits(rest, DEVICE_DIGITS)?;
-        let rest = rest
-            .strip_prefix("\",\"telemetry\":")?
-            .strip_prefix(BODY_BEFORE)?;
-        let (sequence, rest) = digits(rest, SEQUENCE_DIGITS)?;
-        let rest = rest.strip_prefix(BODY_BETWEEN)?;
-        let (sent_at, rest) = digits(rest, TIME_DIGITS)?;
-        let rest = rest
-            .strip_prefix(BODY_AFTER)?
-            .strip_prefix(",\"timestamp\":\"")?;
-        let delivery = Self {
-            device: usize::try_from(device).ok()?,
-            sequence: sequence.checked_sub(SEQUENCE_BASE)?,
-            sent_at_us: sent_at.checked_sub(TIME_BASE)?,
-        };
-        Some((delivery, rest))
+    /// Where the number of the device begins in an object of any keys.
+    pub(crate) fn device_digits(object: &[u8]) -> Option<&[u8; DEVICE_DIGITS]> {
+        object.get(1 + NAME_BYTES + 1..)?.first_chunk()
     }
+
+    fn of_value(value: &[u8; VALUE_BYTES], key: Option<usize>) -> Option<Self> {
+        let (&first, digits) = value.split_first()?;
+        let (device, sequence) = digits.split_first_chunk::<DEVICE_DIGITS>()?;
+        let sequence: &[u8; SEQUENCE_DIGITS] = sequence.try_into().ok()?;
+        (first == b'1').then_some(())?;
+        Some(Self {
+            device: usize::try_from(read_digits(device)?).ok()?,
+            sequence: read_digits(sequence)?,
+            key,
+        })
+    }
+}
+
+fn is_member(member: &[u8; MEMBER_BYTES], key: usize, end: u8) -> bool {
+    let [quote, letter, digit, quote_after, colon, ..] = *member;
+    [quote, letter, quote_after, colon] == *b"\"k\":"
+        && usize::from(digit) == usize::from(b'0') + key
+        && member[MEMBER_BYTES - 1] == end
+}
+
+fn value(member: &[u8; MEMBER_BYTES]) -> &[u8; VALUE_BYTES] {
+    member[NAME_BYTES..]
+        .first_chunk()
+        .expect("a member is longer than name and value")
 }
 
 fn put_digits(place: &mut [u8], mut number: u64) {
@@ -163,51 +164,79 @@ fn put_digits(place: &mut [u8], mut number: u64) {
     }
 }
 
-fn digits(text: &str, count: usize) -> Option<(u64, &str)> {
-    let (digits, rest) = text.split_at_checked(count)?;
-    Some((digits.parse().ok()?, rest))
+fn read_digits<const DIGITS: usize>(digits: &[u8; DIGITS]) -> Option<u64> {
+    let are_digits = digits.iter().all(u8::is_ascii_digit);
+    are_digits.then(|| {
+        digits.iter().fold(0, |number, digit| {
+            number * 10 + u64::from(digit.wrapping_sub(b'0'))
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn packet(message: &[u8]) -> String {
-        let body = std::str::from_utf8(Template::body(message)).unwrap();
-        format!(
-            r#"42["data",{{"deviceId":"load-00042","telemetry":{body},"timestamp":"2026-05-01T10:00:00.000Z"}}]"#
-        )
+    const DELIVERY: Delivery = Delivery {
+        device: 42,
+        sequence: 7,
+        key: None,
+    };
+
+    fn body() -> Vec<u8> {
+        let mut body = Body::new();
+        body.set(9, 9);
+        body.set(42, 7).to_vec()
     }
 
     #[test]
     fn a_message_comes_back_as_it_was_sent() {
-        let message = Template::new(42).unwrap().message(7, 1_234_567);
-        let delivery = Delivery {
-            device: 42,
-            sequence: 7,
-            sent_at_us: 1_234_567,
-        };
-        assert_eq!(Delivery::parse(&packet(&message)), Some(delivery));
+        assert_eq!(Delivery::read(&body()), Some(DELIVERY));
+        let one = br#"{"k3":10004200000007}"#;
+        let key = Some(3);
+        assert_eq!(Delivery::read(one), Some(Delivery { key, ..DELIVERY }));
+        assert_eq!(Delivery::device_digits(one), Some(b"00042"));
     }
 
     #[test]
-    fn a_changed_value_is_noticed() {
-        let packet = packet(&Template::new(42).unwrap().message(7, 0));
-        assert_eq!(Delivery::parse(&packet.replace("21.53", "21.54")), None);
-        assert_eq!(Delivery::parse(&packet.replace("load-", "else-")), None);
+    fn a_message_is_json_with_ten_numbers() {
+        let body: serde_json::Value = serde_json::from_slice(&body()).unwrap();
+        let members = body.as_object().unwrap();
+        assert_eq!(members.len(), KEYS);
+        for key in 0..KEYS {
+            assert_eq!(members[&key_name(key)], 10_004_200_000_007_u64);
+        }
     }
 
     #[test]
-    fn every_key_is_in_the_body() {
-        let message = Template::new(0).unwrap().message(1, 0);
-        let body: serde_json::Value = serde_json::from_slice(Template::body(&message)).unwrap();
-        let keys: Vec<&str> = body
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        assert_eq!(keys.len(), KEYS.len());
-        assert!(KEYS.iter().all(|key| keys.contains(key)));
+    fn some_of_the_keys_are_no_delivery() {
+        for object in [
+            &br#"{"k1":10004200000007,"k2":10004200000007}"#[..],
+            br#"{"k:":10004200000007}"#,
+            b"{}",
+            b"",
+        ] {
+            assert_eq!(Delivery::read(object), None);
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let body = body();
+        for place in 0..body.len() {
+            let mut changed = body.clone();
+            changed[place] ^= 1;
+            let read = Delivery::read(&changed);
+            assert_ne!(read, Some(DELIVERY), "byte {place}");
+        }
+    }
+
+    #[test]
+    fn names_of_devices_are_read_back() {
+        assert_eq!(device_id(17), "device-00017");
+        assert_eq!(device_of_id(b"device-00017"), Some(17));
+        for foreign in [&b"device-0017"[..], b"device-0001x", b"bevice-00017"] {
+            assert_eq!(device_of_id(foreign), None);
+        }
     }
 }

@@ -1,54 +1,37 @@
-//! A lean client of the native protocol: says hello, subscribes, hands frames over.
-//!
-//! Buffers are small, so that ten thousand of them fit beside the relay.
+//! A lean client of the native protocol for setting sessions up: says hello, subscribes, hands answers over.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use futures_util::{SinkExt as _, StreamExt as _};
 use relay_protocol::native::{
     ClientMessage, DeviceSnapshot, Hello, NewSubscription, Selector, ServerMessage, Subscribed,
 };
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::websocket_client::WebSocketClient;
 
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 
 /// A connected client.
 #[derive(Debug)]
 pub(crate) struct NativeClient {
-    socket: WebSocketStream<TcpStream>,
+    pub(crate) socket: WebSocketClient,
     last_id: u64,
 }
 
 impl NativeClient {
     /// Connects, and says nothing yet.
-    pub(crate) async fn connect(authority: &str, read_buffer_bytes: usize) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(authority)
-            .await
-            .context("cannot connect a client")?;
-        stream.set_nodelay(true)?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(read_buffer_bytes)
-            .write_buffer_size(0);
-        let address = format!("ws://{authority}/ws");
-        let opening = tokio_tungstenite::client_async_with_config(address, stream, Some(config));
-        let (socket, _) = timeout(ANSWER_LIMIT, opening)
+    pub(crate) async fn connect(authority: &str) -> anyhow::Result<Self> {
+        let connecting = WebSocketClient::connect(authority, "/ws", "");
+        let socket = timeout(ANSWER_LIMIT, connecting)
             .await
             .context("the relay did not accept a client in time")??;
         Ok(Self { socket, last_id: 0 })
     }
 
     /// Connects and opens a session.
-    pub(crate) async fn open(
-        authority: &str,
-        hello: Hello,
-        read_buffer_bytes: usize,
-    ) -> anyhow::Result<Self> {
-        let mut client = Self::connect(authority, read_buffer_bytes).await?;
+    pub(crate) async fn open(authority: &str, hello: Hello) -> anyhow::Result<Self> {
+        let mut client = Self::connect(authority).await?;
         client.say_hello(hello).await?;
         client.hear_hello().await?;
         Ok(client)
@@ -86,8 +69,8 @@ impl NativeClient {
     }
 
     /// Reads the answer to a request to subscribe. Fails unless all is granted.
-    pub(crate) fn subscribed(answer: &str) -> anyhow::Result<Subscribed> {
-        match serde_json::from_str(answer)? {
+    pub(crate) fn subscribed(answer: &[u8]) -> anyhow::Result<Subscribed> {
+        match serde_json::from_slice(answer)? {
             ServerMessage::Subscribed(subscribed) => {
                 ensure!(
                     subscribed.refused.is_empty(),
@@ -113,35 +96,19 @@ impl NativeClient {
         }
     }
 
-    /// The next frame, which must come soon.
-    pub(crate) async fn answer(&mut self) -> anyhow::Result<Utf8Bytes> {
-        timeout(ANSWER_LIMIT, self.next())
+    /// The next message, which must come soon.
+    pub(crate) async fn answer(&mut self) -> anyhow::Result<Vec<u8>> {
+        timeout(ANSWER_LIMIT, self.socket.read())
             .await
             .context("the relay did not answer in time")?
     }
 
-    /// The next frame that is not a ping, which the WebSocket answers by itself. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Utf8Bytes> {
-        loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(frame))) => return Ok(frame),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(other)) => bail!("the relay sent {other:?}"),
-                Some(Err(error)) => return Err(error).context("a connection was lost"),
-                None => bail!("the relay closed a connection"),
-            }
-        }
-    }
-
     async fn read_message(&mut self) -> anyhow::Result<ServerMessage> {
-        Ok(serde_json::from_str(&self.answer().await?)?)
+        Ok(serde_json::from_slice(&self.answer().await?)?)
     }
 
     async fn write(&mut self, message: &ClientMessage) -> anyhow::Result<()> {
         let text = serde_json::to_string(message)?;
-        self.socket
-            .send(Message::text(text))
-            .await
-            .context("a connection was lost")
+        self.socket.write_text(&text).await
     }
 }

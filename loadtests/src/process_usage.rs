@@ -23,6 +23,16 @@ pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     parse_resident(&rollup).with_context(|| format!("{path} is not as proc(5) says"))
 }
 
+/// The same of all processes of a server.
+pub(crate) fn cpu_time_of(pids: &[u32]) -> anyhow::Result<Duration> {
+    pids.iter().map(|&pid| cpu_time(pid)).sum()
+}
+
+/// The same of all processes of a server.
+pub(crate) fn resident_kib_of(pids: &[u32]) -> anyhow::Result<u64> {
+    pids.iter().map(|&pid| resident_kib(pid)).sum()
+}
+
 fn parse_cpu_time(stat: &str) -> Option<Duration> {
     // The name of the program, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;

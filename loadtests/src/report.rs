@@ -1,110 +1,182 @@
-//! The result of a scenario: named figures, as a table and as JSON.
+//! The result of a run: for each contender the medians of its passes, as a table and as JSON.
 
-use std::borrow::Cow;
 use std::io::{self, Write as _};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
+use crate::contender::About;
+use crate::figures::Figures;
+use crate::scenario::Scenario;
 use crate::tally::Tally;
-use crate::transport::Transport;
 
-/// Named figures in the order they were added. Each name ends in its unit.
-#[derive(Debug)]
-pub(crate) struct Report {
-    scenario: &'static str,
-    figures: Vec<(Cow<'static, str>, Value)>,
-    is_sound: bool,
+/// What one pass of one contender came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Pass {
+    pub(crate) about: About,
+    pub(crate) figures: Figures,
+    /// Whether every delivery was as promised.
+    pub(crate) is_sound: bool,
 }
 
-impl Report {
-    pub(crate) fn new(scenario: &'static str) -> Self {
+impl Pass {
+    pub(crate) fn new(about: About) -> Self {
         Self {
-            scenario,
-            figures: Vec::new(),
+            about,
+            figures: Figures::default(),
             is_sound: true,
         }
     }
 
-    /// Adds a figure that counts something.
-    pub(crate) fn count(&mut self, name: impl Into<Cow<'static, str>>, count: u64) {
-        self.figures.push((name.into(), count.into()));
+    /// Adds what subscribers got, and remembers whether that was as promised. `missing` is how much of the expected had
+    /// not come when nothing came any more.
+    pub(crate) fn deliveries(&mut self, tally: &Tally, expected: u64, missing: u64) {
+        let lost = tally.skipped + missing;
+        for (name, count) in [
+            ("expected_deliveries", expected),
+            ("received_deliveries", tally.received),
+            ("lost_deliveries", lost),
+            ("duplicated_deliveries", tally.duplicated),
+            ("reordered_deliveries", tally.reordered),
+            ("unexpected_deliveries", tally.unexpected),
+        ] {
+            self.figures.count(name, count);
+        }
+        let wrong = lost + tally.duplicated + tally.reordered + tally.unexpected;
+        self.is_sound &= wrong == 0;
+    }
+}
+
+/// All passes of one contender.
+#[derive(Debug)]
+struct Entry {
+    about: About,
+    passes: Vec<Figures>,
+    is_sound: bool,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Report {
+    scenario: &'static Scenario,
+    settings: Map<String, Value>,
+    entries: Vec<Entry>,
+}
+
+impl Report {
+    /// `settings` say how the scenario was run.
+    pub(crate) fn new(scenario: &'static Scenario, settings: Map<String, Value>) -> Self {
+        Self {
+            scenario,
+            settings,
+            entries: Vec::new(),
+        }
     }
 
-    /// Says how the clients connected.
-    pub(crate) fn transport(&mut self, transport: Transport) {
-        self.figures
-            .push(("transport".into(), transport.name().into()));
+    /// Adds a pass to those of its contender.
+    pub(crate) fn add(&mut self, pass: Pass) {
+        let Pass {
+            about,
+            figures,
+            is_sound,
+        } = pass;
+        let known = (self.entries.iter_mut()).find(|entry| entry.about.name == about.name);
+        if let Some(entry) = known {
+            entry.passes.push(figures);
+            entry.is_sound &= is_sound;
+        } else {
+            self.entries.push(Entry {
+                about,
+                passes: vec![figures],
+                is_sound,
+            });
+        }
     }
 
-    /// Adds a measured figure, rounded to what it is worth; one that could not be measured is left out.
-    pub(crate) fn measure(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
-        let scale = match value.abs() {
-            100.0.. => 1.0,
-            1.0.. => 100.0,
-            _ => 10_000.0,
-        };
-        self.figures.extend(
-            Number::from_f64((value * scale).round() / scale)
-                .map(|value| (name.into(), value.into())),
-        );
+    /// Whether anything was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
-    /// Adds what the audience got, and remembers whether that was as promised. `conflated` is how many deliveries the
-    /// relay says it merged into newer ones.
-    pub(crate) fn deliveries(&mut self, tally: &Tally, expected: u64, conflated: u64) {
-        let unseen = tally.skipped + expected.saturating_sub(tally.accounted);
-        let lost = unseen.saturating_sub(conflated);
-        self.count("expected_deliveries", expected);
-        self.count("received_deliveries", tally.received);
-        self.count("conflated_deliveries", conflated);
-        self.count("lost_deliveries", lost);
-        self.count("duplicated_deliveries", tally.duplicated);
-        self.count("reordered_deliveries", tally.reordered);
-        self.count("unexpected_deliveries", tally.unexpected);
-        self.count("misnumbered_frames", tally.misnumbered);
-        let wrong = tally.duplicated + tally.reordered + tally.unexpected + tally.misnumbered;
-        self.is_sound = lost + wrong == 0;
+    /// The contenders whose deliveries were not as promised.
+    pub(crate) fn unsound(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let unsound = self.entries.iter().filter(|entry| !entry.is_sound);
+        unsound.map(|entry| entry.about.name)
     }
 
-    /// Adds how many values native clients were told they skipped, and remembers whether these are all that the relay
-    /// says it conflated.
-    pub(crate) fn told_conflated_values(&mut self, tally: &Tally, conflated: u64) {
-        let told = tally.told_conflated_values;
-        self.count("told_conflated_values", told);
-        self.is_sound &= told == conflated;
-    }
-
-    /// Whether every delivery was as promised.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.is_sound
-    }
-
-    /// The figures, one to a line.
+    /// A line for each contender, with the figures that the scenario is about. The ratio is that of the main figure to
+    /// the first contender's.
     pub(crate) fn table(&self) -> String {
-        let width = self
-            .figures
-            .iter()
-            .map(|(name, _)| name.len())
-            .max()
-            .unwrap_or(0);
-        let rows = self.figures.iter().map(|(name, figure)| {
-            let figure = figure
-                .as_str()
-                .map_or_else(|| figure.to_string(), str::to_owned);
-            format!("{name:<width$} {figure:>14}\n")
-        });
-        std::iter::once(format!("scenario: {}\n", self.scenario))
-            .chain(rows)
-            .collect()
+        let columns = self.scenario.columns;
+        let mut rows = vec![vec![self.scenario.name.to_owned()]];
+        rows[0].extend(columns.iter().map(|column| column.header.to_owned()));
+        rows[0].push("ratio".to_owned());
+        let main = columns.first().map(|column| column.figure);
+        let mut first = None;
+        for entry in &self.entries {
+            let medians = Figures::medians(&entry.passes);
+            let mut row = vec![entry.about.name.to_owned()];
+            row.extend(columns.iter().map(|column| {
+                medians
+                    .get(column.figure)
+                    .map_or_else(|| "-".to_owned(), shown)
+            }));
+            let figure = main.and_then(|main| medians.get(main));
+            first = first.or(figure);
+            let ratio = figure.zip(first).map(|(figure, first)| figure / first);
+            row.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
+            if !entry.is_sound {
+                row.push("NOT AS PROMISED".to_owned());
+            }
+            rows.push(row);
+        }
+        aligned(&rows)
     }
 
-    /// One JSON object: the scenario's name and every figure.
+    /// One JSON object: the scenario's name, how it was run, the figures of the first contender, and `contenders` with
+    /// the figures of each: medians, and every pass.
     pub(crate) fn json(&self) -> String {
         let mut object = Map::new();
-        object.insert("scenario".to_owned(), self.scenario.into());
-        for (name, figure) in &self.figures {
-            object.insert(name.clone().into_owned(), figure.clone());
+        object.insert("scenario".to_owned(), self.scenario.name.into());
+        object.extend(self.settings.clone());
+        let mut contenders = Vec::new();
+        let main = self.scenario.columns.first().map(|column| column.figure);
+        let mut first = None;
+        for entry in &self.entries {
+            let medians = Figures::medians(&entry.passes);
+            let About {
+                name,
+                version,
+                settings,
+            } = &entry.about;
+            let mut contender = Map::new();
+            contender.insert("name".to_owned(), (*name).into());
+            contender.insert("version".to_owned(), version.clone().into());
+            contender.insert("settings".to_owned(), settings.clone().into());
+            if first.is_none() {
+                object.extend([("contender".to_owned(), (*name).into())]);
+                medians.add_to(&mut object);
+            }
+            medians.add_to(&mut contender);
+            let figure = main.and_then(|main| medians.get(main));
+            first = first.or(figure);
+            if let Some((main, figure, first)) = main
+                .zip(figure)
+                .zip(first)
+                .map(|((main, figure), first)| (main, figure, first))
+            {
+                let mut ratio = Figures::default();
+                ratio.add(format!("{main}_ratio_to_first"), figure / first);
+                ratio.add_to(&mut contender);
+            }
+            let passes = entry.passes.iter().map(|pass| {
+                let mut figures = Map::new();
+                pass.add_to(&mut figures);
+                Value::from(figures)
+            });
+            contender.insert("passes".to_owned(), passes.collect());
+            contenders.push(Value::from(contender));
         }
+        object.insert("contenders".to_owned(), contenders.into());
         format!("{:#}\n", Value::from(object))
     }
 }
@@ -115,61 +187,100 @@ pub(crate) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// The value below which `share` of the samples lie; sorts them.
-pub(crate) fn percentile(samples: &mut [u32], share: f64) -> Option<u32> {
-    samples.sort_unstable();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a place among samples, of which there are far fewer than 2^53"
-    )]
-    let place = (samples.len() as f64 * share) as usize;
-    samples
-        .get(place.min(samples.len().saturating_sub(1)))
-        .copied()
+fn shown(value: f64) -> String {
+    match value.abs() {
+        1e6.. => format!("{:.2} M", value / 1e6),
+        1e4.. => format!("{:.0} k", value / 1e3),
+        100.0.. => format!("{value:.0}"),
+        1.0.. => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// Rows with columns under each other, the first to the left.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            if column == 0 {
+                text.push_str(&format!("{cell:<width$}"));
+            } else {
+                text.push_str(&format!("  {cell:>width$}"));
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario;
 
-    #[test]
-    fn deliveries_that_the_relay_says_it_conflated_are_not_lost() {
-        let tally = Tally {
-            received: 7,
-            accounted: 10,
-            skipped: 3,
-            ..Tally::default()
-        };
-        for (expected, conflated, lost) in [(10, 3, 0), (10, 2, 1), (12, 3, 2)] {
-            let mut report = Report::new("test");
-            report.deliveries(&tally, expected, conflated);
-            assert_eq!(report.is_sound(), lost == 0);
-            let json: Value = serde_json::from_str(&report.json()).unwrap();
-            assert_eq!(json["lost_deliveries"], lost);
-            assert_eq!(json["scenario"], "test");
+    fn report(figures: &[(&'static str, f64)]) -> Report {
+        let scenario = scenario::find("broadcast").unwrap();
+        let mut report = Report::new(scenario, Map::new());
+        for &(name, deliveries) in figures {
+            let about = About {
+                name,
+                version: "1".to_owned(),
+                settings: String::new(),
+            };
+            let mut pass = Pass::new(about);
+            let name = "deliveries_per_server_core_second";
+            pass.figures.add(name, deliveries);
+            report.add(pass);
         }
+        report
     }
 
     #[test]
-    fn clients_are_told_of_every_conflated_value() {
-        let tally = Tally {
-            told_conflated_values: 3,
-            ..Tally::default()
+    fn ratios_are_those_of_medians_to_the_first_contender() {
+        let report = report(&[("a", 1e6), ("b", 5e5), ("a", 3e6), ("b", 5e5)]);
+        let json: Value = serde_json::from_str(&report.json()).unwrap();
+        assert_eq!(json["scenario"], "broadcast");
+        assert_eq!(json["deliveries_per_server_core_second"], 2_000_000);
+        let [a, b] = json["contenders"].as_array().unwrap().as_slice() else {
+            panic!("{json}")
         };
-        for conflated in [3, 4] {
-            let mut report = Report::new("test");
-            report.told_conflated_values(&tally, conflated);
-            assert_eq!(report.is_sound(), conflated == 3);
-        }
+        assert_eq!(a["passes"].as_array().unwrap().len(), 2);
+        let ratio = "deliveries_per_server_core_second_ratio_to_first";
+        assert_eq!((&a[ratio], &b[ratio]), (&1.into(), &0.25.into()));
+        assert!(report.table().contains("0.25"));
     }
 
     #[test]
-    fn percentiles_are_samples() {
-        let mut samples: Vec<u32> = (1..=100).rev().collect();
-        assert_eq!(percentile(&mut samples, 0.5), Some(51));
-        assert_eq!(percentile(&mut samples, 0.999), Some(100));
-        assert_eq!(percentile(&mut [], 0.5), None);
+    fn a_delivery_that_is_not_as_promised_makes_a_run_unsound() {
+        let about = About {
+            name: "a",
+            version: String::new(),
+            settings: String::new(),
+        };
+        for (tally, missing, is_sound) in [
+            (Tally::default(), 0, true),
+            (Tally::default(), 1, false),
+            (
+                Tally {
+                    reordered: 1,
+                    ..Tally::default()
+                },
+                0,
+                false,
+            ),
+        ] {
+            let mut pass = Pass::new(about.clone());
+            pass.deliveries(&tally, 10, missing);
+            assert_eq!(pass.is_sound, is_sound);
+        }
     }
 }

@@ -1,149 +1,128 @@
-//! What a client got, held against what it should have got.
+//! What a subscriber got, held against what it should have got.
 
+use crate::contender::Wish;
 use crate::message::Delivery;
-use crate::updates_frame::UpdatesFrame;
 
-/// Counts of what one client, or all of them together, received.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Counts of what one subscriber, or all of them together, received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Updates received.
+    /// Deliveries received.
     pub(crate) received: u64,
     /// Messages that are accounted for: received, or skipped by a newer one of the same device.
     pub(crate) accounted: u64,
     /// Messages that never came although newer ones of the same device did.
     pub(crate) skipped: u64,
-    /// Updates that came once more right after themselves.
+    /// Deliveries that came once more right after themselves.
     pub(crate) duplicated: u64,
-    /// Updates that came after newer ones of the same device.
+    /// Deliveries that came after newer ones of the same device.
     pub(crate) reordered: u64,
-    /// Updates of devices that the client did not subscribe to, and whatever is not as it was sent.
+    /// Deliveries of devices or keys that nobody asked for, and whatever is not as it was sent.
     pub(crate) unexpected: u64,
-    /// Frames of the native protocol whose number does not follow from the one before and their updates.
-    pub(crate) misnumbered: u64,
-    /// Values that the relay told native clients it had replaced by newer ones.
-    pub(crate) told_conflated_values: u64,
-    /// Microseconds from sending to receiving, for each update that was sent while measuring.
-    pub(crate) latencies_us: Vec<u32>,
 }
 
 impl Tally {
-    /// Adds the counts of another client.
-    pub(crate) fn add(&mut self, other: Self) {
+    /// Adds the counts of another subscriber.
+    pub(crate) fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.accounted += other.accounted;
         self.skipped += other.skipped;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.unexpected += other.unexpected;
-        self.misnumbered += other.misnumbered;
-        self.told_conflated_values += other.told_conflated_values;
-        self.latencies_us.extend(other.latencies_us);
     }
 }
 
-/// Follows what one client receives.
+/// Follows what one subscriber receives.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    tally: Tally,
-    /// The newest number of each device the client subscribed to, by device.
-    newest: Vec<Newest>,
-    /// Number of the last update, in the native protocol.
-    last_number: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Newest {
-    device: usize,
-    sequence: u64,
+    pub(crate) tally: Tally,
+    /// What was asked for, in the order of devices, with the newest number of each.
+    newest: Vec<(Wish, u64)>,
 }
 
 impl Follower {
-    /// Follows these devices, whose numbers start at 1.
-    pub(crate) fn new(devices: &[usize]) -> Self {
-        let mut newest: Vec<_> = devices
+    /// Follows these wishes, of different devices, whose numbers start at 1. Keys are expected to be cut out only from a
+    /// server that `selects_keys`.
+    pub(crate) fn new(wishes: &[Wish], selects_keys: bool) -> Self {
+        let mut newest: Vec<_> = wishes
             .iter()
-            .map(|&device| Newest {
-                device,
-                sequence: 0,
+            .map(|wish| {
+                let key = wish.key.filter(|_| selects_keys);
+                (Wish { key, ..*wish }, 0)
             })
             .collect();
-        newest.sort_unstable_by_key(|newest| newest.device);
+        newest.sort_unstable();
         Self {
             tally: Tally::default(),
             newest,
-            last_number: 0,
         }
     }
 
-    /// The relay numbers the updates of this client from the one after this.
-    pub(crate) fn number_from(&mut self, last_number: u64) {
-        self.last_number = last_number;
-    }
-
-    /// Takes note of a frame of the native protocol, beside its updates.
-    pub(crate) fn follow_frame(&mut self, frame: UpdatesFrame) {
-        if frame.sequence != self.last_number + frame.updates {
-            self.tally.misnumbered += 1;
-        }
-        self.last_number = frame.sequence;
-        self.tally.told_conflated_values += frame.conflated_values;
-    }
-
-    /// Takes note of an update, or of one that could not be read. Returns how many more messages are accounted for.
-    pub(crate) fn follow(&mut self, delivery: Option<Delivery>) -> u64 {
+    /// Takes note of a delivered object. Returns what it says if it is new and was asked for.
+    pub(crate) fn follow(&mut self, object: &[u8]) -> Option<Delivery> {
         self.tally.received += 1;
-        let newest = delivery.and_then(|delivery| {
-            let place = self
-                .newest
-                .binary_search_by_key(&delivery.device, |newest| newest.device)
-                .ok()?;
-            Some((&mut self.newest[place].sequence, delivery.sequence))
-        });
-        let Some((newest, sequence)) = newest else {
+        let delivery = Delivery::read(object);
+        let newest = delivery.and_then(|delivery| Some((delivery, self.find(delivery)?)));
+        let Some((delivery, place)) = newest else {
             self.tally.unexpected += 1;
-            return 0;
+            return None;
         };
-        let Some(step) = sequence.checked_sub(*newest) else {
-            self.tally.reordered += 1;
-            return 0;
-        };
-        if step == 0 {
-            self.tally.duplicated += 1;
-            return 0;
+        let newest = &mut self.newest[place].1;
+        match delivery.sequence.checked_sub(*newest) {
+            None => self.tally.reordered += 1,
+            Some(0) => self.tally.duplicated += 1,
+            Some(step) => {
+                *newest = delivery.sequence;
+                self.tally.accounted += step;
+                self.tally.skipped += step - 1;
+                return Some(delivery);
+            }
         }
-        *newest = sequence;
-        self.tally.skipped += step - 1;
-        self.tally.accounted += step;
-        step
+        None
     }
 
-    pub(crate) fn latency_us(&mut self, latency_us: u32) {
-        self.tally.latencies_us.push(latency_us);
+    /// The wish that a delivery fulfils.
+    fn find(&self, delivery: Delivery) -> Option<usize> {
+        /// Up to so many are found sooner by looking at each.
+        const FEW: usize = 8;
+        let place = if self.newest.len() <= FEW {
+            (self.newest.iter()).position(|(wish, _)| wish.device == delivery.device)
+        } else {
+            self.newest
+                .binary_search_by_key(&delivery.device, |(wish, _)| wish.device)
+                .ok()
+        }?;
+        (self.newest[place].0.key == delivery.key).then_some(place)
     }
 
-    pub(crate) fn into_tally(self) -> Tally {
-        self.tally
+    /// How many of the messages that were sent of each device have not been accounted for.
+    pub(crate) fn missing(&self, sent_of: impl Fn(usize) -> u64) -> u64 {
+        (self.newest.iter())
+            .map(|(wish, newest)| sent_of(wish.device).saturating_sub(*newest))
+            .sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Body;
+
+    const WISH: Wish = Wish {
+        device: 3,
+        key: None,
+    };
 
     fn follow(sequences: &[u64]) -> Tally {
-        let mut follower = Follower::new(&[9, 3]);
+        let mut follower = Follower::new(&[WISH], false);
         for &sequence in sequences {
-            follower.follow(Some(Delivery {
-                device: 3,
-                sequence,
-                sent_at_us: 0,
-            }));
+            follower.follow(Body::new().set(3, sequence));
         }
-        follower.into_tally()
+        follower.tally
     }
 
     #[test]
-    fn each_once_and_in_order_is_all_that_is_expected() {
+    fn deliveries_in_order_are_all_accounted_for() {
         let expected = Tally {
             received: 3,
             accounted: 3,
@@ -154,7 +133,6 @@ mod tests {
 
     #[test]
     fn gaps_repetitions_and_late_comers_are_told_apart() {
-        let tally = follow(&[2, 5, 5, 4]);
         let expected = Tally {
             received: 4,
             accounted: 5,
@@ -163,34 +141,41 @@ mod tests {
             reordered: 1,
             ..Tally::default()
         };
-        assert_eq!(tally, expected);
-    }
-
-    #[test]
-    fn numbers_of_frames_go_on_from_one_to_the_next() {
-        let frame = |sequence, updates| UpdatesFrame {
-            sequence,
-            updates,
-            conflated_values: 0,
-        };
-        let mut follower = Follower::new(&[3]);
-        follower.number_from(2);
-        for (sequence, updates) in [(5, 3), (6, 1), (6, 1), (9, 2), (10, 1)] {
-            follower.follow_frame(frame(sequence, updates));
-        }
-        assert_eq!(follower.into_tally().misnumbered, 2);
+        assert_eq!(follow(&[2, 5, 5, 4]), expected);
     }
 
     #[test]
     fn what_nobody_asked_for_is_counted() {
-        let mut follower = Follower::new(&[3]);
-        follower.follow(None);
-        let foreign = Delivery {
-            device: 4,
-            sequence: 1,
-            sent_at_us: 0,
+        let mut follower = Follower::new(&[WISH], true);
+        follower.follow(b"{}");
+        follower.follow(Body::new().set(4, 1));
+        follower.follow(br#"{"k3":10000300000001}"#);
+        assert_eq!(
+            (follower.tally.unexpected, follower.tally.accounted),
+            (3, 0)
+        );
+    }
+
+    #[test]
+    fn a_key_is_expected_of_servers_that_select_keys() {
+        let wish = Wish {
+            device: 3,
+            key: Some(3),
         };
-        assert_eq!(follower.follow(Some(foreign)), 0);
-        assert_eq!(follower.into_tally().unexpected, 2);
+        let (one, all) = (br#"{"k3":10000300000001}"#, *Body::new().set(3, 1));
+        for (selects_keys, right, wrong) in [(true, &one[..], &all[..]), (false, &all, one)] {
+            let mut follower = Follower::new(&[wish], selects_keys);
+            assert!(follower.follow(wrong).is_none());
+            assert!(follower.follow(right).is_some());
+        }
+    }
+
+    #[test]
+    fn many_devices_are_found_as_well() {
+        let wishes: Vec<_> = (0..20).map(|device| Wish { device, key: None }).collect();
+        let mut follower = Follower::new(&wishes, false);
+        assert!(follower.follow(Body::new().set(13, 1)).is_some());
+        assert_eq!(follower.missing(|device| u64::from(device == 13)), 0);
+        assert_eq!(follower.missing(|_| 2), 39);
     }
 }

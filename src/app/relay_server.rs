@@ -1,4 +1,4 @@
-//! The relay with all its edges: one HTTP listener, the push transports, the REST API and the consumer.
+//! The relay with all its edges: one HTTP listener, the push transports, the REST API and a source of device messages.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::iot_hub::IotHub;
 use crate::lifecycle::Lifecycle;
 use crate::push::{self, Push};
 use crate::relay::{ReadTwin, Relay, Settings};
+use crate::telemetry::metrics::IngestMetrics;
 use crate::telemetry::{LogFilter, Metrics};
 use crate::{api, ingest};
 
@@ -77,9 +78,14 @@ impl RelayServer {
         origin(scheme, self.server.local_addr())
     }
 
-    /// Starts every part. `beside` makes further routes of the same listener; it is given the REST API to call
-    /// in-process.
-    pub(super) fn start(self, lifecycle: &Lifecycle, beside: impl FnOnce(Router) -> Router) {
+    /// Starts every part. `source` starts what device messages come from; `beside` makes further routes of the same
+    /// listener, and is given the REST API to call in-process.
+    pub(super) fn start(
+        self,
+        lifecycle: &Lifecycle,
+        source: impl FnOnce(Intake, &Lifecycle),
+        beside: impl FnOnce(Router) -> Router,
+    ) {
         let Self {
             config,
             server,
@@ -97,7 +103,17 @@ impl RelayServer {
         );
         let grant_tokens = GrantTokens::start(&config, clock.clone(), &metrics, lifecycle);
         let status = Status::new();
-        start_consumer(&config, &relay, &status, &metrics, &clock, lifecycle);
+        if let IotHubApi::Malformed(_) = config.iot_hub {
+            status.malformed(ingest::Malformed::IotHub);
+        }
+        let intake = Intake {
+            config: config.clone(),
+            relay: relay.clone(),
+            status: status.clone(),
+            metrics: metrics.ingest.clone(),
+            clock: clock.clone(),
+        };
+        source(intake, lifecycle);
 
         let push_metrics = metrics.push.clone();
         let state = api::State::new(
@@ -146,32 +162,39 @@ impl RelayServer {
     }
 }
 
-fn start_consumer(
-    config: &Config,
-    relay: &Relay,
-    status: &Status,
-    metrics: &Metrics,
-    clock: &SharedClock,
-    lifecycle: &Lifecycle,
-) {
-    if let IotHubApi::Malformed(_) = config.iot_hub {
-        status.malformed(ingest::Malformed::IotHub);
-    }
-    let Ok(hub) = &config.event_hub.connection_string else {
-        status.malformed(ingest::Malformed::EventHub);
+/// What a source of device messages is given: the relay that takes them, and whom to tell how it goes.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// The configuration that the relay runs with.
+    pub config: Arc<Config>,
+    /// Takes device messages, in batches.
+    pub relay: Relay,
+    /// Told whether the source is being read.
+    pub status: Status,
+    /// What is counted of the source.
+    pub metrics: Arc<IngestMetrics>,
+    /// Wall time, for messages without a time.
+    pub clock: SharedClock,
+}
+
+/// Starts to read the event hub of the configuration.
+pub(super) fn consume_event_hub(intake: Intake, lifecycle: &Lifecycle) {
+    let hub_config = &intake.config.event_hub;
+    let Ok(hub) = &hub_config.connection_string else {
+        intake.status.malformed(ingest::Malformed::EventHub);
         return;
     };
     let consumer = Consumer {
         hub: hub.clone(),
-        consumer_group: config.event_hub.consumer_group.clone(),
-        transport: config.event_hub.transport,
-        start: config.event_hub.start,
-        decoding: config.decoding.clone(),
+        consumer_group: hub_config.consumer_group.clone(),
+        transport: hub_config.transport,
+        start: hub_config.start,
+        decoding: intake.config.decoding.clone(),
         timing: Timing::default(),
-        sink: relay.clone(),
-        status: status.clone(),
-        metrics: metrics.ingest.clone(),
-        clock: clock.clone(),
+        sink: intake.relay,
+        status: intake.status,
+        metrics: intake.metrics,
+        clock: intake.clock,
     };
     lifecycle.spawn("event hub consumer", consumer.run(lifecycle.stop.clone()));
 }

@@ -9,6 +9,7 @@
 //! sessions that select the same keys share one update; last values, connection state and twin are current before any
 //! recipient hears of them.
 
+mod audience;
 mod device;
 mod throttle;
 mod timers;
@@ -224,7 +225,7 @@ impl<R: Clone> Shard<R> {
         known.forget_pending(session, fresh);
         if fresh.device_twin.is_some() {
             let mut context = self.shared.context(now, |_: &R, _: &Arc<Update>| {});
-            known.twin.want(device, &mut context);
+            known.want_twin(&mut context);
         }
         Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
     }
@@ -300,7 +301,7 @@ impl<R: Clone> Shard<R> {
 
     /// The whole twin of a device and its time, if it is known and still good for a read.
     pub fn device_twin(&self, device: &DeviceId, now: Now) -> Option<Stamped<RawJson>> {
-        let twin = self.devices.get(device)?.twin.whole()?;
+        let twin = self.devices.get(device)?.whole_twin()?;
         let good = match self.shared.settings.twin_cache {
             TwinCache::Off => false,
             TwinCache::ForMs(ttl_ms) => {

@@ -1,4 +1,4 @@
-//! What it costs to set up a session over the native protocol: connection, session, ten grants, ten subscriptions in one
+//! What it costs hubrelay to set up a session over the native protocol: connection, session, ten grants, ten subscriptions in one
 //! message, and the answer with the snapshot.
 //!
 //! Three ways, one after the other: grants by token and each message after the answer to the one before; the same with
@@ -13,15 +13,18 @@ use relay_protocol::{DeviceId, Grant, GrantRequest};
 use tokio::time::sleep;
 
 use super::Options;
+use crate::contender::Running as _;
+use crate::contender::hubrelay::{Hubrelay, RunningRelay};
+use crate::figures::Figures;
 use crate::grant_token::{self, DeviceGrant};
+use crate::latency::Latencies;
 use crate::limits;
-use crate::message::{KEYS, Template, device_id};
+use crate::message::{Body, KEYS, device_id, key_name};
 use crate::native_client::NativeClient;
 use crate::process_usage::cpu_time;
 use crate::progress::Progress;
-use crate::report::{Report, percentile};
-use crate::seed::{seed, telemetry_values};
-use crate::servers::Servers;
+use crate::report::Pass;
+use crate::seed::{SeedMessage, seed, telemetry_values};
 
 const DEVICES: usize = 1000;
 
@@ -37,10 +40,8 @@ const REST_SESSIONS_MAX: usize = 2000;
 /// Sessions that are set up before anything is measured.
 const FORERUNNERS: usize = 500;
 
-const READ_BUFFER_BYTES: usize = 1024;
-
 /// Connection states hold for ever, so that none of them changes within a run.
-const RELAY_FLAGS: [&str; 2] = ["--connection-state-cache-ttl", "0"];
+const RELAY_OPTIONS: [(&str, &str); 1] = [("HUBRELAY_CONNECTION_STATE_CACHE_TTL", "0")];
 
 /// How long the relay may take to notice that clients have gone.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
@@ -69,76 +70,71 @@ impl Way {
     }
 }
 
-pub(super) async fn run(
-    mut report: Report,
-    options: &Options,
-    progress: &Progress,
-) -> anyhow::Result<Report> {
+/// Runs one pass.
+pub(super) async fn run(contender: Hubrelay, options: &Options) -> anyhow::Result<Pass> {
     limits::allow_sockets(options.connections)?;
-    progress.step("starting the stand-in and the relay");
-    let servers = Servers::start_with(&RELAY_FLAGS).await?;
-    progress.step("sending one message of each device");
+    let progress = options.progress;
+    let relay = RunningRelay::start(contender, &options.cores, &RELAY_OPTIONS).await?;
+    let mut pass = Pass::new(relay.about().clone());
     let devices: Vec<_> = (0..DEVICES).map(device_id).collect();
-    let messages = (0..DEVICES).map(|device| Ok(Template::new(device)?.message(1, 0)));
-    let messages = messages.collect::<anyhow::Result<_>>()?;
-    seed(&servers, messages, &devices, DEVICES * KEYS.len()).await?;
+    let messages = (0..DEVICES).map(|device| SeedMessage {
+        device_id: device_id(device),
+        body: Body::new().set(device, 1).to_vec(),
+    });
+    seed(&relay, messages.collect(), &devices, DEVICES * KEYS).await?;
 
     for way in Way::ALL {
         let sessions = match way {
             Way::Token | Way::PipelinedToken => options.connections,
             Way::Rest => options.connections.min(REST_SESSIONS_MAX),
         };
-        set_up_all(&servers, way, FORERUNNERS.min(sessions), progress).await?;
-        everybody_has_left(&servers).await?;
-        progress.step(&format!(
-            "setting up {sessions} sessions: {}",
-            way.name().replace('_', " ")
-        ));
-        let before = cpu_time(servers.relay_pid())?;
+        set_up_all(&relay, way, FORERUNNERS.min(sessions), progress).await?;
+        everybody_has_left(&relay).await?;
+        let before = cpu_time(relay.pid())?;
         let begun = Instant::now();
-        let latencies_us = set_up_all(&servers, way, sessions, progress).await?;
+        let latencies = set_up_all(&relay, way, sessions, progress).await?;
         let elapsed = begun.elapsed();
-        let cpu = cpu_time(servers.relay_pid())?.saturating_sub(before);
-        add(&mut report, way, latencies_us, elapsed, cpu);
-        everybody_has_left(&servers).await?;
+        let cpu = cpu_time(relay.pid())?.saturating_sub(before);
+        add(&mut pass.figures, way, latencies, elapsed, cpu);
+        everybody_has_left(&relay).await?;
     }
-    progress.step("stopping");
-    servers.stop().await?;
-    Ok(report)
+    relay.stop().await?;
+    Ok(pass)
 }
 
 /// Sets so many sessions up, keeps them open until the last is there, and lets them go. Returns how long each took.
 async fn set_up_all(
-    servers: &Servers,
+    relay: &RunningRelay,
     way: Way,
     sessions: usize,
-    progress: &Progress,
-) -> anyhow::Result<Vec<u32>> {
+    progress: Progress,
+) -> anyhow::Result<Latencies> {
     let tokens = (0..sessions)
         .map(|place| grant_token::sign(&grants(place)))
         .collect::<Result<Vec<_>, _>>()?;
     let set_up: Vec<_> = stream::iter(tokens.into_iter().enumerate())
         .map(|(place, token)| async move {
             let begun = Instant::now();
-            let (client, subscribed) = set_up(servers, way, place, token).await?;
-            let latency_us = u32::try_from(begun.elapsed().as_micros())?;
+            let (client, subscribed) = set_up(relay, way, place, token).await?;
+            let latency = begun.elapsed();
             if (place + 1) % 100 == 0 {
                 progress.tick(&format!("{} of {sessions} sessions", place + 1));
             }
             ensure!(is_whole(&subscribed), "a snapshot is not whole");
-            Ok((client, latency_us))
+            Ok((client, latency))
         })
         .buffer_unordered(SET_UP_AT_ONCE)
         .try_collect()
         .await?;
-    Ok(set_up
-        .into_iter()
-        .map(|(_, latency_us)| latency_us)
-        .collect())
+    let mut latencies = Latencies::default();
+    for (_, latency) in set_up {
+        latencies.add(latency);
+    }
+    Ok(latencies)
 }
 
 async fn set_up(
-    servers: &Servers,
+    relay: &RunningRelay,
     way: Way,
     place: usize,
     token: GrantToken,
@@ -149,11 +145,11 @@ async fn set_up(
             ..Hello::default()
         },
         Way::Rest => {
-            let session = servers.admin.relay().create_session().await?;
+            let session = relay.admin.relay().create_session().await?;
             let session_id = session.id().clone();
             for DeviceGrant { device_id, grant } in grants(place) {
                 let request = GrantRequest::new(&session_id, DeviceId::from(device_id), grant);
-                servers.admin.grant(&request).await?;
+                relay.admin.grant(&request).await?;
             }
             Hello {
                 session_id: Some(session_id),
@@ -161,7 +157,7 @@ async fn set_up(
             }
         }
     };
-    let mut client = NativeClient::connect(&servers.authority, READ_BUFFER_BYTES).await?;
+    let mut client = NativeClient::connect(&relay.authority).await?;
     client.say_hello(hello).await?;
     if matches!(way, Way::PipelinedToken) {
         client.ask_for(selectors(place)).await?;
@@ -180,9 +176,7 @@ fn devices(place: usize) -> impl Iterator<Item = String> {
 
 fn grants(place: usize) -> Vec<DeviceGrant> {
     let telemetry = devices(place).flat_map(|device| {
-        KEYS[..KEYS_EACH]
-            .iter()
-            .map(move |key| DeviceGrant::telemetry(device.clone(), Some(key)))
+        (0..KEYS_EACH).map(move |key| DeviceGrant::telemetry(device.clone(), Some(&key_name(key))))
     });
     let connection_state = devices(place).take(1).map(|device_id| DeviceGrant {
         device_id,
@@ -193,7 +187,7 @@ fn grants(place: usize) -> Vec<DeviceGrant> {
 
 fn selectors(place: usize) -> Vec<Selector> {
     let telemetry =
-        devices(place).map(|device| Selector::telemetry(device, KEYS[..KEYS_EACH].iter().copied()));
+        devices(place).map(|device| Selector::telemetry(device, (0..KEYS_EACH).map(key_name)));
     let connection_state = devices(place)
         .take(1)
         .map(|device| Selector::new(DeviceId::from(device), Values::ConnectionState));
@@ -210,9 +204,9 @@ fn is_whole(subscribed: &Subscribed) -> bool {
             == 1
 }
 
-async fn everybody_has_left(servers: &Servers) -> anyhow::Result<()> {
+async fn everybody_has_left(relay: &RunningRelay) -> anyhow::Result<()> {
     let begun = Instant::now();
-    while servers.metrics().await?.value("hubrelay_push_connections") > 0.0 {
+    while relay.metrics().await?.value("hubrelay_push_connections") > 0.0 {
         ensure!(
             begun.elapsed() < LEAVE_LIMIT,
             "the relay still has connections after {LEAVE_LIMIT:?}"
@@ -228,27 +222,27 @@ async fn everybody_has_left(servers: &Servers) -> anyhow::Result<()> {
     reason = "counts of one run are far below 2^53"
 )]
 fn add(
-    report: &mut Report,
+    figures: &mut Figures,
     way: Way,
-    mut latencies_us: Vec<u32>,
+    mut latencies: Latencies,
     elapsed: Duration,
     cpu: Duration,
 ) {
     let name = |figure: &str| format!("{}_{figure}", way.name());
-    let sessions = latencies_us.len() as f64;
-    report.count(name("sessions"), latencies_us.len() as u64);
-    report.measure(name("sessions_per_s"), sessions / elapsed.as_secs_f64());
-    report.measure(
-        name("relay_cpu_us_per_session"),
+    let sessions = latencies.len() as f64;
+    figures.add(
+        name("server_cpu_us_per_session"),
         cpu.as_secs_f64() * 1e6 / sessions,
     );
-    report.measure(
-        name("sessions_per_relay_core_second"),
+    figures.add(
+        name("sessions_per_server_core_second"),
         sessions / cpu.as_secs_f64(),
     );
+    figures.add(name("sessions_per_s"), sessions / elapsed.as_secs_f64());
+    figures.count(name("sessions"), latencies.len() as u64);
     for (figure, share) in [("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)] {
-        if let Some(latency_us) = percentile(&mut latencies_us, share) {
-            report.measure(name(figure), f64::from(latency_us) / 1000.0);
+        if let Some(latency_ms) = latencies.percentile_ms(share) {
+            figures.add(name(figure), latency_ms);
         }
     }
 }

@@ -1,174 +1,282 @@
-//! A steady stream of messages to an audience that wants all of it: what `relay` and `latency` have in common.
-//!
-//! A thousand devices; a hundred clients with twenty devices each, so that every message goes to two of them. Of these
-//! two one asked for all keys and one for each key by its name: their updates say the same but are cut and encoded
-//! separately.
+//! A steady stream of messages to subscribers: as much as goes through, or at a given rate.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, sleep_until};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Options;
-use crate::audience::{Audience, Window, Wish};
-use crate::event_sender::{EventSender, Load};
+use crate::audience::Audience;
+use crate::contender::hubrelay::PARTITIONS;
+use crate::contender::{Contender, Running};
+use crate::event_sender::{self, EventSender, Load, Sent};
+use crate::generator::{Feeder, Generator, Receiver, Task};
 use crate::limits;
-use crate::message::KEYS;
-use crate::pace::{Pace, Traffic};
-use crate::process_usage::cpu_time;
+use crate::pace::{Pace, Schedule};
+use crate::process_usage::{cpu_time, cpu_time_of, resident_kib_of};
 use crate::progress::Progress;
-use crate::report::{Report, percentile};
-use crate::servers::{Metrics, PARTITIONS, Servers};
-use crate::tally::Tally;
-use crate::transport::Transport;
-
-const DEVICES: usize = 1000;
-const CLIENTS: usize = 100;
-const RECIPIENTS: u64 = 2;
-
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+use crate::report::Pass;
 
 /// Time for connections, caches and allocators to settle before anything is measured.
-const WARM_UP: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(2);
 
-/// How long deliveries may go on without any coming before the rest counts as lost.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Clients that are set up at the same time.
+const SET_UP_AT_ONCE: usize = 32;
 
-const MICROSECONDS_PER_S: f64 = 1e6;
+/// Time for a sender to get ready before the first message of a schedule is due.
+const LEAD: Duration = Duration::from_millis(500);
+
+const LATENCY_RATE: u32 = 10_000;
+
+/// What a server is given to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) audience: Audience,
+    pub(crate) pace: Pace,
+}
+
+/// Messages on their way are enough to keep a server busy, and few enough that a queue of a thousand messages for each
+/// session is never full.
+pub(super) fn broadcast() -> Work {
+    Work {
+        audience: Audience::broadcast(500),
+        pace: Pace::InFlight(256),
+    }
+}
+
+/// About 64 messages on their way to each session.
+pub(super) fn dashboards(whole: bool) -> Work {
+    Work {
+        audience: Audience::dashboards(1000, 500, 4, whole),
+        pace: Pace::InFlight(16_000),
+    }
+}
+
+/// What is on its way can be told by one message in a hundred.
+pub(super) fn firehose() -> Work {
+    Work {
+        audience: Audience::few(1000, 10),
+        pace: Pace::InFlight(50_000),
+    }
+}
+
+pub(super) fn latency(rate: Option<NonZeroU32>, whole: bool) -> Work {
+    Work {
+        audience: Audience::pairs(1000, 500, whole),
+        pace: Pace::Rate(rate.map_or(LATENCY_RATE, NonZeroU32::get)),
+    }
+}
+
+/// A server's growth is looked at where almost nothing matches.
+pub(super) fn growth(devices: usize, onlookers: usize) -> Work {
+    Work {
+        audience: Audience::few(devices, 10).with_onlookers(onlookers),
+        pace: Pace::InFlight(50_000),
+    }
+}
+
+/// As `latency`, with 200 sessions of which some may be slow.
+pub(super) fn slow(rate: Option<NonZeroU32>) -> Work {
+    Work {
+        audience: Audience::pairs(1000, 200, true),
+        ..latency(rate, true)
+    }
+}
+
+/// Runs one pass of a contender.
+pub(super) async fn run(
+    work: Work,
+    contender: &dyn Contender,
+    options: &Options,
+) -> anyhow::Result<Pass> {
+    let (server, mut pass) = start(&work.audience, contender, options).await?;
+    let receivers = gather(server.as_ref(), &work.audience, options.progress).await?;
+    let mut run = Run::begin(server.as_ref(), &work, receivers, options).await?;
+    run.measure(server.as_ref(), WARM_UP, options, &mut pass)?;
+    run.finish(&work.audience, &mut pass).await?;
+    server.stop().await?;
+    Ok(pass)
+}
+
+/// Starts a server that is to serve an audience.
+pub(super) async fn start(
+    audience: &Audience,
+    contender: &dyn Contender,
+    options: &Options,
+) -> anyhow::Result<(Box<dyn Running>, Pass)> {
+    limits::allow_sockets(audience.wishes.len())?;
+    options.progress.tick("starting the server");
+    let server = contender
+        .start(&options.cores, audience.devices_known())
+        .await?;
+    let pass = Pass::new(server.about().clone());
+    Ok((server, pass))
+}
+
+/// Connects and subscribes everybody.
+pub(super) async fn gather(
+    server: &dyn Running,
+    audience: &Audience,
+    progress: Progress,
+) -> anyhow::Result<Vec<Receiver>> {
+    let all = audience.wishes.len();
+    let mut connected = 0;
+    stream::iter(audience.wishes.iter().enumerate())
+        .map(|(number, wishes)| async move {
+            let subscriber = server.subscriber(number, wishes).await?;
+            Receiver::new(subscriber, wishes, server.selects_keys())
+        })
+        .buffered(SET_UP_AT_ONCE)
+        .inspect(|_| {
+            connected += 1;
+            if connected % 100 == 0 {
+                progress.tick(&format!("{connected} of {all} subscribers"));
+            }
+        })
+        .try_collect()
+        .await
+}
+
+/// A generator at work, with whatever publishes.
+pub(super) struct Run {
+    pub(super) generator: Generator,
+    pub(super) start: Instant,
+    sender: Option<EventSender>,
+    devices: usize,
+}
+
+impl Run {
+    /// Begins to publish, which goes on while the generator runs.
+    pub(super) async fn begin(
+        server: &dyn Running,
+        work: &Work,
+        receivers: Vec<Receiver>,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
+        let Work { audience, pace } = work;
+        let devices = audience.devices;
+        let recipients = audience.recipients();
+        let feeder = match server.event_hub() {
+            None => Some(Feeder::new(server.publisher().await?, devices)?),
+            Some(_) => None,
+        };
+        let task = Task {
+            receivers,
+            feeder,
+            pace: *pace,
+            recipients,
+            has_own_core: options.cores.generator().is_some(),
+        };
+        let mut generator = Generator::new(task, options.stop.clone())?;
+        let start = Instant::now() + LEAD;
+        let sender = match server.event_hub() {
+            None => None,
+            Some(event_hub) => {
+                let load = Load {
+                    devices,
+                    partitions: PARTITIONS,
+                    pace: *pace,
+                    recipients,
+                    start,
+                };
+                let traffic = generator.traffic();
+                Some(EventSender::start(event_hub, load, traffic)?)
+            }
+        };
+        if let Pace::Rate(rate) = *pace {
+            let tick = match sender {
+                Some(_) => event_sender::TICK,
+                None => Duration::ZERO,
+            };
+            generator.begin(Some(Schedule {
+                start,
+                rate,
+                devices,
+                tick,
+            }));
+        }
+        Ok(Self {
+            generator,
+            start,
+            sender,
+            devices,
+        })
+    }
+
+    /// Warms up, measures, and adds what it took.
+    pub(super) fn measure(
+        &mut self,
+        server: &dyn Running,
+        warm_up: Duration,
+        options: &Options,
+        pass: &mut Pass,
+    ) -> anyhow::Result<()> {
+        let generator = &mut self.generator;
+        generator.run(self.start + warm_up, options.progress)?;
+        generator.forget_latencies();
+        let before = Moment::now(server, generator)?;
+        generator.run(before.at + options.measured, options.progress)?;
+        let after = Moment::now(server, generator)?;
+        add_throughput(pass, &before, &after);
+        add_latency(pass, generator);
+        Ok(())
+    }
+
+    /// Stops to publish, waits for the last deliveries, and adds what everybody got.
+    pub(super) async fn finish(
+        mut self,
+        audience: &Audience,
+        pass: &mut Pass,
+    ) -> anyhow::Result<()> {
+        let sent = self.stop_sending().await?;
+        let expected = audience.expected(&sent);
+        self.generator.drain(expected)?;
+        let tally = self.generator.tally();
+        let missing = (self.generator.receivers().iter())
+            .map(|receiver| receiver.follower.missing(&sent))
+            .sum();
+        pass.deliveries(&tally, expected, missing);
+        Ok(())
+    }
+
+    /// Stops to publish. Returns how many messages were sent of each device.
+    pub(super) async fn stop_sending(&mut self) -> anyhow::Result<impl Fn(usize) -> u64 + use<>> {
+        let sent = match self.sender.take() {
+            Some(sender) => Some(sender.stop().await?),
+            None => None,
+        };
+        let (all, devices) = (self.generator.sent(), self.devices as u64);
+        Ok(move |device: usize| match &sent {
+            _ if device as u64 >= devices => 0,
+            Some(sent) => Sent::of(sent, device),
+            None => (all + devices).saturating_sub(1 + device as u64) / devices,
+        })
+    }
+}
 
 /// What is read at the beginning and at the end of measuring.
-struct Moment {
-    at: Instant,
-    relay_cpu: Duration,
-    stand_in_cpu: Duration,
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    server_cpu: Duration,
     generator_cpu: Duration,
+    server_rss_kib: u64,
+    sent: u64,
     accounted: u64,
-    metrics: Metrics,
 }
 
 impl Moment {
-    async fn now(servers: &Servers, traffic: &Traffic) -> anyhow::Result<Self> {
-        let metrics = servers.metrics().await?;
+    pub(super) fn now(server: &dyn Running, generator: &Generator) -> anyhow::Result<Self> {
+        let pids = server.pids();
+        // Looked at first, because it takes longest.
+        let server_rss_kib = resident_kib_of(&pids)?;
         Ok(Self {
             at: Instant::now(),
-            relay_cpu: cpu_time(servers.relay_pid())?,
-            stand_in_cpu: cpu_time(servers.stand_in_pid())?,
+            server_cpu: cpu_time_of(&pids)?,
             generator_cpu: cpu_time(std::process::id())?,
-            accounted: traffic.accounted.load(Ordering::Relaxed),
-            metrics,
+            server_rss_kib,
+            sent: generator.sent(),
+            accounted: generator.accounted(),
         })
-    }
-}
-
-pub(super) async fn run(
-    mut report: Report,
-    pace: Pace,
-    options: &Options,
-    progress: &Progress,
-) -> anyhow::Result<Report> {
-    let Options {
-        measured,
-        transport,
-        ..
-    } = *options;
-    limits::allow_sockets(CLIENTS)?;
-    progress.step("starting the stand-in and the relay");
-    let servers = Servers::start().await?;
-    progress.step("connecting the clients");
-    let audience =
-        Audience::gather(&servers, transport, wishes(), READ_BUFFER_BYTES, progress).await?;
-
-    progress.step("sending");
-    let traffic = Arc::<Traffic>::default();
-    let epoch = Instant::now();
-    let window = Window {
-        epoch,
-        from: WARM_UP,
-        to: WARM_UP + measured,
-    };
-    // With a window of messages on their way latency is what that window makes it, so only a given rate has any.
-    let timed = Some(window).filter(|_| matches!(pace, Pace::Rate(_)));
-    let following = audience.follow(&traffic, timed);
-    let load = Load {
-        devices: DEVICES,
-        partitions: PARTITIONS,
-        pace,
-        recipients: RECIPIENTS,
-        messages_max: u64::MAX,
-    };
-    let start = servers.metrics().await?;
-    let sender = EventSender::start(&servers.event_hub, load, Arc::clone(&traffic), epoch)?;
-    sleep_until((epoch + window.from).into()).await;
-    let before = Moment::now(&servers, &traffic).await?;
-    watch(&traffic, epoch + window.to, progress).await;
-    let after = Moment::now(&servers, &traffic).await?;
-    let sent = sender.stop().await?;
-
-    progress.step("waiting for the last deliveries");
-    drain(&traffic, sent * RECIPIENTS).await;
-    let end = servers.metrics().await?;
-    let mut tally = following.stop().await?;
-    progress.step("stopping");
-    servers.stop().await?;
-
-    report.transport(transport);
-    add_load(&mut report, pace, measured);
-    add_throughput(&mut report, &before, &after);
-    add_latency(&mut report, std::mem::take(&mut tally.latencies_us));
-    add_deliveries(&mut report, transport, &tally, sent, (&start, &end));
-    Ok(report)
-}
-
-fn wishes() -> Vec<Wish> {
-    (0..CLIENTS)
-        .map(|client| {
-            // Neighbours share a group of devices; of each pair one asks key by key.
-            let group = client / 2;
-            Wish {
-                devices: (0..DEVICES)
-                    .filter(|device| device % (CLIENTS / 2) == group)
-                    .collect(),
-                by_key: client % 2 == 1,
-            }
-        })
-        .collect()
-}
-
-async fn watch(traffic: &Traffic, until: Instant, progress: &Progress) {
-    const INTERVAL: Duration = Duration::from_secs(1);
-    while Instant::now() < until {
-        let before = traffic.accounted.load(Ordering::Relaxed);
-        let at = (Instant::now() + INTERVAL).min(until);
-        sleep_until(at.into()).await;
-        let deliveries = traffic.accounted.load(Ordering::Relaxed) - before;
-        let in_flight = traffic.in_flight(RECIPIENTS);
-        progress.tick(&format!(
-            "{deliveries} deliveries/s, {in_flight} messages on their way"
-        ));
-    }
-}
-
-/// Waits until everything has come, or nothing comes any more.
-async fn drain(traffic: &Traffic, expected: u64) {
-    const INTERVAL: Duration = Duration::from_millis(20);
-    let mut last = (traffic.accounted.load(Ordering::Relaxed), Instant::now());
-    while last.0 < expected && last.1.elapsed() < SILENCE_MAX {
-        sleep(INTERVAL).await;
-        let accounted = traffic.accounted.load(Ordering::Relaxed);
-        if accounted > last.0 {
-            last = (accounted, Instant::now());
-        }
-    }
-}
-
-fn add_load(report: &mut Report, pace: Pace, measured: Duration) {
-    report.measure("measured_s", measured.as_secs_f64());
-    report.count("devices", DEVICES as u64);
-    report.count("clients", CLIENTS as u64);
-    match pace {
-        Pace::Rate(rate) => report.count("offered_messages_per_s", rate.into()),
-        Pace::InFlight(messages) => report.count("in_flight_messages_max", messages),
     }
 }
 
@@ -176,101 +284,46 @@ fn add_load(report: &mut Report, pace: Pace, measured: Duration) {
     clippy::cast_precision_loss,
     reason = "counts of one run are far below 2^53"
 )]
-fn add_throughput(report: &mut Report, before: &Moment, after: &Moment) {
+pub(super) fn add_throughput(pass: &mut Pass, before: &Moment, after: &Moment) {
+    const MICROSECONDS_PER_S: f64 = 1e6;
     let elapsed_s = (after.at - before.at).as_secs_f64();
-    let grown = |name| after.metrics.growth(&before.metrics, name);
-    let messages = grown("hubrelay_ingest_messages_total");
+    let messages = (after.sent - before.sent) as f64;
     let deliveries = (after.accounted - before.accounted) as f64;
-    report.measure("messages_in_per_s", messages / elapsed_s);
-    report.measure("deliveries_per_s", deliveries / elapsed_s);
-    let used = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
-    let relay_s = used(before.relay_cpu, after.relay_cpu);
-    report.measure("relay_cpu_cores", relay_s / elapsed_s);
-    report.measure(
-        "relay_cpu_us_per_message",
-        relay_s * MICROSECONDS_PER_S / messages,
-    );
-    report.measure("deliveries_per_relay_core_second", deliveries / relay_s);
-    let stand_in_s = used(before.stand_in_cpu, after.stand_in_cpu);
-    report.measure(
-        "stand_in_cpu_us_per_message",
-        stand_in_s * MICROSECONDS_PER_S / messages,
-    );
-    let generator_s = used(before.generator_cpu, after.generator_cpu);
-    report.measure(
-        "generator_cpu_us_per_message",
-        generator_s * MICROSECONDS_PER_S / messages,
-    );
-    let writes = grown("hubrelay_push_writes_total");
-    report.measure(
-        "frames_per_write",
-        grown("hubrelay_push_written_frames_total") / writes,
-    );
-    // A native frame holds all that was ready.
-    report.measure("deliveries_per_write", deliveries / writes);
+    let used_s = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
+    let server_s = used_s(before.server_cpu, after.server_cpu);
+    let generator_s = used_s(before.generator_cpu, after.generator_cpu);
+    for (name, value) in [
+        ("measured_s", elapsed_s),
+        ("messages_in_per_s", messages / elapsed_s),
+        ("deliveries_per_s", deliveries / elapsed_s),
+        ("server_cores", server_s / elapsed_s),
+        ("deliveries_per_server_core_second", deliveries / server_s),
+        ("messages_in_per_server_core_second", messages / server_s),
+        (
+            "server_cpu_us_per_message",
+            server_s * MICROSECONDS_PER_S / messages,
+        ),
+        ("generator_cores", generator_s / elapsed_s),
+        ("server_rss_mib", after.server_rss_kib as f64 / 1024.0),
+    ] {
+        pass.figures.add(name, value);
+    }
 }
 
-fn add_latency(report: &mut Report, mut latencies_us: Vec<u32>) {
+pub(super) fn add_latency(pass: &mut Pass, generator: &mut Generator) {
+    let latencies = generator.latencies();
+    if latencies.len() > 0 {
+        pass.figures
+            .count("latency_samples", latencies.len() as u64);
+    }
     for (name, share) in [
         ("latency_p50_ms", 0.5),
         ("latency_p99_ms", 0.99),
         ("latency_p99_9_ms", 0.999),
         ("latency_max_ms", 1.0),
     ] {
-        if let Some(latency_us) = percentile(&mut latencies_us, share) {
-            report.measure(name, f64::from(latency_us) / 1000.0);
-        }
-    }
-}
-
-/// Conflation counts values; each message has as many as there are keys, and all of them are replaced at once.
-fn add_deliveries(
-    report: &mut Report,
-    transport: Transport,
-    tally: &Tally,
-    sent: u64,
-    (start, end): (&Metrics, &Metrics),
-) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counters of one run are whole numbers far below 2^53"
-    )]
-    let grown = |name| end.growth(start, name) as u64;
-    let conflated_values = grown("hubrelay_relay_conflated_values_total");
-    let conflated = conflated_values / KEYS.len() as u64;
-    report.deliveries(tally, sent * RECIPIENTS, conflated);
-    report.count("conflated_values", conflated_values);
-    if transport == Transport::Native {
-        report.told_conflated_values(tally, conflated_values);
-    }
-    // The stand-in's log is bounded: what a relay that is far behind had not read when it went is lost to it.
-    let read = grown("hubrelay_ingest_messages_total");
-    report.count("unread_messages", sent.saturating_sub(read));
-    report.count(
-        "dropped_updates",
-        grown("hubrelay_relay_dropped_updates_total"),
-    );
-    report.count(
-        "slow_closed_connections",
-        grown("hubrelay_push_slow_closes_total"),
-    );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_device_is_watched_twice_once_in_each_way() {
-        let wishes = wishes();
-        for device in 0..DEVICES {
-            let ways: Vec<_> = wishes
-                .iter()
-                .filter(|wish| wish.devices.contains(&device))
-                .map(|wish| wish.by_key)
-                .collect();
-            assert_eq!(ways, [false, true]);
+        if let Some(latency_ms) = latencies.percentile_ms(share) {
+            pass.figures.add(name, latency_ms);
         }
     }
 }

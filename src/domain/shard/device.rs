@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use smallvec::SmallVec;
-
 use super::super::connection_state::{ConnectionState, Expiry, Source};
 use super::super::device_message::{Content, TelemetryMessage};
 use super::super::hub_twin::HubTwin;
@@ -12,29 +9,29 @@ use super::super::id::{DeviceId, SessionId};
 use super::super::last_value::KeyTable;
 use super::super::raw_json::RawJson;
 use super::super::snapshot::DeviceSnapshot;
-use super::super::subscription::{Delivery, DeviceSubscriptions, Part, TelemetrySelection};
+use super::super::subscription::{Delivery, DeviceSubscriptions, Part};
 use super::super::telemetry::Telemetry;
 use super::super::time::{Now, Stamp, Stamped};
-use super::super::twin::NotATwin;
+use super::super::twin::{NotATwin, Twin};
+use super::super::twin_view::TwinView;
 use super::super::update::{Update, UpdateBody};
-use super::throttle::Window;
+use super::Context;
+use super::audience::{Audience, deliver_to_all};
 use super::timers::{Timer, Timers};
 use super::twin_sight::TwinSight;
-use super::views::Views;
-use super::{Context, Recipients, ShardSettings};
 
-/// Everything that a shard knows about one device.
+/// Everything that a shard knows about one device. Small for a device that nobody looks at: what each message touches is
+/// all that there is.
 #[derive(Debug)]
 pub(super) struct Device<R> {
     id: DeviceId,
     pub(super) keys: KeyTable,
     pub(super) connection_state: ConnectionState,
     connection_state_timer: bool,
-    pub(super) twin: TwinSight<R>,
-    views: Views<R>,
-    windows: HashMap<SessionId, SmallVec<[(Delivery, Window); 1]>>,
-    state_recipients: Recipients<R>,
-    message_recipients: Recipients<R>,
+    /// There when somebody wants telemetry, connection states or messages.
+    audience: Option<Box<Audience<R>>>,
+    /// There when something of the twin is known or wanted.
+    twin: Option<Box<TwinSight<R>>>,
 }
 
 impl<R: Clone> Device<R> {
@@ -44,11 +41,8 @@ impl<R: Clone> Device<R> {
             keys: KeyTable::default(),
             connection_state: ConnectionState::default(),
             connection_state_timer: false,
-            twin: TwinSight::default(),
-            views: Views::default(),
-            windows: HashMap::new(),
-            state_recipients: Recipients::default(),
-            message_recipients: Recipients::default(),
+            audience: None,
+            twin: None,
         }
     }
 
@@ -70,9 +64,13 @@ impl<R: Clone> Device<R> {
                 if let Some(connected) = connection_state {
                     self.apply_connection_state(connected, stamp.clone(), Source::Device, context);
                 }
-                if let Some(message) = message.filter(|_| !self.message_recipients.is_empty()) {
+                let audience = self.audience.as_deref();
+                let recipients = audience.map(|audience| &audience.message_recipients);
+                if let (Some(recipients), Some(message)) = (recipients, message)
+                    && !recipients.is_empty()
+                {
                     let update = self.update(stamp, UpdateBody::Message(message));
-                    deliver_to_all(&self.message_recipients, &update, context);
+                    deliver_to_all(recipients, &update, context);
                 }
             }
             Content::ConnectionState {
@@ -83,7 +81,9 @@ impl<R: Clone> Device<R> {
                 self.apply_connection_state(connected, stamp, source, context);
             }
             Content::Twin(event) => {
-                let applied = self.twin.apply(&self.id, &event, stamp, context);
+                let twin = self.twin.get_or_insert_default();
+                let applied = twin.apply(&self.id, &event, stamp, context);
+                self.forget_empty_twin();
                 context.stats.messages_dropped += u64::from(applied.is_err());
             }
         }
@@ -98,14 +98,23 @@ impl<R: Clone> Device<R> {
         timers: &mut Timers,
         now: Now,
     ) {
-        self.views
+        if wanted.device_twin.is_some() || self.twin.is_some() {
+            let twin = self.twin.get_or_insert_default();
+            twin.set(session, recipient, wanted.device_twin.as_ref());
+            self.forget_empty_twin();
+        }
+        let wants = !wanted.telemetry.is_empty() || wanted.connection_state || wanted.d2c_messages;
+        if !wants && self.audience.is_none() {
+            return;
+        }
+        let audience = self.audience.get_or_insert_default();
+        audience
+            .views
             .set(session, recipient, &wanted.telemetry, &mut self.keys);
-        self.rearrange_windows(session, &wanted.telemetry, timers, now);
-        self.twin
-            .set(session, recipient, wanted.device_twin.as_ref());
+        audience.rearrange_windows(&self.id, session, &wanted.telemetry, timers, now);
         for (recipients, wanted) in [
-            (&mut self.state_recipients, wanted.connection_state),
-            (&mut self.message_recipients, wanted.d2c_messages),
+            (&mut audience.state_recipients, wanted.connection_state),
+            (&mut audience.message_recipients, wanted.d2c_messages),
         ] {
             if wanted {
                 recipients.insert(session, recipient.clone());
@@ -113,6 +122,30 @@ impl<R: Clone> Device<R> {
                 recipients.swap_remove(&session);
             }
         }
+        if audience.is_empty() {
+            self.audience = None;
+        }
+    }
+
+    /// What a view shows of the twin, unless it is held back.
+    fn shown_twin(&self, view: &TwinView) -> Option<Stamped<RawJson>> {
+        self.twin.as_ref()?.shown(view)
+    }
+
+    /// The whole twin, if it is known.
+    pub(super) fn whole_twin(&self) -> Option<&Twin> {
+        self.twin.as_ref()?.whole()
+    }
+
+    /// Asks for the twin because somebody wants to see it, unless it is known.
+    pub(super) fn want_twin<F>(&mut self, context: &mut Context<'_, F>) {
+        let twin = self.twin.get_or_insert_default();
+        twin.want(&self.id, context);
+        self.forget_empty_twin();
+    }
+
+    fn forget_empty_twin(&mut self) {
+        self.twin.take_if(|twin| twin.is_empty());
     }
 
     /// What is known of what `of` covers.
@@ -135,7 +168,7 @@ impl<R: Clone> Device<R> {
                 .covers(Part::ConnectionState)
                 .then(|| self.connection_state.get())
                 .flatten(),
-            device_twin: (of.device_twin.as_ref()).and_then(|view| self.twin.shown(view)),
+            device_twin: (of.device_twin.as_ref()).and_then(|view| self.shown_twin(view)),
         }
     }
 
@@ -149,13 +182,15 @@ impl<R: Clone> Device<R> {
                 .map(|(key, _)| self.keys.value_bytes(key.as_str()))
                 .sum()
         };
-        let twin = (of.device_twin.as_ref()).and_then(|view| self.twin.shown(view));
+        let twin = (of.device_twin.as_ref()).and_then(|view| self.shown_twin(view));
         telemetry + twin.map_or(0, |twin| twin.value.as_str().len())
     }
 
     /// Drops what throttling holds back for a session of what `of` covers.
     pub(super) fn forget_pending(&mut self, session: SessionId, of: &DeviceSubscriptions) {
-        for (_, window) in self.windows.get_mut(&session).into_iter().flatten() {
+        let windows = self.audience.as_mut().map(|audience| &mut audience.windows);
+        let of_session = windows.and_then(|windows| windows.get_mut(&session));
+        for (_, window) in of_session.into_iter().flatten() {
             window.retain(|key| !of.covers(Part::Key(key)));
         }
     }
@@ -182,7 +217,10 @@ impl<R: Clone> Device<R> {
         context: &mut Context<'_, F>,
     ) -> Result<Stamped<RawJson>, NotATwin> {
         self.answer_connection_state(Some(read.connected), context);
-        self.twin.was_read(&self.id, &read.twin, stamp, context)
+        let twin = self.twin.get_or_insert_default();
+        let newest = twin.was_read(&self.id, &read.twin, stamp, context);
+        self.forget_empty_twin();
+        newest
     }
 
     /// The hub gave no answer about the device.
@@ -191,12 +229,17 @@ impl<R: Clone> Device<R> {
         context: &mut Context<'_, F>,
     ) {
         self.answer_connection_state(None, context);
-        self.twin.was_not_read(&self.id, context);
+        if let Some(twin) = &mut self.twin {
+            twin.was_not_read(&self.id, context);
+            self.forget_empty_twin();
+        }
     }
 
     /// Asks the hub once more for the twin.
     pub(super) fn retry_twin_read<F>(&mut self, context: &mut Context<'_, F>) {
-        self.twin.retry_read(&self.id, context);
+        if let Some(twin) = &mut self.twin {
+            twin.retry_read(&self.id, context);
+        }
     }
 
     pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
@@ -205,28 +248,8 @@ impl<R: Clone> Device<R> {
         delivery: Delivery,
         context: &mut Context<'_, F>,
     ) {
-        let now_ms = context.now.monotonic_ms;
-        let Some(windows) = self.windows.get_mut(&session) else {
-            return;
-        };
-        let ended =
-            |(of, window): &(Delivery, Window)| *of == delivery && window.ends_at_ms() <= now_ms;
-        let Some(place) = windows.iter().position(ended) else {
-            return;
-        };
-        let (_, window) = windows.swap_remove(place);
-        if windows.is_empty() {
-            self.windows.remove(&session);
-        }
-        let recipient = self.views.recipient(session);
-        let (Some(update), Some(recipient)) = (window.close(&self.id), recipient) else {
-            return;
-        };
-        context.deliver(recipient, &update);
-        let interval_ms = interval_ms(context.settings, delivery);
-        if interval_ms > 0 {
-            let windows = self.windows.entry(session).or_default();
-            open_window(windows, &self.id, (session, delivery), interval_ms, context);
+        if let Some(audience) = &mut self.audience {
+            audience.end_window(&self.id, (session, delivery), context);
         }
     }
 
@@ -234,9 +257,11 @@ impl<R: Clone> Device<R> {
     pub(super) fn expects(&self, due_ms: u64, timer: Timer) -> bool {
         match timer {
             Timer::ConnectionState => self.connection_state_timer,
-            Timer::TwinRead => self.twin.retries_at(due_ms),
+            Timer::TwinRead => (self.twin.as_ref()).is_some_and(|twin| twin.retries_at(due_ms)),
             Timer::ThrottlingWindow(session, delivery) => {
-                self.windows.get(&session).is_some_and(|windows| {
+                let windows = self.audience.as_ref().map(|audience| &audience.windows);
+                let windows = windows.and_then(|windows| windows.get(&session));
+                windows.is_some_and(|windows| {
                     windows
                         .iter()
                         .any(|(of, window)| *of == delivery && window.ends_at_ms() == due_ms)
@@ -248,10 +273,8 @@ impl<R: Clone> Device<R> {
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
             && self.connection_state.is_empty()
-            && self.twin.is_empty()
-            && self.views.is_empty()
-            && self.state_recipients.is_empty()
-            && self.message_recipients.is_empty()
+            && self.twin.is_none()
+            && self.audience.is_none()
     }
 
     fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
@@ -264,89 +287,10 @@ impl<R: Clone> Device<R> {
         let values_max = context.settings.limits.keys_per_device_max;
         let recorded = self.keys.record(telemetry, stamp, values_max);
         context.stats.values_dropped += recorded.refused() as u64;
-        for view in self.views.iter_mut() {
-            let Some(selected) = view.select(&recorded) else {
-                continue;
-            };
-            let delivery = view.place.delivery;
-            let interval_ms = interval_ms(context.settings, delivery);
-            if interval_ms == 0 && self.windows.is_empty() {
-                let body = UpdateBody::Telemetry(selected);
-                let update = Arc::new(Update::new(self.id.clone(), stamp.clone(), body));
-                deliver_to_all(&view.members, &update, context);
-                continue;
-            }
-            // Made for the first member whose window is not open; mostly there is none.
-            let mut update = None;
-            for (session, recipient) in &view.members {
-                let windows = self.windows.get_mut(session);
-                let mut windows = windows.into_iter().flatten();
-                if let Some((_, window)) = windows.find(|(of, _)| *of == delivery) {
-                    window.merge(&selected, stamp);
-                    context.stats.throttled += 1;
-                    continue;
-                }
-                let update = update.get_or_insert_with(|| {
-                    let body = UpdateBody::Telemetry(selected.clone());
-                    Arc::new(Update::new(self.id.clone(), stamp.clone(), body))
-                });
-                context.deliver(recipient, update);
-                if interval_ms > 0 {
-                    let windows = self.windows.entry(*session).or_default();
-                    let of = (*session, delivery);
-                    open_window(windows, &self.id, of, interval_ms, context);
-                }
-            }
+        if let Some(audience) = &mut self.audience {
+            audience.publish(&self.id, &recorded, stamp, context);
         }
         context.stats.last_values += self.keys.values() - before;
-    }
-
-    /// Moves what is held back to where the selection now delivers it; what it does not want any more goes.
-    fn rearrange_windows(
-        &mut self,
-        session: SessionId,
-        selection: &TelemetrySelection,
-        timers: &mut Timers,
-        now: Now,
-    ) {
-        if selection.is_empty() {
-            let windows = self.windows.remove(&session);
-            timers.abandon(windows.map_or(0, |windows| windows.len()));
-            return;
-        }
-        let Some(windows) = self.windows.get_mut(&session) else {
-            return;
-        };
-        let mut moved = Vec::new();
-        for (delivery, window) in windows.iter_mut() {
-            let Some((telemetry, stamp)) = window.take() else {
-                continue;
-            };
-            let here = telemetry.filter(|key| selection.delivery_of(key) == Some(*delivery));
-            if let Some(here) = here {
-                window.merge(&here, &stamp);
-            }
-            for way in selection.ways().filter(|way| way != delivery) {
-                let there = telemetry.filter(|key| selection.delivery_of(key) == Some(way));
-                moved.extend(there.map(|there| (way, there, stamp.clone())));
-            }
-        }
-        let before = windows.len();
-        windows.retain(|(of, _)| selection.ways().any(|way| way == *of));
-        timers.abandon(before - windows.len());
-        for (to, telemetry, stamp) in moved {
-            let place = windows.iter().position(|(of, _)| *of == to);
-            let place = place.unwrap_or_else(|| {
-                windows.push((to, Window::open(now.monotonic_ms)));
-                let timer = Timer::ThrottlingWindow(session, to);
-                timers.add(now.monotonic_ms, self.id.clone(), timer);
-                windows.len() - 1
-            });
-            windows[place].1.merge(&telemetry, &stamp);
-        }
-        if windows.is_empty() {
-            self.windows.remove(&session);
-        }
     }
 
     fn apply_connection_state<F: FnMut(&R, &Arc<Update>)>(
@@ -385,9 +329,11 @@ impl<R: Clone> Device<R> {
         stamp: Stamp,
         context: &mut Context<'_, F>,
     ) {
-        if !self.state_recipients.is_empty() {
+        let audience = self.audience.as_deref();
+        let recipients = audience.map(|audience| &audience.state_recipients);
+        if let Some(recipients) = recipients.filter(|recipients| !recipients.is_empty()) {
             let update = self.update(stamp, UpdateBody::ConnectionState(connected));
-            deliver_to_all(&self.state_recipients, &update, context);
+            deliver_to_all(recipients, &update, context);
         }
     }
 
@@ -407,34 +353,5 @@ impl<R: Clone> Device<R> {
 
     fn update(&self, stamp: Stamp, body: UpdateBody) -> Arc<Update> {
         Arc::new(Update::new(self.id.clone(), stamp, body))
-    }
-}
-
-/// How long a session waits between two updates of a device that it gets in one way; 0 for not at all.
-fn interval_ms(settings: &ShardSettings, delivery: Delivery) -> u64 {
-    let configured_ms = settings.throttling_interval_ms.unwrap_or_default();
-    configured_ms.max(delivery.min_interval_ms.into())
-}
-
-fn open_window<F>(
-    windows: &mut SmallVec<[(Delivery, Window); 1]>,
-    device: &DeviceId,
-    (session, delivery): (SessionId, Delivery),
-    interval_ms: u64,
-    context: &mut Context<'_, F>,
-) {
-    let ends_at_ms = context.now.monotonic_ms.saturating_add(interval_ms);
-    windows.push((delivery, Window::open(ends_at_ms)));
-    let timer = Timer::ThrottlingWindow(session, delivery);
-    context.timers.add(ends_at_ms, device.clone(), timer);
-}
-
-fn deliver_to_all<R, F: FnMut(&R, &Arc<Update>)>(
-    recipients: &Recipients<R>,
-    update: &Arc<Update>,
-    context: &mut Context<'_, F>,
-) {
-    for recipient in recipients.values() {
-        context.deliver(recipient, update);
     }
 }

@@ -1,4 +1,4 @@
-//! What ten thousand keys in one message cost: a native subscribe, up to the answer with their last values.
+//! What ten thousand keys in one message cost hubrelay: a native subscribe, up to the answer with their last values.
 //!
 //! Once they are the keys of one device, once ten of each of a thousand devices. The sessions subscribe one after the
 //! other, so that the time of an answer is that of one, and all stay, so that the relay has them all to look after.
@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use relay_protocol::native::{Hello, Selector};
 
+use super::Options;
+use crate::contender::Running as _;
+use crate::contender::hubrelay::{Hubrelay, RunningRelay};
+use crate::figures::Figures;
 use crate::grant_token::{self, DeviceGrant};
-use crate::message;
+use crate::latency::Latencies;
 use crate::native_client::NativeClient;
 use crate::process_usage::cpu_time;
-use crate::progress::Progress;
-use crate::report::{Report, percentile};
-use crate::seed::{seed, telemetry_values};
-use crate::servers::Servers;
+use crate::report::Pass;
+use crate::seed::{SeedMessage, seed, telemetry_values};
 
 /// As many as one message may name. The relay's limits on keys of a device and subscriptions of a session are above.
 const KEYS: usize = 10_000;
@@ -28,8 +30,6 @@ const FORERUNNERS: usize = 3;
 
 /// Keys in one message of a device.
 const KEYS_PER_MESSAGE: usize = 1000;
-
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How the keys are spread over devices.
 #[derive(Clone, Copy, Debug)]
@@ -49,23 +49,24 @@ const SPREADS: [Spread; 2] = [
     },
 ];
 
-pub(super) async fn run(mut report: Report, progress: &Progress) -> anyhow::Result<Report> {
-    progress.step("starting the stand-in and the relay");
-    let servers = Servers::start().await?;
-    report.count("keys", KEYS as u64);
-    report.count("sessions", SESSIONS as u64);
+/// Runs one pass.
+pub(super) async fn run(contender: Hubrelay, options: &Options) -> anyhow::Result<Pass> {
+    let progress = options.progress;
+    let relay = RunningRelay::start(contender, &options.cores, &[]).await?;
+    let mut pass = Pass::new(relay.about().clone());
+    pass.figures.count("keys", KEYS as u64);
+    pass.figures.count("sessions", SESSIONS as u64);
     for spread in SPREADS {
-        progress.step(&format!("sending {KEYS} keys, devices: {}", spread.devices));
-        seed(&servers, spread.messages()?, &spread.device_ids(), KEYS).await?;
-        progress.step("subscribing");
-        subscribe_all(&servers, spread, FORERUNNERS).await?;
-        subscribe_all(&servers, spread, SESSIONS)
+        progress.tick(&format!("sending {KEYS} keys, devices: {}", spread.devices));
+        seed(&relay, spread.messages(), &spread.device_ids(), KEYS).await?;
+        progress.tick("subscribing");
+        subscribe_all(&relay, spread, FORERUNNERS).await?;
+        subscribe_all(&relay, spread, SESSIONS)
             .await?
-            .add_to(&mut report, spread);
+            .add_to(&mut pass.figures, spread);
     }
-    progress.step("stopping");
-    servers.stop().await?;
-    Ok(report)
+    relay.stop().await?;
+    Ok(pass)
 }
 
 /// What subscribing took.
@@ -77,11 +78,11 @@ struct Taken {
     request_bytes: usize,
     answer_bytes: usize,
     /// From sending the request to having read the answer.
-    latencies_us: Vec<u32>,
+    latencies: Latencies,
 }
 
 async fn subscribe_all(
-    servers: &Servers,
+    relay: &RunningRelay,
     spread: Spread,
     sessions: usize,
 ) -> anyhow::Result<Taken> {
@@ -95,22 +96,22 @@ async fn subscribe_all(
         ..Hello::default()
     };
     let selectors = spread.selectors();
-    let cpu = || cpu_time(servers.relay_pid());
+    let cpu = || cpu_time(relay.pid());
 
     let start = cpu()?;
     let mut clients = Vec::with_capacity(sessions);
     for _ in 0..sessions {
         let hello = hello.clone();
-        clients.push(NativeClient::open(&servers.authority, hello, READ_BUFFER_BYTES).await?);
+        clients.push(NativeClient::open(&relay.authority, hello).await?);
     }
     let open = cpu()?;
     let mut answers = Vec::with_capacity(sessions);
-    let mut latencies_us = Vec::with_capacity(sessions);
+    let mut latencies = Latencies::default();
     for client in &mut clients {
         let begun = Instant::now();
         client.ask_for(selectors.clone()).await?;
         answers.push(client.answer().await?);
-        latencies_us.push(u32::try_from(begun.elapsed().as_micros())?);
+        latencies.add(begun.elapsed());
     }
     let subscribed = cpu()?;
     for answer in &answers {
@@ -125,7 +126,7 @@ async fn subscribe_all(
         subscribe_cpu: subscribed.saturating_sub(open),
         request_bytes: serde_json::to_string(&selectors)?.len(),
         answer_bytes: answers.last().map_or(0, |answer| answer.len()),
-        latencies_us,
+        latencies,
     })
 }
 
@@ -150,8 +151,8 @@ impl Spread {
             .collect()
     }
 
-    /// Encoded messages that give every key of every device a value.
-    fn messages(self) -> anyhow::Result<Vec<Vec<u8>>> {
+    /// Messages that give every key of every device a value.
+    fn messages(self) -> Vec<SeedMessage> {
         let keys = self.keys();
         let bodies: Vec<_> = keys
             .chunks(KEYS_PER_MESSAGE)
@@ -163,9 +164,10 @@ impl Spread {
         self.device_ids()
             .iter()
             .flat_map(|device| {
-                bodies
-                    .iter()
-                    .map(move |body| message::encode(device, body.clone()))
+                bodies.iter().map(move |body| SeedMessage {
+                    device_id: device.clone(),
+                    body: body.clone().into_bytes(),
+                })
             })
             .collect()
     }
@@ -176,17 +178,17 @@ impl Taken {
         clippy::cast_precision_loss,
         reason = "counts of one run are far below 2^53"
     )]
-    fn add_to(mut self, report: &mut Report, spread: Spread) {
+    fn add_to(mut self, figures: &mut Figures, spread: Spread) {
         let name = |figure: &str| format!("{}_{figure}", spread.name);
-        let sessions = self.latencies_us.len() as f64;
+        let sessions = self.latencies.len() as f64;
         let each_ms = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / sessions;
-        report.measure(name("hello_relay_cpu_ms"), each_ms(self.hello_cpu));
-        report.measure(name("subscribe_relay_cpu_ms"), each_ms(self.subscribe_cpu));
-        report.count(name("request_bytes"), self.request_bytes as u64);
-        report.count(name("answer_bytes"), self.answer_bytes as u64);
+        figures.add(name("subscribe_server_cpu_ms"), each_ms(self.subscribe_cpu));
+        figures.add(name("hello_server_cpu_ms"), each_ms(self.hello_cpu));
+        figures.count(name("request_bytes"), self.request_bytes as u64);
+        figures.count(name("answer_bytes"), self.answer_bytes as u64);
         for (figure, share) in [("latency_p50_ms", 0.5), ("latency_max_ms", 1.0)] {
-            if let Some(latency_us) = percentile(&mut self.latencies_us, share) {
-                report.measure(name(figure), f64::from(latency_us) / 1000.0);
+            if let Some(latency_ms) = self.latencies.percentile_ms(share) {
+                figures.add(name(figure), latency_ms);
             }
         }
     }

@@ -1,0 +1,133 @@
+//! The floor: the least that a server can do between the same feed and the same sockets. See [`crate::floor_server`].
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use tokio::net::TcpListener;
+use tokio::time::{Duration, timeout};
+
+use super::{About, Contender, Deliver, Publisher, Running, Subscriber, Wish};
+use crate::cores::Cores;
+use crate::feed::FeedPublisher;
+use crate::server_process::{Place, ServerProcess, this_program};
+use crate::websocket_client::WebSocketClient;
+
+const FEED_LIMIT: Duration = Duration::from_secs(10);
+
+/// The floor as a contender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    /// Messages that one write to a recipient may hold.
+    pub(crate) gathered_max: usize,
+}
+
+impl Contender for Floor {
+    fn name(&self) -> &'static str {
+        match self.gathered_max {
+            1 => "floor-1",
+            _ => "floor-16",
+        }
+    }
+
+    fn start<'a>(
+        &'a self,
+        cores: &'a Cores,
+        _devices: usize,
+    ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+        async move {
+            let feed = TcpListener::bind("127.0.0.1:0").await?;
+            let mut command = this_program("floor")?;
+            command.arg(self.gathered_max.to_string());
+            command.arg(feed.local_addr()?.to_string());
+            let (process, line, _) =
+                ServerProcess::start_and_listen(cores, Place::Server, &mut command).await?;
+            let about = About {
+                name: self.name(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                settings: format!("up to {} messages a write", self.gathered_max),
+            };
+            Ok(Box::new(RunningFloor {
+                about,
+                process,
+                feed,
+                authority: line.trim().to_owned(),
+            }) as Box<dyn Running>)
+        }
+        .boxed_local()
+    }
+}
+
+struct RunningFloor {
+    about: About,
+    process: ServerProcess,
+    /// The server fetches its feed here.
+    feed: TcpListener,
+    authority: String,
+}
+
+impl Running for RunningFloor {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        vec![self.process.pid()]
+    }
+
+    fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>> {
+        async move {
+            let (stream, _) = timeout(FEED_LIMIT, self.feed.accept())
+                .await
+                .context("the floor does not fetch its feed")??;
+            stream.set_nodelay(true)?;
+            let protocol = Box::new(FeedPublisher);
+            Ok(Publisher { stream, protocol })
+        }
+        .boxed_local()
+    }
+
+    fn subscriber<'a>(
+        &'a self,
+        _number: usize,
+        wishes: &'a [Wish],
+    ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
+        async move {
+            let devices: Vec<_> = wishes.iter().map(|wish| wish.device.to_string()).collect();
+            let path = format!("/?devices={}", devices.join(","));
+            let WebSocketClient { stream, read_ahead } =
+                WebSocketClient::connect(&self.authority, &path, "").await?;
+            let protocol = Box::new(BareDelivery);
+            Ok(Subscriber {
+                stream,
+                read_ahead,
+                protocol,
+            })
+        }
+        .boxed_local()
+    }
+
+    fn stop(self: Box<Self>) -> LocalBoxFuture<'static, anyhow::Result<()>> {
+        async move {
+            // It knows no better end than the one of every process.
+            self.process.stop().await?;
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+/// Messages that are nothing but the object of values.
+#[derive(Debug)]
+pub(crate) struct BareDelivery;
+
+impl Deliver for BareDelivery {
+    fn on_message(
+        &mut self,
+        message: &[u8],
+        payload: &mut dyn FnMut(&[u8]),
+        _reply: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        payload(message);
+        Ok(())
+    }
+}
