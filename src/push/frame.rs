@@ -29,9 +29,11 @@ pub(super) fn push_updates(
     time_unix_ms: i64,
 ) {
     let mut text = Text(text);
-    text.put(format_args!(
-        r#"{{"type":"updates","sequence":{sequence},"time":{time_unix_ms},"updates":"#
-    ));
+    text.str(r#"{"type":"updates","sequence":"#);
+    push_json(text.0, &sequence);
+    text.str(r#","time":"#);
+    push_integer(text.0, time_unix_ms);
+    text.str(r#","updates":"#);
     text.array(updates, |text, update| push_update(text.0, update));
     if skipped != Skipped::default() {
         let Skipped { conflated, dropped } = skipped;

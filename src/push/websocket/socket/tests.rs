@@ -134,15 +134,19 @@ async fn a_client_that_takes_nothing_makes_no_progress() {
             .is_none()
     );
     assert!(!websocket.take_progress());
-    let mut taken = 0;
-    let mut bytes = vec![0; 16 * 1024];
-    while !websocket.take_progress() {
-        assert!(taken < STUFFING_BYTES, "progress was not seen");
-        taken += timeout(PATIENCE, client.read(&mut bytes))
-            .await
-            .unwrap()
-            .unwrap();
-        let _ = poll_fn(|cx| websocket.poll_write(cx)).now_or_never();
+    let progress = poll_fn(|cx| {
+        let _ = websocket.poll_write(cx);
+        if websocket.take_progress() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let mut bytes = vec![0; STUFFING_BYTES];
+    let taking = client.read_exact(&mut bytes);
+    tokio::select! {
+        progress = timeout(PATIENCE, progress) => progress.unwrap(),
+        _ = taking => panic!("all was taken without progress"),
     }
 }
 
