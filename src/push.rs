@@ -20,6 +20,7 @@ mod sse;
 mod websocket;
 #[cfg(test)]
 mod websocket_conformance;
+mod written;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::written::write_updates;
 use crate::config::{AdminKeys, Config};
 use crate::grant_token::GrantTokens;
 use crate::http::ClientAddress;

@@ -4,8 +4,20 @@
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
 pub(crate) mod amqp_client;
+mod byte_stream;
 pub(crate) mod floor;
+mod http_response;
 pub(crate) mod hubrelay;
+mod mosquitto;
+mod nats;
+mod nchan;
+mod node;
+mod node_socket_io;
+mod node_ws;
+mod peer;
+mod peer_process;
+mod sockudo;
+mod text_delivery;
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -17,6 +29,13 @@ use tokio::net::TcpStream;
 use self::amqp_client::AmqpClient;
 use self::floor::Floor;
 use self::hubrelay::{Hubrelay, Input, Transport};
+use self::mosquitto::Mosquitto;
+use self::nats::Nats;
+use self::nchan::Nchan;
+use self::node_socket_io::NodeSocketIo;
+use self::node_ws::NodeWs;
+use self::peer::PeerContender;
+use self::sockudo::Sockudo;
 use crate::cores::Cores;
 
 /// What one subscriber wants of a device.
@@ -120,6 +139,12 @@ pub(crate) trait Publish {
     /// Appends what publishes `body` as a message of the device.
     fn encode(&mut self, device: usize, body: &[u8], out: &mut Vec<u8>);
 
+    /// Appends the end of what was encoded so far, for servers that take messages several at a time. To be called before
+    /// what was encoded is sent.
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
     /// Takes what the server sent on the connection, in pieces of any size, and appends what is to be answered. Returns
     /// how many messages it acknowledged, for servers that do.
     fn on_bytes(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> anyhow::Result<usize> {
@@ -181,7 +206,14 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 /// What hubrelay is measured against, as far as it is installed.
 fn peers() -> Vec<Box<dyn Contender>> {
-    Vec::new()
+    vec![
+        boxed(PeerContender::<Nats>::NEW),
+        boxed(PeerContender::<Mosquitto>::NEW),
+        boxed(PeerContender::<Nchan>::NEW),
+        boxed(PeerContender::<NodeWs>::NEW),
+        boxed(PeerContender::<NodeSocketIo>::NEW),
+        boxed(PeerContender::<Sockudo>::NEW),
+    ]
 }
 
 fn boxed(contender: impl Contender + 'static) -> Box<dyn Contender> {

@@ -330,6 +330,7 @@ mod tests {
             push_frame(&body, &mut frame);
             let expected = Frame {
                 opcode: opcode::TEXT,
+                is_last: true,
                 payload: &body,
             };
             assert_eq!(Frame::take(&mut frame.as_slice()).unwrap(), Some(expected));

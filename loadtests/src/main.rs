@@ -5,6 +5,7 @@
 //! on loopback addresses. Run `cargo build --release` first: the product's binary is looked for beside this one.
 
 mod audience;
+mod chart;
 mod contender;
 mod cores;
 mod event_hub;
@@ -109,9 +110,19 @@ struct RunArgs {
     whole: bool,
 }
 
-/// Parts of this program that it starts as processes of their own.
+/// What this program does beside running scenarios. Hidden are parts that it starts as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Draw charts of result files, an SVG for each scenario
+    Chart {
+        /// Files that --json wrote
+        #[arg(value_name = "RESULTS", required = true)]
+        results: Vec<PathBuf>,
+
+        /// The directory to draw into
+        #[arg(long, value_name = "DIR", default_value = "docs/images")]
+        out: PathBuf,
+    },
     #[command(hide = true)]
     RelayFromFeed { feed: SocketAddr },
     #[command(hide = true)]
@@ -131,6 +142,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => run::run(&cli.run),
+        Some(Part::Chart { results, out }) => run::exit_code(chart::draw_all(&results, &out)),
         Some(Part::RelayFromFeed { feed }) => relay_from_feed::run(feed),
         Some(Part::AmqpClient { event_hub }) => contender::amqp_client::run(&event_hub),
         Some(Part::Floor { gathered_max, feed }) => {

@@ -83,6 +83,11 @@ impl ServerProcess {
         self.pid
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Tells it to end and waits until it has.
     pub(crate) async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         let pid = Pid::from_raw(i32::try_from(self.pid)?).context("not a process id")?;

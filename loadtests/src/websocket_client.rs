@@ -34,6 +34,7 @@ pub(crate) struct WebSocketClient {
     pub(crate) stream: TcpStream,
     /// What was read and not taken yet.
     pub(crate) read_ahead: Vec<u8>,
+    assembly: Assembly,
 }
 
 impl WebSocketClient {
@@ -51,6 +52,7 @@ impl WebSocketClient {
         let mut client = Self {
             stream,
             read_ahead: Vec::new(),
+            assembly: Assembly::default(),
         };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -96,17 +98,28 @@ impl WebSocketClient {
                 self.read_more().await?;
                 continue;
             };
-            let (opcode, payload) = (frame.opcode, frame.payload.to_vec());
-            let taken = self.read_ahead.len() - bytes.len();
-            self.read_ahead.drain(..taken);
-            match opcode {
-                opcode::TEXT | opcode::BINARY => return Ok(payload),
-                opcode::PING => self.write(opcode::PONG, &payload).await?,
-                opcode::PONG => {}
+            let mut pinged = None;
+            let message = match frame.opcode {
+                opcode::TEXT | opcode::BINARY | opcode::CONTINUATION => {
+                    self.assembly.message(frame)?.map(<[u8]>::to_vec)
+                }
+                opcode::PING => {
+                    pinged = Some(frame.payload.to_vec());
+                    None
+                }
+                opcode::PONG => None,
                 _ => bail!(
                     "the server closed a client: {}",
-                    String::from_utf8_lossy(&payload)
+                    String::from_utf8_lossy(frame.payload)
                 ),
+            };
+            let taken = self.read_ahead.len() - bytes.len();
+            self.read_ahead.drain(..taken);
+            if let Some(payload) = pinged {
+                self.write(opcode::PONG, &payload).await?;
+            }
+            if let Some(message) = message {
+                return Ok(message);
             }
         }
     }
@@ -137,12 +150,14 @@ impl WebSocketClient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: u8,
+    /// Whether its message ends with it.
+    pub(crate) is_last: bool,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Takes the first frame off `bytes`; `None` when it is not there as a whole. Servers do not mask (RFC 6455 §5.1);
-    /// messages in several frames, and extensions, are not what was asked for.
+    /// Takes the first frame off `bytes`; `None` when it is not there as a whole. Servers do not mask (RFC 6455 §5.1),
+    /// and no extension was asked for.
     pub(crate) fn take(bytes: &mut &'a [u8]) -> anyhow::Result<Option<Self>> {
         let [first, second, rest @ ..] = *bytes else {
             return Ok(None);
@@ -161,8 +176,8 @@ impl<'a> Frame<'a> {
         };
         let opcode = first & 0x0f;
         ensure!(
-            first & 0xf0 == 0x80 && opcode != opcode::CONTINUATION,
-            "the server sent part of a message, or used an extension"
+            first & 0x70 == 0,
+            "the server used an extension that nobody asked for"
         );
         ensure!(
             length <= FRAME_BYTES_MAX,
@@ -172,7 +187,44 @@ impl<'a> Frame<'a> {
             return Ok(None);
         };
         *bytes = rest;
-        Ok(Some(Self { opcode, payload }))
+        Ok(Some(Self {
+            opcode,
+            is_last: first & 0x80 != 0,
+            payload,
+        }))
+    }
+}
+
+/// Puts messages together that come in several frames (RFC 6455 §5.4).
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    parts: Vec<u8>,
+    is_under_way: bool,
+    is_done: bool,
+}
+
+impl Assembly {
+    /// Takes a frame of a message; returns the message when that is its last. One in a single frame is not copied.
+    pub(crate) fn message<'a>(&'a mut self, frame: Frame<'a>) -> anyhow::Result<Option<&'a [u8]>> {
+        if std::mem::take(&mut self.is_done) {
+            self.parts.clear();
+        }
+        let is_first = frame.opcode != opcode::CONTINUATION;
+        ensure!(
+            is_first != self.is_under_way,
+            "the server mixed up the parts of messages"
+        );
+        if is_first && frame.is_last {
+            return Ok(Some(frame.payload));
+        }
+        ensure!(
+            self.parts.len() + frame.payload.len() <= FRAME_BYTES_MAX,
+            "the server sent a message too long"
+        );
+        self.parts.extend_from_slice(frame.payload);
+        self.is_under_way = !frame.is_last;
+        self.is_done = frame.is_last;
+        Ok(self.is_done.then_some(&self.parts))
     }
 }
 
@@ -231,6 +283,7 @@ mod tests {
             let mut rest = bytes.as_slice();
             let frame = Frame {
                 opcode: opcode::BINARY,
+                is_last: true,
                 payload: &payload,
             };
             assert_eq!(Frame::take(&mut rest).unwrap(), Some(frame));
@@ -242,10 +295,36 @@ mod tests {
     }
 
     #[test]
-    fn masked_frames_parts_and_extensions_are_refused() {
-        for bytes in [[0x81, 0x80], [0x01, 0], [0x80, 0], [0xc1, 0]] {
+    fn masked_frames_and_extensions_are_refused() {
+        for bytes in [[0x81, 0x80], [0xc1, 0]] {
             assert!(Frame::take(&mut &bytes[..]).is_err());
         }
+    }
+
+    #[test]
+    fn messages_in_parts_are_put_together() {
+        let frame = |opcode, is_last, payload| Frame {
+            opcode,
+            is_last,
+            payload,
+        };
+        let mut assembly = Assembly::default();
+        for _ in 0..2 {
+            let parts = [
+                (opcode::TEXT, false, &b"a"[..], None),
+                (opcode::CONTINUATION, false, b"b", None),
+                (opcode::CONTINUATION, true, b"c", Some(&b"abc"[..])),
+                (opcode::TEXT, true, b"d", Some(b"d")),
+            ];
+            for (opcode, is_last, payload, message) in parts {
+                let frame = frame(opcode, is_last, payload);
+                assert_eq!(assembly.message(frame).unwrap(), message);
+            }
+        }
+        let stray = frame(opcode::CONTINUATION, true, b"x");
+        assert!(assembly.message(stray).is_err());
+        assembly.message(frame(opcode::TEXT, false, b"a")).unwrap();
+        assert!(assembly.message(frame(opcode::TEXT, true, b"b")).is_err());
     }
 
     #[test]

@@ -220,14 +220,11 @@ impl KeyTable {
                 Fate::Refused(_) => None,
             })
             .collect();
-        let message = match (shape, slots) {
-            (Some(shape), Some(slots)) => {
-                Message::Kept(self.keep(&shape, telemetry, stamp.clone(), slots))
-            }
-            _ => {
-                self.copy(&telemetry, stamp, &fates);
-                Message::Passed(telemetry)
-            }
+        let message = if let (Some(shape), Some(slots)) = (shape, slots) {
+            Message::Kept(self.keep(&shape, telemetry, stamp.clone(), slots))
+        } else {
+            self.copy(&telemetry, stamp, &fates);
+            Message::Passed(telemetry)
         };
         let outcome = Outcome::Each(fates);
         Recorded { message, outcome }

@@ -31,10 +31,20 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use self::connection::Timing;
+use self::packet::Namespace;
 pub(super) use self::registry::Registry;
 pub(super) use self::router::router;
 use super::Settings;
+use super::websocket::Burst;
+use crate::domain::update::Update;
+
+/// Adds what a connection to the root namespace writes for these updates.
+pub(super) fn write_updates(updates: &[Arc<Update>], burst: &mut Burst<'_>) {
+    data_event::write_events_v3(updates, &Namespace::default(), burst);
+}
 
 impl Settings {
     fn timing(&self) -> Timing {

@@ -6,7 +6,9 @@
     reason = "progress for the person who started the command goes to stderr; stdout is left to the tools it runs"
 )]
 
+mod budgets;
 mod cargo;
+mod debian;
 mod prerequisites;
 mod process;
 mod test;
@@ -31,6 +33,8 @@ struct Arguments {
 enum Command {
     /// Run every test, after installing what the tests need
     Test(test::Options),
+    /// Count the instructions of the hot paths and compare them with their budgets
+    Budgets(budgets::Options),
     /// Format every source file
     Fmt,
     /// Check formatting, then run clippy and rustdoc with warnings as errors
@@ -40,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => test::run(&options),
+        Command::Budgets(options) => budgets::run(&options),
         Command::Fmt => cargo::run("formatting", ["fmt", "--all"]),
         Command::Lint => lint(),
     };

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, process};
+use crate::{cargo, debian, process};
 
 /// Where the tests find a Python with the packages of `tests/python/requirements.txt`.
 const PYTHON: &str = "HUBRELAY_TEST_PYTHON";
@@ -135,39 +135,15 @@ fn install_python_packages(venv: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Installs Chromium by the system's package manager, for which it needs to be root or to have `sudo`.
 fn install_chromium() -> Result<PathBuf> {
     let advice = format!(
         "install Chromium or Chrome (on Debian: apt-get install {}), or set {CHROMIUM} to the path of one",
         CHROMIUM_PACKAGES.join(" ")
     );
-    if find_in_path("apt-get").is_none() {
-        bail!("the browser tests need a Chromium: {advice}");
-    }
-    let apt_get = |arguments: &[&str]| -> Result<Command> {
-        let mut command = if is_root()? {
-            Command::new("apt-get")
-        } else if process::output(Command::new("sudo").args(["--non-interactive", "true"]))?
-            .is_some()
-        {
-            let mut command = Command::new("sudo");
-            command.args(["--non-interactive", "apt-get"]);
-            command
-        } else {
-            bail!(
-                "the browser tests need a Chromium, and installing one takes root or sudo without a password: {advice}"
-            );
-        };
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["--quiet", "--quiet"])
-            .args(arguments);
-        Ok(command)
-    };
-    process::step("installing Chromium and fonts for the browser tests");
-    process::run(&mut apt_get(&["update"])?)?;
-    process::run(
-        apt_get(&["install", "--yes", "--no-install-recommends"])?.args(CHROMIUM_PACKAGES),
+    debian::install(
+        &CHROMIUM_PACKAGES,
+        "the browser tests need a Chromium",
+        &advice,
     )?;
     find_chromium()
         .with_context(|| format!("Chromium was installed and still cannot be found: {advice}"))
@@ -175,23 +151,13 @@ fn install_chromium() -> Result<PathBuf> {
 
 fn find_chromium() -> Option<PathBuf> {
     env_path(CHROMIUM)
-        .or_else(|| CHROMIUM_NAMES.into_iter().find_map(find_in_path))
+        .or_else(|| CHROMIUM_NAMES.into_iter().find_map(process::find_in_path))
         .or_else(|| {
             CHROMIUM_PATHS
                 .into_iter()
                 .map(PathBuf::from)
                 .find(|path| path.is_file())
         })
-}
-
-fn find_in_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
-}
-
-fn is_root() -> Result<bool> {
-    Ok(process::output(Command::new("id").arg("-u"))?.is_some_and(|id| id.trim() == "0"))
 }
 
 /// Node finds the packages from the scripts beside them.

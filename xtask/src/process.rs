@@ -1,7 +1,9 @@
 //! Child processes: each is announced by a progress line, inherits the terminal, and fails with its command line
 //! in the error.
 
+use std::env;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +34,13 @@ pub(crate) fn output(command: &mut Command) -> Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot start {}", shown(command))),
     }
+}
+
+/// Where a program is that can be started by its name alone.
+pub(crate) fn find_in_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 fn shown(command: &Command) -> String {

@@ -1,12 +1,12 @@
-//! `cargo xtask test`: every test of the workspace, in an order that leaves the test runner's summary as the last
-//! line of output.
+//! `cargo xtask test`: every test of the workspace and the instruction budgets, in an order that leaves the test runner's
+//! summary as the last line of output when all is well.
 
 use std::ffi::OsString;
 
 use anyhow::Result;
 
 use crate::prerequisites::Prerequisites;
-use crate::{cargo, process};
+use crate::{budgets, cargo, process};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Options {
     /// Install nothing; what is missing fails the tests that need it
     #[arg(long)]
     no_install: bool,
-    /// Arguments for `cargo nextest run`, such as `-E 'package(devhub)'`; with any, documentation tests are left out
+    /// Arguments for `cargo nextest run`, such as `-E 'package(devhub)'`; with any, documentation tests and instruction budgets are left out
     #[arg(last = true, value_name = "NEXTEST_ARGS")]
     nextest: Vec<OsString>,
 }
@@ -40,11 +40,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "--examples",
         ],
     )?;
+    let mut budgets = Ok(());
     if options.nextest.is_empty() {
         cargo::run(
             "running the documentation tests",
             ["test", "--workspace", "--doc"],
         )?;
+        budgets = hold_budgets(options.no_install);
     }
 
     process::step("running the tests");
@@ -52,7 +54,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo::command(["nextest", "run", "--workspace"])
             .args(&options.nextest)
             .envs(prerequisites.environment()),
-    )
+    )?;
+    // A budget that does not hold keeps nobody from learning whether the tests pass.
+    budgets
+}
+
+fn hold_budgets(no_install: bool) -> Result<()> {
+    if !budgets::CAN_COUNT {
+        process::step("the instruction budgets are those of x86-64 Linux and are NOT checked here");
+        return Ok(());
+    }
+    budgets::run(&budgets::Options::all(no_install))
 }
 
 fn install_nextest() -> Result<()> {

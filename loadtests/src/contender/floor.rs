@@ -94,8 +94,9 @@ impl Running for RunningFloor {
         async move {
             let devices: Vec<_> = wishes.iter().map(|wish| wish.device.to_string()).collect();
             let path = format!("/?devices={}", devices.join(","));
-            let WebSocketClient { stream, read_ahead } =
-                WebSocketClient::connect(&self.authority, &path, "").await?;
+            let WebSocketClient {
+                stream, read_ahead, ..
+            } = WebSocketClient::connect(&self.authority, &path, "").await?;
             let protocol = Box::new(BareDelivery);
             Ok(Subscriber {
                 stream,

@@ -65,6 +65,9 @@ impl Feeder {
                     next => (next, sequence),
                 };
             }
+            if left == 0 {
+                self.protocol.finish(&mut self.out);
+            }
             if self.out.is_empty() {
                 return Ok(false);
             }

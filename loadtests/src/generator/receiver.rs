@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use crate::contender::{Deliver, Subscriber, Wish};
 use crate::message::Delivery;
 use crate::tally::Follower;
-use crate::websocket_client::{Frame, opcode, write_frame};
+use crate::websocket_client::{Assembly, Frame, opcode, write_frame};
 
 /// What one read may bring. A frame that is longer than this grows the buffer.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -20,6 +20,7 @@ pub(crate) struct Receiver {
     protocol: Box<dyn Deliver>,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
+    assembly: Assembly,
     replies: Vec<u8>,
     pub(crate) follower: Follower,
 }
@@ -37,6 +38,7 @@ impl Receiver {
             stream,
             protocol: subscriber.protocol,
             partial: subscriber.read_ahead,
+            assembly: Assembly::default(),
             replies: Vec::new(),
             follower: Follower::new(wishes, selects_keys),
         })
@@ -67,7 +69,10 @@ impl Receiver {
         let mut bytes = &buffer[..held + read];
         while let Some(frame) = Frame::take(&mut bytes)? {
             match frame.opcode {
-                opcode::TEXT | opcode::BINARY => {
+                opcode::TEXT | opcode::BINARY | opcode::CONTINUATION => {
+                    let Some(message) = self.assembly.message(frame)? else {
+                        continue;
+                    };
                     let follower = &mut self.follower;
                     let mut follow = |object: &[u8]| {
                         if let Some(delivery) = follower.follow(object) {
@@ -75,7 +80,7 @@ impl Receiver {
                         }
                     };
                     self.protocol
-                        .on_message(frame.payload, &mut follow, &mut self.replies)?;
+                        .on_message(message, &mut follow, &mut self.replies)?;
                 }
                 opcode::PING => write_frame(opcode::PONG, frame.payload, &mut self.replies),
                 opcode::PONG => {}

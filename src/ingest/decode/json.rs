@@ -63,13 +63,11 @@ pub(super) fn members(
         depth_left,
         |at| {
             let guessed = guesses.as_mut().and_then(Iterator::next);
-            match guessed.filter(|literal| bytes[at..].starts_with(literal)) {
-                Some(literal) => Ok(at + literal.len()),
-                None => {
-                    as_guessed = false;
-                    string(bytes, at)
-                }
+            if let Some(literal) = guessed.filter(|literal| bytes[at..].starts_with(literal)) {
+                return Ok(at + literal.len());
             }
+            as_guessed = false;
+            string(bytes, at)
         },
         |key, value| {
             members.keys.push(key);

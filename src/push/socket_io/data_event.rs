@@ -16,9 +16,7 @@ use crate::relay::Batch;
 pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
     match batch.dialect {
         Dialect::V3 => {
-            for update in &batch.updates {
-                write_event(update, namespace, burst);
-            }
+            write_events_v3(&batch.updates, namespace, burst);
             batch.updates.len() as u64
         }
         Dialect::V2 => {
@@ -27,6 +25,17 @@ pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Bur
                 .map(|update| write_events_v2(update, namespace, burst))
                 .sum()
         }
+    }
+}
+
+/// The same for what clients of ux4iot 3.0 and later get: one event for each update.
+pub(super) fn write_events_v3(
+    updates: &[Arc<Update>],
+    namespace: &Namespace,
+    burst: &mut Burst<'_>,
+) {
+    for update in updates {
+        write_event(update, namespace, burst);
     }
 }
 

@@ -11,7 +11,8 @@ pub(in crate::push) struct Burst<'a> {
 }
 
 impl<'a> Burst<'a> {
-    pub(super) fn new(bytes: &'a mut Vec<u8>) -> Self {
+    /// None yet, in front of which `bytes` may hold others.
+    pub(in crate::push) fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self { bytes }
     }
 

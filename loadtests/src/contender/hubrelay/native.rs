@@ -30,7 +30,9 @@ impl NativeDelivery {
         };
         let mut client = NativeClient::open(authority, hello).await?;
         let subscribed = client.subscribe(selectors(wishes).collect()).await?;
-        let WebSocketClient { stream, read_ahead } = client.socket;
+        let WebSocketClient {
+            stream, read_ahead, ..
+        } = client.socket;
         let protocol = Box::new(Self {
             sequence: subscribed.sequence,
         });

@@ -55,7 +55,9 @@ impl SocketIoDelivery {
         expect(&client.read().await?, OPEN)?;
         client.write_text(CONNECT).await?;
         expect(&client.read().await?, CONNECTED)?;
-        let WebSocketClient { stream, read_ahead } = client;
+        let WebSocketClient {
+            stream, read_ahead, ..
+        } = client;
         Ok(Subscriber {
             stream,
             read_ahead,
