@@ -24,6 +24,7 @@ pub mod raw_json;
 pub mod session;
 pub mod shape;
 pub mod shard;
+pub mod small_map;
 pub mod snapshot;
 pub mod subscription;
 pub mod telemetry;

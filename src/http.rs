@@ -25,7 +25,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +33,7 @@ use tower::Service as _;
 
 pub use self::body_deadline::BodyTimedOut;
 use self::body_deadline::DeadlineBody;
-use self::client_socket::ClientSocket;
+use self::client_socket::{ClientSocket, Sockets};
 use self::tls::WrittenThrough;
 pub use self::upgraded::UpgradedSocket;
 
@@ -181,8 +180,12 @@ impl Server {
             router,
             tls,
             limits,
+            sockets: Sockets::new(
+                limits.connections_max,
+                limits.stall_timeout,
+                Arc::clone(&metrics),
+            ),
             metrics,
-            places: Arc::new(Semaphore::new(limits.connections_max)),
             stop,
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -198,7 +201,7 @@ struct Connections {
     tls: Option<TlsAcceptor>,
     limits: Limits,
     metrics: Arc<ApiMetrics>,
-    places: Arc<Semaphore>,
+    sockets: Arc<Sockets>,
     stop: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
@@ -234,19 +237,13 @@ impl Connections {
 
     /// Starts the task of one accepted socket, or closes the socket when there is no place for it.
     fn admit(&self, socket: TcpStream, address: SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        // Fails only on a socket that is gone already, which the first read finds out.
+        let _ = socket.set_nodelay(true);
+        let Some(socket) = self.sockets.admit(socket) else {
             self.metrics.refused_sockets.inc();
             tracing::debug!(client.address = %address, "connection refused, too many are open");
             return;
         };
-        // Fails only on a socket that is gone already, which the first read finds out.
-        let _ = socket.set_nodelay(true);
-        let socket = ClientSocket::new(
-            socket,
-            place,
-            self.limits.stall_timeout,
-            Arc::clone(&self.metrics),
-        );
         let requests = Requests {
             router: self.router.clone(),
             address: ClientAddress(address),

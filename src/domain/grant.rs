@@ -1,9 +1,13 @@
 //! What a session may see or do, as a security backend said.
 
-use std::collections::BTreeSet;
+mod actions;
+mod extent;
+
 use std::fmt;
 use std::sync::Arc;
 
+use self::actions::Actions;
+use self::extent::Extent;
 use super::id::TelemetryKey;
 use super::json_pointer::{Pointer, Pointers};
 use super::payload_policy::PayloadPolicy;
@@ -91,18 +95,8 @@ pub struct DeviceGrants {
     device_twin: Extent,
     connection_state: bool,
     d2c_messages: bool,
-    desired_properties: Extent,
-    tags: Extent,
-    direct_methods: Selection<Arc<str>>,
-    /// Direct methods it may call with some payloads, beside those above.
-    restricted_methods: BTreeSet<(Option<Arc<str>>, PayloadPolicy)>,
-}
-
-/// How much of a document is granted: all of it, some parts, or both, each revocable by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Extent {
-    whole: bool,
-    parts: BTreeSet<Pointers>,
+    /// What it may do with the device, if anything: most sessions only look.
+    actions: Option<Box<Actions>>,
 }
 
 impl DeviceGrants {
@@ -113,11 +107,8 @@ impl DeviceGrants {
             Grant::DeviceTwin(parts) => self.device_twin.insert(parts),
             Grant::ConnectionState => !std::mem::replace(&mut self.connection_state, true),
             Grant::D2cMessages => !std::mem::replace(&mut self.d2c_messages, true),
-            Grant::DesiredProperties(parts) => self.desired_properties.insert(parts),
-            Grant::Tags(parts) => self.tags.insert(parts),
-            Grant::DirectMethod(name, None) => self.direct_methods.insert(name),
-            Grant::DirectMethod(name, Some(policy)) => {
-                self.restricted_methods.insert((name, policy))
+            Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => {
+                self.actions.get_or_insert_default().insert(grant)
             }
         }
     }
@@ -129,18 +120,8 @@ impl DeviceGrants {
         match grant {
             Grant::Telemetry(None) => self.telemetry = Selection::default(),
             Grant::DeviceTwin(None) => self.device_twin = Extent::default(),
-            Grant::DesiredProperties(None) => self.desired_properties = Extent::default(),
-            Grant::Tags(None) => self.tags = Extent::default(),
-            Grant::DirectMethod(None, None) => {
-                self.direct_methods = Selection::default();
-                self.restricted_methods.clear();
-            }
-            Grant::DirectMethod(name, None) => {
-                self.direct_methods.remove(name.as_deref());
-                self.restricted_methods.retain(|(of, _)| of != name);
-            }
-            Grant::DirectMethod(None, Some(policy)) => {
-                self.restricted_methods.retain(|(_, of)| of != policy);
+            Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => {
+                self.change_actions(|actions| actions.remove(grant));
             }
             _ => {
                 self.remove_exactly(grant);
@@ -157,13 +138,17 @@ impl DeviceGrants {
             Grant::DeviceTwin(parts) => self.device_twin.remove(parts.as_ref()),
             Grant::ConnectionState => std::mem::take(&mut self.connection_state),
             Grant::D2cMessages => std::mem::take(&mut self.d2c_messages),
-            Grant::DesiredProperties(parts) => self.desired_properties.remove(parts.as_ref()),
-            Grant::Tags(parts) => self.tags.remove(parts.as_ref()),
-            Grant::DirectMethod(name, None) => self.direct_methods.remove(name.as_deref()),
-            Grant::DirectMethod(name, Some(policy)) => self
-                .restricted_methods
-                .remove(&(name.clone(), policy.clone())),
+            Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => {
+                self.change_actions(|actions| actions.remove_exactly(grant))
+            }
         }
+    }
+
+    /// Takes something away from what may be done.
+    fn change_actions<T: Default>(&mut self, change: impl FnOnce(&mut Actions) -> T) -> T {
+        let changed = self.actions.as_deref_mut().map(change);
+        self.actions.take_if(|actions| actions.is_empty());
+        changed.unwrap_or_default()
     }
 
     /// Whether something may be seen or done: by a grant for it, or by one for all of its kind.
@@ -173,11 +158,10 @@ impl DeviceGrants {
             Access::DeviceTwin => !self.device_twin.is_empty(),
             Access::ConnectionState => self.connection_state,
             Access::D2cMessages => self.d2c_messages,
-            Access::DesiredProperties { patch } => self.desired_properties.allow_patch(patch),
-            Access::Tags { patch } => self.tags.allow_patch(patch),
-            Access::DirectMethod { name, payload } => {
-                self.direct_methods.covers(Some(name))
-                    || self.policies_of(name).any(|policy| policy.allows(payload))
+            Access::DesiredProperties { .. }
+            | Access::Tags { .. }
+            | Access::DirectMethod { .. } => {
+                (self.actions.as_deref()).is_some_and(|actions| actions.allow(access))
             }
         }
     }
@@ -187,25 +171,8 @@ impl DeviceGrants {
         if self.allow(access) {
             return None;
         }
-        let denial = match *access {
-            Access::DesiredProperties { .. } if !self.desired_properties.is_empty() => {
-                Denial::OutsidePointers
-            }
-            Access::Tags { .. } if !self.tags.is_empty() => Denial::OutsidePointers,
-            Access::DirectMethod { name, .. } if self.policies_of(name).next().is_some() => {
-                Denial::PayloadPolicy
-            }
-            _ => Denial::NoGrant,
-        };
-        Some(denial)
-    }
-
-    /// The policies under which a direct method may be called.
-    fn policies_of(&self, method: &str) -> impl Iterator<Item = &PayloadPolicy> {
-        let restricted = self.restricted_methods.iter();
-        restricted
-            .filter(move |(of, _)| of.as_deref().is_none_or(|of| of == method))
-            .map(|(_, policy)| policy)
+        let denial = (self.actions.as_deref()).map(|actions| actions.denial(access));
+        Some(denial.unwrap_or(Denial::NoGrant))
     }
 
     /// How much of the twin may be seen, if anything.
@@ -221,19 +188,21 @@ impl DeviceGrants {
     /// How much may be seen of the twin that a change made: what may be seen anyway, and what may be changed.
     pub fn view_after(&self, change: &Access<'_>) -> TwinView {
         let seen = self.twin_view().unwrap_or_default();
-        let (changed, at) = match change {
-            Access::DesiredProperties { .. } => (&self.desired_properties, "/properties/desired"),
-            Access::Tags { .. } => (&self.tags, "/tags"),
-            _ => return seen,
-        };
-        let TwinView::Parts(seen) = seen else {
+        let (Some(actions), TwinView::Parts(visible)) = (&self.actions, &seen) else {
             return seen;
+        };
+        let (changed, at) = match change {
+            Access::DesiredProperties { .. } => {
+                (&actions.desired_properties, "/properties/desired")
+            }
+            Access::Tags { .. } => (&actions.tags, "/tags"),
+            _ => return seen,
         };
         let section = Pointer::parse(at).expect("it is a pointer");
         let parts = changed.union();
         let below = parts.iter().map(|pointer| section.join(pointer));
         let whole = changed.whole.then(|| section.clone());
-        TwinView::Parts(seen.iter().cloned().chain(below).chain(whole).collect())
+        TwinView::Parts(visible.iter().cloned().chain(below).chain(whole).collect())
     }
 
     /// Whether this very grant is there.
@@ -245,12 +214,9 @@ impl DeviceGrants {
             Grant::DeviceTwin(parts) => self.device_twin.contains(parts.as_ref()),
             Grant::ConnectionState => self.connection_state,
             Grant::D2cMessages => self.d2c_messages,
-            Grant::DesiredProperties(parts) => self.desired_properties.contains(parts.as_ref()),
-            Grant::Tags(parts) => self.tags.contains(parts.as_ref()),
-            Grant::DirectMethod(name, None) => self.direct_methods.contains(name.as_deref()),
-            Grant::DirectMethod(name, Some(policy)) => self
-                .restricted_methods
-                .contains(&(name.clone(), policy.clone())),
+            Grant::DesiredProperties(_) | Grant::Tags(_) | Grant::DirectMethod(..) => {
+                (self.actions.as_deref()).is_some_and(|actions| actions.contains(grant))
+            }
         }
     }
 
@@ -272,59 +238,11 @@ impl DeviceGrants {
             + self.device_twin.len()
             + usize::from(self.connection_state)
             + usize::from(self.d2c_messages)
-            + self.desired_properties.len()
-            + self.tags.len()
-            + self.direct_methods.len()
-            + self.restricted_methods.len()
+            + self.actions.as_deref().map_or(0, Actions::len)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Extent {
-    fn insert(&mut self, parts: Option<Pointers>) -> bool {
-        match parts {
-            None => !std::mem::replace(&mut self.whole, true),
-            Some(parts) => self.parts.insert(parts),
-        }
-    }
-
-    fn remove(&mut self, parts: Option<&Pointers>) -> bool {
-        match parts {
-            None => std::mem::take(&mut self.whole),
-            Some(parts) => self.parts.remove(parts),
-        }
-    }
-
-    fn contains(&self, parts: Option<&Pointers>) -> bool {
-        match parts {
-            None => self.whole,
-            Some(parts) => self.parts.contains(parts),
-        }
-    }
-
-    fn allow_patch(&self, patch: &str) -> bool {
-        self.whole || (!self.parts.is_empty() && self.union().allow_patch(patch))
-    }
-
-    /// What the parts name together.
-    fn union(&self) -> Pointers {
-        let pointers = self.parts.iter().flat_map(Pointers::iter);
-        pointers
-            .cloned()
-            .collect::<Vec<Pointer>>()
-            .into_iter()
-            .collect()
-    }
-
-    fn len(&self) -> usize {
-        self.parts.len() + usize::from(self.whole)
-    }
-
-    fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }

@@ -10,20 +10,17 @@
 //! Guarantees: the last thing a client gets for a (device, key) is the newest that was pushed; updates of one device
 //! and kind never go back in time; memory stays under [`OutboxLimits`]; what was conflated or dropped is counted.
 
+mod backlog;
 mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-
+use self::backlog::Backlog;
 use self::replay::Replay;
 use super::id::DeviceId;
 use super::limits::OutboxLimits;
 use super::subscription::{DeviceSubscriptions, Part};
-use super::telemetry::MergedTelemetry;
-use super::time::Stamp;
 use super::twin_view::TwinView;
 use super::update::{Update, UpdateBody};
 
@@ -33,17 +30,11 @@ const BURST_BYTES: usize = 64 * 1024;
 /// What is still to be sent to one client.
 #[derive(Debug)]
 pub struct Outbox {
-    limits: OutboxLimits,
+    limits: Arc<OutboxLimits>,
     queue: VecDeque<Arc<Update>>,
     queue_bytes: usize,
-    /// What came after the queue was full, by device. Every device in it has something to hand out, and a turn.
-    conflated: HashMap<DeviceId, Conflated>,
-    /// The devices with something conflated, in the order in which they are handed out.
-    turns: VecDeque<DeviceId>,
-    conflated_bytes: usize,
-    /// D2C messages that came after the queue was full.
-    messages: VecDeque<Arc<Update>>,
-    messages_bytes: usize,
+    /// What came after the queue was full. Never empty: most outboxes have none.
+    backlog: Option<Box<Backlog>>,
     skipped: Skipped,
     /// What left lately; only for a client that can come back for it.
     replay: Option<Box<Replay>>,
@@ -62,25 +53,14 @@ pub struct Skipped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overflow;
 
-#[derive(Debug, Default)]
-struct Conflated {
-    telemetry: Option<(MergedTelemetry, Stamp)>,
-    connection_state: Option<Arc<Update>>,
-    device_twin: Option<Arc<Update>>,
-}
-
 impl Outbox {
     /// An empty outbox.
-    pub fn new(limits: OutboxLimits) -> Self {
+    pub fn new(limits: impl Into<Arc<OutboxLimits>>) -> Self {
         Self {
-            limits,
+            limits: limits.into(),
             queue: VecDeque::new(),
             queue_bytes: 0,
-            conflated: HashMap::new(),
-            turns: VecDeque::new(),
-            conflated_bytes: 0,
-            messages: VecDeque::new(),
-            messages_bytes: 0,
+            backlog: None,
             skipped: Skipped::default(),
             replay: None,
         }
@@ -120,7 +100,7 @@ impl Outbox {
     /// Adds an update.
     pub fn push(&mut self, update: &Arc<Update>) -> Result<(), Overflow> {
         let bytes = update.bytes();
-        let behind = !self.conflated.is_empty() || !self.messages.is_empty();
+        let behind = self.backlog.is_some();
         let fits = self.queue.len() < self.limits.frames_max
             && self.queue_bytes + bytes <= self.limits.bytes_max;
         // A single update over the bound still gets through to a client that has nothing else waiting.
@@ -129,7 +109,11 @@ impl Outbox {
             self.queue.push_back(update.clone());
             return Ok(());
         }
-        self.conflate(update, bytes)
+        let backlog = self.backlog.get_or_insert_default();
+        let pushed = backlog.push(update, &self.limits, &mut self.skipped);
+        // A message may be over the bound by itself.
+        self.drop_empty_backlog();
+        pushed
     }
 
     /// Whether as much queues as a connection writes at once, or half of what fits.
@@ -178,26 +162,24 @@ impl Outbox {
             Some(wanted) => cut_down(update, wanted),
             None => Some(update.clone()),
         };
-        self.cut(cut);
+        cut_updates(&mut self.queue, &mut self.queue_bytes, cut);
         if let Some(replay) = &mut self.replay {
             replay.cut(cut);
         }
-        let conflated_bytes = &mut self.conflated_bytes;
-        self.conflated.retain(|device, conflated| {
-            let Some(wanted) = wanted.get(device) else {
-                return true;
-            };
-            *conflated_bytes -= conflated.bytes();
-            conflated.retain(|part| wanted.covers(part));
-            if let Some(twin) = &mut conflated.device_twin
-                && let Some(shown) = cut_down(twin, wanted)
-            {
-                *twin = shown;
-            }
-            *conflated_bytes += conflated.bytes();
-            !conflated.is_empty()
+        self.narrow_backlog(|backlog| {
+            backlog.cut_messages(cut);
+            backlog.narrow(|device, conflated| {
+                let Some(wanted) = wanted.get(device) else {
+                    return;
+                };
+                conflated.retain(|part| wanted.covers(part));
+                if let Some(twin) = &mut conflated.device_twin
+                    && let Some(shown) = cut_down(twin, wanted)
+                {
+                    *twin = shown;
+                }
+            });
         });
-        self.forget_turns();
     }
 
     /// Drops what is in a snapshot, or older than it: all that waits of what `fresh` covers, but messages, which no
@@ -209,38 +191,37 @@ impl Outbox {
         let keep = |device: &DeviceId, part: Part<'_>| {
             part == Part::Message || !fresh.get(device).is_some_and(|fresh| fresh.covers(part))
         };
-        self.cut(|update| retain_parts(update, |part| keep(&update.device_id, part)));
-        let conflated_bytes = &mut self.conflated_bytes;
-        self.conflated.retain(|device, conflated| {
-            *conflated_bytes -= conflated.bytes();
-            conflated.retain(|part| keep(device, part));
-            *conflated_bytes += conflated.bytes();
-            !conflated.is_empty()
+        cut_updates(&mut self.queue, &mut self.queue_bytes, |update| {
+            retain_parts(update, |part| keep(&update.device_id, part))
         });
-        self.forget_turns();
+        self.narrow_backlog(|backlog| {
+            backlog.narrow(|device, conflated| conflated.retain(|part| keep(device, part)));
+        });
     }
 
     /// Drops everything, also what left already.
     pub fn clear(&mut self) {
-        let skipped = self.skipped;
-        *self = Self::new(self.limits);
-        self.skipped = skipped;
+        self.queue = VecDeque::new();
+        self.queue_bytes = 0;
+        self.backlog = None;
+        self.replay = None;
     }
 
-    /// Replaces whatever waits in a queue by what `cut` leaves of it.
-    fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>> + Copy) {
-        cut_updates(&mut self.queue, &mut self.queue_bytes, cut);
-        cut_updates(&mut self.messages, &mut self.messages_bytes, cut);
+    fn narrow_backlog(&mut self, change: impl FnOnce(&mut Backlog)) {
+        if let Some(backlog) = &mut self.backlog {
+            change(backlog);
+        }
+        self.drop_empty_backlog();
     }
 
-    fn forget_turns(&mut self) {
-        self.turns
-            .retain(|device| self.conflated.contains_key(device));
+    fn drop_empty_backlog(&mut self) {
+        let empty = self.backlog.take_if(|backlog| backlog.is_empty());
+        debug_assert!(empty.is_none_or(|backlog| backlog.bytes() == 0));
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.conflated.is_empty() && self.messages.is_empty()
+        self.queue.is_empty() && self.backlog.is_none()
     }
 
     /// What was skipped since the last call.
@@ -257,127 +238,9 @@ impl Outbox {
             }
             return Some(update);
         }
-        if let Some(device) = self.turns.front() {
-            let conflated = self
-                .conflated
-                .get_mut(device)
-                .expect("a device with a turn has something conflated");
-            let before = conflated.bytes();
-            let update = conflated.pop(device);
-            self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
-            if conflated.is_empty() {
-                self.conflated.remove(device);
-                self.turns.pop_front();
-                if self.turns.is_empty() {
-                    // As for the queue.
-                    (self.conflated, self.turns) = (HashMap::new(), VecDeque::new());
-                }
-            }
-            return update;
-        }
-        let update = self.messages.pop_front()?;
-        self.messages_bytes -= update.bytes();
-        Some(update)
-    }
-
-    fn conflate(&mut self, update: &Arc<Update>, bytes: usize) -> Result<(), Overflow> {
-        if let UpdateBody::Message(_) = update.body {
-            self.push_message(update.clone(), bytes);
-            return Ok(());
-        }
-        let conflated = match self.conflated.entry(update.device_id.clone()) {
-            Entry::Occupied(waiting) => waiting.into_mut(),
-            Entry::Vacant(new) => {
-                self.turns.push_back(update.device_id.clone());
-                new.insert(Conflated::default())
-            }
-        };
-        let before = conflated.bytes();
-        self.skipped.conflated += conflated.merge(update);
-        self.conflated_bytes = self.conflated_bytes - before + conflated.bytes();
-        if self.conflated_bytes > self.limits.bytes_max {
-            Err(Overflow)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn push_message(&mut self, update: Arc<Update>, bytes: usize) {
-        self.messages_bytes += bytes;
-        self.messages.push_back(update);
-        while self.messages.len() > self.limits.frames_max
-            || self.messages_bytes > self.limits.bytes_max
-        {
-            let Some(oldest) = self.messages.pop_front() else {
-                break;
-            };
-            self.messages_bytes -= oldest.bytes();
-            self.skipped.dropped += 1;
-        }
-    }
-}
-
-/// Bytes that a device costs in the map of conflated updates beside its values.
-const CONFLATED_DEVICE_BYTES: usize = 256;
-
-impl Conflated {
-    /// Takes a newer update. Returns how many older ones it replaced.
-    fn merge(&mut self, update: &Arc<Update>) -> u64 {
-        match &update.body {
-            UpdateBody::Telemetry(newer) => {
-                let (merged, stamp) = self
-                    .telemetry
-                    .get_or_insert_with(|| (MergedTelemetry::default(), update.stamp.clone()));
-                stamp.clone_from(&update.stamp);
-                merged.merge(newer) as u64
-            }
-            UpdateBody::ConnectionState(_) => {
-                u64::from(self.connection_state.replace(update.clone()).is_some())
-            }
-            UpdateBody::DeviceTwin(_) => {
-                u64::from(self.device_twin.replace(update.clone()).is_some())
-            }
-            UpdateBody::Message(_) => unreachable!("messages are not conflated"),
-        }
-    }
-
-    fn retain(&mut self, keep: impl Fn(Part<'_>) -> bool) {
-        if let Some((merged, _)) = &mut self.telemetry {
-            merged.retain(|key| keep(Part::Key(key)));
-        }
-        self.telemetry.take_if(|(merged, _)| merged.is_empty());
-        self.connection_state
-            .take_if(|_| !keep(Part::ConnectionState));
-        self.device_twin.take_if(|_| !keep(Part::DeviceTwin));
-    }
-
-    fn pop(&mut self, device: &DeviceId) -> Option<Arc<Update>> {
-        if let Some((merged, stamp)) = self.telemetry.take() {
-            let body = UpdateBody::Telemetry(merged.into_telemetry());
-            return Some(Arc::new(Update::new(device.clone(), stamp, body)));
-        }
-        self.connection_state
-            .take()
-            .or_else(|| self.device_twin.take())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.telemetry.is_none() && self.connection_state.is_none() && self.device_twin.is_none()
-    }
-
-    fn bytes(&self) -> usize {
-        if self.is_empty() {
-            return 0;
-        }
-        let updates = [&self.connection_state, &self.device_twin]
-            .into_iter()
-            .flatten();
-        CONFLATED_DEVICE_BYTES
-            + self
-                .telemetry
-                .as_ref()
-                .map_or(0, |(merged, _)| merged.bytes())
-            + updates.map(|update| update.bytes()).sum::<usize>()
+        let update = self.backlog.as_mut()?.pop();
+        self.drop_empty_backlog();
+        update
     }
 }
 
@@ -433,7 +296,7 @@ mod tests {
     use super::super::raw_json::RawJson;
     use super::super::subscription::{Delivery, Subscription};
     use super::super::telemetry::tests::telemetry;
-    use super::super::time::Timestamp;
+    use super::super::time::{Stamp, Timestamp};
     use super::*;
 
     const LIMITS: OutboxLimits = OutboxLimits {
@@ -512,7 +375,8 @@ mod tests {
                 dropped: 0
             }
         );
-        assert_eq!((outbox.conflated_bytes, outbox.queue_bytes), (0, 0));
+        assert_eq!(outbox.queue_bytes, 0);
+        assert!(outbox.backlog.is_none());
     }
 
     #[test]
@@ -600,14 +464,8 @@ mod tests {
             ]
         );
         assert!(outbox.is_empty());
-        assert_eq!(
-            (
-                outbox.conflated_bytes,
-                outbox.queue_bytes,
-                outbox.messages_bytes
-            ),
-            (0, 0, 0)
-        );
+        assert_eq!(outbox.queue_bytes, 0);
+        assert!(outbox.backlog.is_none());
     }
 
     #[test]

@@ -16,12 +16,13 @@
 
 mod expiry;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use self::expiry::Expiries;
 use super::grant::{Access, Denial, DeviceGrants, Grant};
 use super::id::{DeviceId, TelemetryKey};
 use super::limits::SessionLimits;
+use super::small_map::SmallMap;
 use super::subscription::{Added, Delivery, DeviceSubscriptions, Selection, Subscription};
 use super::twin_view::TwinView;
 
@@ -44,14 +45,21 @@ pub struct Session {
     state: State,
     used_at_ms: u64,
     dialect: Dialect,
-    /// How long its subscriptions outlive its connection; not at all when its client would not remember them.
-    kept_ms: Option<u64>,
-    constraints: SessionConstraints,
-    grants: HashMap<DeviceId, DeviceGrants>,
+    /// How long its subscriptions outlive its connection; 0 when its client would not remember them.
+    kept_ms: u64,
+    constraints: Option<Box<SessionConstraints>>,
+    /// Those that something is granted of.
+    devices: SmallMap<DeviceId, Interest>,
     grant_count: usize,
     expiries: Expiries,
-    subscriptions: HashMap<DeviceId, DeviceSubscriptions>,
     subscription_count: usize,
+}
+
+/// What a session may see of a device, or do with it, and what it wants to see of that.
+#[derive(Debug, Default)]
+struct Interest {
+    granted: DeviceGrants,
+    wanted: DeviceSubscriptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,12 +159,11 @@ impl Session {
             state: State::Fresh,
             used_at_ms: now_ms,
             dialect: Dialect::V3,
-            kept_ms: None,
-            constraints: SessionConstraints::default(),
-            grants: HashMap::new(),
+            kept_ms: 0,
+            constraints: None,
+            devices: SmallMap::default(),
             grant_count: 0,
             expiries: Expiries::default(),
-            subscriptions: HashMap::new(),
             subscription_count: 0,
         }
     }
@@ -180,7 +187,7 @@ impl Session {
     pub fn is_expired(&self, now_ms: u64) -> bool {
         let ttl_ms = match self.state {
             State::Fresh => FRESH_TTL_MS,
-            State::Unbound if self.subscription_count > 0 => self.kept_ms.unwrap_or_default(),
+            State::Unbound if self.subscription_count > 0 => self.kept_ms,
             State::Unbound => UNBOUND_TTL_MS,
             State::Bound(_) | State::Retired => return false,
         };
@@ -197,7 +204,7 @@ impl Session {
     /// Makes the session one of a 2.x client.
     pub fn speak_v2(&mut self) {
         self.dialect = Dialect::V2;
-        self.kept_ms = Some(V2_KEPT_MS);
+        self.kept_ms = V2_KEPT_MS;
     }
 
     /// What the session's client speaks over Socket.IO.
@@ -219,9 +226,9 @@ impl Session {
             State::Fresh | State::Bound(_) | State::Unbound => {}
         }
         self.kept_ms = match (client, self.dialect) {
-            (Client::Native { resume_window_ms }, _) => Some(resume_window_ms),
-            (Client::SocketIo, Dialect::V2) => Some(V2_KEPT_MS),
-            (Client::SocketIo, Dialect::V3) => None,
+            (Client::Native { resume_window_ms }, _) => resume_window_ms,
+            (Client::SocketIo, Dialect::V2) => V2_KEPT_MS,
+            (Client::SocketIo, Dialect::V3) => 0,
         };
         self.state = State::Bound(connection);
         Connected::Bound
@@ -232,7 +239,7 @@ impl Session {
         if self.state != State::Bound(connection) {
             return Disconnected::Stale;
         }
-        if self.subscription_count > 0 && self.kept_ms.is_none_or(|kept_ms| kept_ms == 0) {
+        if self.subscription_count > 0 && self.kept_ms == 0 {
             return Disconnected::MustRetire;
         }
         self.state = State::Unbound;
@@ -242,19 +249,19 @@ impl Session {
 
     /// Ends the session. Returns the devices that it had subscriptions of.
     pub fn retire(&mut self) -> Vec<DeviceId> {
+        let subscribed = self.subscribed_devices().cloned().collect();
         self.state = State::Retired;
-        self.grants = HashMap::new();
+        self.devices = SmallMap::default();
         self.grant_count = 0;
         self.expiries = Expiries::default();
         self.subscription_count = 0;
-        std::mem::take(&mut self.subscriptions)
-            .into_keys()
-            .collect()
+        subscribed
     }
 
     /// Replaces what the session may do at most. What it has already stays.
     pub fn constrain(&mut self, constraints: SessionConstraints) {
-        self.constraints = constraints;
+        let is_free = constraints == SessionConstraints::default();
+        self.constraints = (!is_free).then(|| Box::new(constraints));
     }
 
     /// Adds a grant, until a moment or for good; of two moments for the same grant the later one counts. Returns whether
@@ -267,12 +274,11 @@ impl Session {
         limits: &SessionLimits,
     ) -> Result<bool, TooManyGrants> {
         let full = self.grant_count >= limits.grants_max;
-        let grants = self.grants.entry(device.clone()).or_default();
-        if full && !grants.contains(&grant) {
-            self.forget_if_empty(device);
+        if full && !self.has_grant(device, &grant) {
             return Err(TooManyGrants);
         }
-        let new = grants.insert(grant.clone());
+        let known = self.devices.get_or_default(device);
+        let new = known.granted.insert(grant.clone());
         self.grant_count += usize::from(new);
         self.expiries
             .granted(device, grant, expires_at_unix_ms, new);
@@ -289,13 +295,13 @@ impl Session {
 
     /// The first moment at which a grant or the session itself runs out.
     pub fn next_expiry_unix_ms(&self) -> Option<i64> {
-        let of_session = self.constraints.expires_at_unix_ms;
+        let of_session = self.constraints().expires_at_unix_ms;
         self.expiries.next().into_iter().chain(of_session).min()
     }
 
     /// Whether the session itself has run out.
     pub fn is_over(&self, now_unix_ms: i64) -> bool {
-        self.constraints
+        self.constraints()
             .expires_at_unix_ms
             .is_some_and(|expires_at| expires_at <= now_unix_ms)
     }
@@ -319,17 +325,13 @@ impl Session {
         take: impl FnOnce(&mut DeviceGrants),
         withdrawn: &mut Withdrawn,
     ) {
-        let Some(grants) = self.grants.get_mut(device) else {
+        let Some(Interest { granted, wanted }) = self.devices.get_mut(device) else {
             return;
         };
-        let before = grants.len();
-        take(grants);
-        self.grant_count -= before - grants.len();
-        let ended = self
-            .subscriptions
-            .get_mut(device)
-            .map(|subscriptions| grants.restrict(subscriptions))
-            .unwrap_or_default();
+        let before = granted.len();
+        take(granted);
+        self.grant_count -= before - granted.len();
+        let ended = granted.restrict(wanted);
         self.subscription_count -= ended.len();
         if self.settle_twin_view(device) || !ended.is_empty() {
             withdrawn.devices.insert(device.clone());
@@ -343,20 +345,17 @@ impl Session {
 
     /// Lets a subscription of a device's twin, if there is one, show what the grants now say. Returns whether that changed.
     fn settle_twin_view(&mut self, device: &DeviceId) -> bool {
-        let Some(subscriptions) = self
-            .subscriptions
-            .get_mut(device)
-            .filter(|subscriptions| subscriptions.device_twin.is_some())
-        else {
-            return false;
-        };
-        let granted = self.grants.get(device).and_then(DeviceGrants::twin_view);
-        subscriptions.see_twin(granted.unwrap_or_default())
+        match self.devices.get_mut(device) {
+            Some(Interest { granted, wanted }) if wanted.device_twin.is_some() => {
+                wanted.see_twin(granted.twin_view().unwrap_or_default())
+            }
+            _ => false,
+        }
     }
 
     /// How many subscriptions the session may have.
     pub fn subscriptions_max(&self, limits: &SessionLimits) -> usize {
-        let constrained = self.constraints.subscriptions_max.unwrap_or(usize::MAX);
+        let constrained = self.constraints().subscriptions_max.unwrap_or(usize::MAX);
         constrained.min(limits.subscriptions_max)
     }
 
@@ -367,9 +366,9 @@ impl Session {
         subscription: &Subscription,
         limits: &SessionLimits,
     ) -> bool {
-        let known = self.subscriptions_of(device);
+        let known = || self.subscriptions_of(device);
         self.subscription_count < self.subscriptions_max(limits)
-            || known.is_some_and(|known| known.contains(subscription))
+            || known().is_some_and(|known| known.contains(subscription))
     }
 
     /// Adds a subscription, or changes how it is delivered.
@@ -383,29 +382,27 @@ impl Session {
         if !self.is_granted(device, &subscription.needed_access()) {
             return Err(SubscribeRefusal::NotGranted);
         }
-        let constrained_ms = self.constraints.min_interval_ms.unwrap_or_default();
+        let constrained_ms = self.constraints().min_interval_ms.unwrap_or_default();
         delivery.min_interval_ms = delivery.min_interval_ms.max(constrained_ms);
         if !self.has_room_for(device, &subscription, limits) {
             return Err(SubscribeRefusal::TooMany);
         }
-        let subscriptions = self.subscriptions.entry(device.clone()).or_default();
-        let telemetry = &subscriptions.telemetry;
-        let refusal = match &subscription {
+        let Some(Interest { wanted, .. }) = self.devices.get_mut(device) else {
+            return Err(SubscribeRefusal::NotGranted);
+        };
+        let telemetry = &wanted.telemetry;
+        match &subscription {
             Subscription::TelemetryPattern(pattern) if !telemetry.has_room_for_pattern(pattern) => {
-                Some(SubscribeRefusal::TooManyPatterns)
+                return Err(SubscribeRefusal::TooManyPatterns);
             }
             Subscription::Telemetry(_) | Subscription::TelemetryPattern(_)
                 if !telemetry.has_room_for(delivery) =>
             {
-                Some(SubscribeRefusal::TooManyDeliveries)
+                return Err(SubscribeRefusal::TooManyDeliveries);
             }
-            _ => None,
-        };
-        if let Some(refusal) = refusal {
-            self.forget_if_empty(device);
-            return Err(refusal);
+            _ => {}
         }
-        let added = subscriptions.insert(subscription, delivery);
+        let added = wanted.insert(subscription, delivery);
         self.subscription_count += usize::from(added == Added::New);
         self.settle_twin_view(device);
         Ok(added)
@@ -425,64 +422,60 @@ impl Session {
 
     /// Takes a subscription away, if it is there. Returns whether it was.
     pub fn drop_subscription(&mut self, device: &DeviceId, subscription: &Subscription) -> bool {
-        let removed = self
-            .subscriptions
-            .get_mut(device)
-            .is_some_and(|subscriptions| subscriptions.remove(subscription));
+        let known = self.devices.get_mut(device);
+        let removed = known.is_some_and(|known| known.wanted.remove(subscription));
         self.subscription_count -= usize::from(removed);
-        self.forget_if_empty(device);
         removed
     }
 
     /// Whether the session may see or do something of or with a device.
     pub fn is_granted(&self, device: &DeviceId, access: &Access<'_>) -> bool {
-        self.grants
-            .get(device)
-            .is_some_and(|grants| grants.allow(access))
+        self.granted(device)
+            .is_some_and(|granted| granted.allow(access))
     }
 
     /// How much of a device's twin the session may see, if anything.
     pub fn twin_view(&self, device: &DeviceId) -> Option<TwinView> {
-        self.grants.get(device)?.twin_view()
+        self.granted(device)?.twin_view()
     }
 
     /// Why the session must not see or do something; `None` when it may.
     pub fn deny(&self, device: &DeviceId, access: &Access<'_>) -> Option<Denial> {
-        match self.grants.get(device) {
-            Some(grants) => grants.deny(access),
+        match self.granted(device) {
+            Some(granted) => granted.deny(access),
             None => Some(Denial::NoGrant),
         }
     }
 
     /// How much the session may see of the twin that a change of it made.
     pub fn twin_view_after(&self, device: &DeviceId, change: &Access<'_>) -> TwinView {
-        let grants = self.grants.get(device);
-        grants.map_or_else(TwinView::default, |grants| grants.view_after(change))
+        let granted = self.granted(device);
+        granted.map_or_else(TwinView::default, |granted| granted.view_after(change))
     }
 
     /// Whether the session has this very grant.
     pub fn has_grant(&self, device: &DeviceId, grant: &Grant) -> bool {
-        self.grants
-            .get(device)
-            .is_some_and(|grants| grants.contains(grant))
+        self.granted(device)
+            .is_some_and(|granted| granted.contains(grant))
     }
 
     /// The telemetry keys of a device that the session may see.
     pub fn telemetry_access(&self, device: &DeviceId) -> Selection<TelemetryKey> {
-        self.grants
-            .get(device)
-            .map(|grants| grants.telemetry.clone())
+        self.granted(device)
+            .map(|granted| granted.telemetry.clone())
             .unwrap_or_default()
     }
 
     /// The devices that the session has subscriptions of.
     pub fn subscribed_devices(&self) -> impl Iterator<Item = &DeviceId> {
-        self.subscriptions.keys()
+        let subscribed = self.devices.iter().filter(|(_, of)| !of.wanted.is_empty());
+        subscribed.map(|(device, _)| device)
     }
 
     /// What the session wants to see of a device, if anything.
     pub fn subscriptions_of(&self, device: &DeviceId) -> Option<&DeviceSubscriptions> {
-        self.subscriptions.get(device)
+        let known = self.devices.get(device).map(|known| &known.wanted);
+        known.filter(|wanted| !wanted.is_empty())
     }
 
     /// What the session wants to see of a device.
@@ -500,16 +493,18 @@ impl Session {
         self.subscription_count
     }
 
+    fn granted(&self, device: &DeviceId) -> Option<&DeviceGrants> {
+        self.devices.get(device).map(|known| &known.granted)
+    }
+
+    fn constraints(&self) -> SessionConstraints {
+        self.constraints.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Without a grant there is no subscription either.
     fn forget_if_empty(&mut self, device: &DeviceId) {
-        if self.grants.get(device).is_some_and(DeviceGrants::is_empty) {
-            self.grants.remove(device);
-        }
-        if self
-            .subscriptions
-            .get(device)
-            .is_some_and(DeviceSubscriptions::is_empty)
-        {
-            self.subscriptions.remove(device);
+        if self.granted(device).is_some_and(DeviceGrants::is_empty) {
+            self.devices.remove(device);
         }
     }
 }

@@ -3,11 +3,12 @@
 mod telemetry_selection;
 
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use std::hash::Hash;
 
 pub use self::telemetry_selection::{KeyPattern, TelemetrySelection};
 use super::grant::{Access, Grant};
 use super::id::TelemetryKey;
+use super::small_map::SmallSet;
 use super::twin_view::TwinView;
 
 /// One thing that a session wants to see of a device.
@@ -90,27 +91,27 @@ pub enum Part<'a> {
 
 /// Every name, or some names, or both: asking for all does not forget the names asked for singly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection<N> {
+pub struct Selection<N: Ord + Hash> {
     /// Whether every name is selected.
     pub all: bool,
     /// The names selected singly.
-    pub names: BTreeSet<N>,
+    pub names: SmallSet<N>,
 }
 
-impl<N> Default for Selection<N> {
+impl<N: Ord + Hash> Default for Selection<N> {
     fn default() -> Self {
         Self {
             all: false,
-            names: BTreeSet::new(),
+            names: SmallSet::default(),
         }
     }
 }
 
-impl<N: Ord + Borrow<str>> Selection<N> {
+impl<N: Ord + Hash + Borrow<str>> Selection<N> {
     /// Adds one name, or all with `None`. Returns whether anything changed.
     pub fn insert(&mut self, name: Option<N>) -> bool {
         match name {
-            Some(name) => self.names.insert(name),
+            Some(name) => self.names.insert(name, ()).is_none(),
             None => !std::mem::replace(&mut self.all, true),
         }
     }
@@ -119,20 +120,20 @@ impl<N: Ord + Borrow<str>> Selection<N> {
     /// anything changed.
     pub fn remove(&mut self, name: Option<&str>) -> bool {
         match name {
-            Some(name) => self.names.remove(name),
+            Some(name) => self.names.remove(name).is_some(),
             None => std::mem::replace(&mut self.all, false),
         }
     }
 
     /// Whether a name is selected singly or with all; with `None`, whether all are.
     pub fn covers(&self, name: Option<&str>) -> bool {
-        self.all || name.is_some_and(|name| self.names.contains(name))
+        self.all || name.is_some_and(|name| self.names.contains_key(name))
     }
 
     /// Whether exactly this was selected: one name singly, or all with `None`.
     pub fn contains(&self, name: Option<&str>) -> bool {
         match name {
-            Some(name) => self.names.contains(name),
+            Some(name) => self.names.contains_key(name),
             None => self.all,
         }
     }

@@ -11,39 +11,56 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
 
 use crate::telemetry::metrics::ApiMetrics;
+
+/// The sockets that a server has open: the places for them, and what holds for each.
+pub(super) struct Sockets {
+    places: Semaphore,
+    stall_timeout: Duration,
+    metrics: Arc<ApiMetrics>,
+}
 
 /// A TCP socket that frees its place when it is dropped, and whose writes fail once the client has taken nothing for
 /// the time-out.
 pub(super) struct ClientSocket {
     socket: TcpStream,
-    metrics: Arc<ApiMetrics>,
-    _place: OwnedSemaphorePermit,
-    stall_timeout: Duration,
+    /// Behind the socket, so that it is free when that is closed.
+    place: Place,
     /// Runs while a write waits for the client.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientSocket {
+struct Place(Arc<Sockets>);
+
+impl Sockets {
     pub(super) fn new(
-        socket: TcpStream,
-        place: OwnedSemaphorePermit,
+        places: usize,
         stall_timeout: Duration,
         metrics: Arc<ApiMetrics>,
-    ) -> Self {
-        metrics.open_sockets.inc();
-        Self {
-            socket,
-            metrics,
-            _place: place,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            places: Semaphore::new(places),
             stall_timeout,
-            stall: None,
-        }
+            metrics,
+        })
     }
 
+    /// Gives a socket a place; drops it when there is none.
+    pub(super) fn admit(self: &Arc<Self>, socket: TcpStream) -> Option<ClientSocket> {
+        self.places.try_acquire().ok()?.forget();
+        self.metrics.open_sockets.inc();
+        Some(ClientSocket {
+            socket,
+            place: Place(Arc::clone(self)),
+            stall: None,
+        })
+    }
+}
+
+impl ClientSocket {
     fn watch(
         &mut self,
         context: &mut Context<'_>,
@@ -53,7 +70,7 @@ impl ClientSocket {
             self.stall = None;
             return written;
         }
-        let stall_timeout = self.stall_timeout;
+        let stall_timeout = self.place.0.stall_timeout;
         let stall = self
             .stall
             .get_or_insert_with(|| Box::pin(sleep(stall_timeout)));
@@ -64,9 +81,10 @@ impl ClientSocket {
     }
 }
 
-impl Drop for ClientSocket {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.metrics.open_sockets.dec();
+        self.0.metrics.open_sockets.dec();
+        self.0.places.add_permits(1);
     }
 }
 

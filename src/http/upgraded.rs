@@ -117,20 +117,15 @@ impl AsyncWrite for UpgradedSocket {
 impl UpgradedSocket {
     /// As if a connection on this socket had been upgraded.
     pub(crate) fn of(socket: tokio::net::TcpStream) -> Self {
-        use std::sync::Arc;
         use std::time::Duration;
 
-        use tokio::sync::Semaphore;
-
+        use super::client_socket::Sockets;
         use crate::telemetry::Metrics;
 
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
-        Self(Kind::Plain(ClientSocket::new(
-            socket,
-            place.expect("nobody else has it"),
-            Duration::from_mins(1),
-            Metrics::new().api,
-        )))
+        let sockets = Sockets::new(1, Duration::from_mins(1), Metrics::new().api);
+        Self(Kind::Plain(
+            sockets.admit(socket).expect("nobody else has the place"),
+        ))
     }
 
     /// Whether it is a socket that this server accepted, with nothing of HTTP around it.

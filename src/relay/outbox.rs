@@ -49,7 +49,8 @@ struct State {
     /// Tells apart the streams of updates that were each numbered from 1.
     epoch: u64,
     ended: Vec<EndedSubscription>,
-    told: ToldEnds,
+    /// Nothing until one was told.
+    told: Option<Box<ToldEnds>>,
     dialect: Dialect,
 }
 
@@ -107,7 +108,7 @@ enum Writing {
 }
 
 impl SharedOutbox {
-    pub(super) fn new(limits: OutboxLimits, metrics: Arc<RelayMetrics>) -> Self {
+    pub(super) fn new(limits: Arc<OutboxLimits>, metrics: Arc<RelayMetrics>) -> Self {
         let state = State {
             outbox: Outbox::new(limits),
             reader: None,
@@ -115,7 +116,7 @@ impl SharedOutbox {
             native: false,
             epoch: 0,
             ended: Vec::new(),
-            told: ToldEnds::default(),
+            told: None,
             dialect: Dialect::V3,
         };
         Self {
@@ -171,7 +172,7 @@ impl SharedOutbox {
         self.take_over(connection, |state| {
             state.outbox.clear();
             state.ended = Vec::new();
-            state.told = ToldEnds::default();
+            state.told = None;
             state.native = false;
             false
         })
@@ -186,14 +187,17 @@ impl SharedOutbox {
         resume: Option<Resume>,
     ) -> Attached {
         self.take_over(connection, |state| {
-            let is_known = state.native && !state.told.is_incomplete;
+            let told = state.told.as_ref();
+            let is_known = state.native && !told.is_some_and(|told| told.is_incomplete);
             let from = resume
                 .filter(|resume| is_known && resume.epoch == state.epoch)
                 .map(|resume| resume.sequence)
                 .filter(|sequence| state.outbox.rewind(*sequence));
             if resume.is_some() {
-                let missed = state.told.rewind(from.unwrap_or_default());
-                state.ended.splice(..0, missed);
+                if let Some(told) = &mut state.told {
+                    let missed = told.rewind(from.unwrap_or_default());
+                    state.ended.splice(..0, missed);
+                }
             } else {
                 state.ended = Vec::new();
             }
@@ -331,7 +335,7 @@ impl SharedOutbox {
         state.outbox.clear();
         self.count_skipped(&mut state.outbox);
         state.ended = Vec::new();
-        state.told = ToldEnds::default();
+        state.told = None;
         state.native = false;
     }
 
@@ -432,7 +436,7 @@ impl SharedOutbox {
         reader.due = false;
         if !ended.is_empty() {
             let ended = std::mem::take(ended);
-            told.add(&ended, outbox);
+            told.get_or_insert_default().add(&ended, outbox);
             return Some(Next::Ended(ended));
         }
         let mut updates = Vec::new();
@@ -513,7 +517,7 @@ impl State {
 
     fn start_anew(&mut self) {
         self.outbox.start_numbering();
-        self.told = ToldEnds::default();
+        self.told = None;
         self.epoch += 1;
     }
 

@@ -1,3 +1,4 @@
+mod idle_sizes;
 mod remembering_clients;
 mod twins;
 

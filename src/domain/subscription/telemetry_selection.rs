@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Added, Delivery, Subscription};
 use crate::domain::id::TelemetryKey;
+use crate::domain::small_map::SmallMap;
 
 /// Longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 256;
@@ -65,7 +66,7 @@ impl KeyPattern {
 pub struct TelemetrySelection {
     all: Option<Delivery>,
     patterns: BTreeMap<KeyPattern, Delivery>,
-    names: BTreeMap<TelemetryKey, Delivery>,
+    names: SmallMap<TelemetryKey, Delivery>,
     /// The different ways of delivery, sorted, with the number of entries above that each has.
     ways: SmallVec<[(Delivery, u32); 1]>,
 }
@@ -151,7 +152,7 @@ impl TelemetrySelection {
         self.all.is_some()
     }
 
-    /// The keys added by name, with the way in which each is to be delivered.
+    /// The keys added by name, in no order, with the way in which each is to be delivered.
     pub fn names(&self) -> impl Iterator<Item = (&TelemetryKey, Delivery)> {
         self.names.iter().map(|(key, delivery)| (key, *delivery))
     }
@@ -166,7 +167,7 @@ impl TelemetrySelection {
         self.patterns.values().copied().chain(self.all)
     }
 
-    /// Every subscription that makes up the selection.
+    /// Every subscription that makes up the selection, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Subscription> + '_ {
         let all = self.all.map(|_| Subscription::Telemetry(None));
         let patterns = self.patterns.keys().cloned();
