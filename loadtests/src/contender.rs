@@ -1,6 +1,6 @@
 //! The servers that can be measured, behind one interface: hubrelay, the floor under any server, and hubrelay's peers.
 //!
-//! A contender takes messages of devices on one TCP connection and delivers them to WebSockets. How a message is written
+//! A contender takes messages of devices on one TCP connection and delivers them over WebSocket. How a message is written
 //! and how a delivery is unwrapped is all that differs; sockets, pacing, checking and figures are the generator's.
 
 pub(crate) mod amqp_client;

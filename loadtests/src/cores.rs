@@ -37,7 +37,7 @@ impl Cores {
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let pinned = cores
             .next()
-            .zip(cores.last())
+            .zip(cores.next_back())
             .map(|(generator, server)| Pinned { generator, server });
         Self { pinned }
     }

@@ -259,7 +259,7 @@ impl Generator {
             return Ok(false);
         };
         let allowed = match (publishes, self.pace, self.schedule) {
-            (false, ..) => 0,
+            (false, ..) | (true, Pace::Rate(_), None) => 0,
             (true, Pace::InFlight(messages), _) => {
                 let done = done(accounted, self.recipients);
                 (done + messages).saturating_sub(feeder.sent())
@@ -267,7 +267,6 @@ impl Generator {
             (true, Pace::Rate(_), Some(schedule)) => schedule
                 .due_by(Instant::now())
                 .saturating_sub(feeder.sent()),
-            (true, Pace::Rate(_), None) => 0,
         };
         let is_blocked = feeder.send(allowed.min(SEND_AT_ONCE))?;
         if is_blocked != self.is_blocked {

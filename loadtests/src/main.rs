@@ -152,15 +152,12 @@ fn main() -> ExitCode {
 }
 
 fn list() -> String {
-    let mut lines: String = SCENARIOS
+    let mut lines: Vec<_> = SCENARIOS
         .iter()
-        .map(|scenario| format!("{:<12} {}\n", scenario.name, scenario.about))
+        .map(|scenario| format!("{:<12} {}", scenario.name, scenario.about))
         .collect();
-    lines.push_str(&format!(
-        "\ncontenders: {}\n",
-        contender::names().join(", ")
-    ));
-    lines
+    lines.push(format!("\ncontenders: {}\n", contender::names().join(", ")));
+    lines.join("\n")
 }
 
 fn known_scenario(name: &str) -> Result<&'static Scenario, String> {

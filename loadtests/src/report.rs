@@ -1,5 +1,6 @@
 //! The result of a run: for each contender the medians of its passes, as a table and as JSON.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use serde_json::{Map, Value};
@@ -200,6 +201,7 @@ fn shown(value: f64) -> String {
 
 /// Rows with columns under each other, the first to the left.
 fn aligned(rows: &[Vec<String>]) -> String {
+    const WRITABLE: &str = "writing to a text cannot fail";
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns)
         .map(|column| {
@@ -211,9 +213,9 @@ fn aligned(rows: &[Vec<String>]) -> String {
     for row in rows {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             if column == 0 {
-                text.push_str(&format!("{cell:<width$}"));
+                write!(text, "{cell:<width$}").expect(WRITABLE);
             } else {
-                text.push_str(&format!("  {cell:>width$}"));
+                write!(text, "  {cell:>width$}").expect(WRITABLE);
             }
         }
         text.truncate(text.trim_end().len());

@@ -32,20 +32,17 @@ pub(crate) async fn seed(
     devices: &[String],
     values: usize,
 ) -> anyhow::Result<()> {
-    match relay.event_hub() {
-        Some(event_hub) => {
-            let encoded = messages
-                .into_iter()
-                .map(|message| event_message::encode(&message.device_id, message.body));
-            event_sender::send_all(event_hub, encoded.collect::<anyhow::Result<_>>()?).await?;
+    if let Some(event_hub) = relay.event_hub() {
+        let encoded = messages
+            .into_iter()
+            .map(|message| event_message::encode(&message.device_id, message.body));
+        event_sender::send_all(event_hub, encoded.collect::<anyhow::Result<_>>()?).await?;
+    } else {
+        let mut bytes = Vec::new();
+        for message in &messages {
+            feed::push_message(message.device_id.as_bytes(), &message.body, &mut bytes);
         }
-        None => {
-            let mut bytes = Vec::new();
-            for message in &messages {
-                feed::push_message(message.device_id.as_bytes(), &message.body, &mut bytes);
-            }
-            relay.publisher().await?.stream.write_all(&bytes).await?;
-        }
+        relay.publisher().await?.stream.write_all(&bytes).await?;
     }
     let grants: Vec<_> = devices
         .iter()

@@ -19,6 +19,9 @@ const ACCEPT: &str = "5pXjcrG3jMaWAoR6vsFB2+9RVCs=";
 /// Masks need not be unpredictable where no intermediary can be tricked.
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
+/// Set in the second byte of frames that are masked (RFC 6455 §5.2).
+const MASKED: u8 = 128;
+
 /// Kinds of frames (RFC 6455 §5.2).
 pub(crate) mod opcode {
     pub(crate) const CONTINUATION: u8 = 0x0;
@@ -232,13 +235,13 @@ impl Assembly {
 pub(crate) fn write_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     match payload.len() {
-        length @ 0..126 => out.push(0x80 | u8::try_from(length).expect("below 126")),
+        length @ 0..126 => out.push(MASKED | u8::try_from(length).expect("below 126")),
         length @ 126..0x1_0000 => {
-            out.push(0x80 | 126);
+            out.push(MASKED + 126);
             out.extend_from_slice(&u16::try_from(length).expect("two bytes").to_be_bytes());
         }
         length => {
-            out.push(0x80 | 127);
+            out.push(MASKED + 127);
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }

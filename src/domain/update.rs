@@ -71,6 +71,11 @@ impl Update {
         self.encodings[encoding as usize].get_or_init(|| encode(self).into_boxed_slice())
     }
 
+    /// The update in one encoding, if somebody has asked for it before.
+    pub fn encoded_before(&self, encoding: Encoding) -> Option<&[u8]> {
+        self.encodings[encoding as usize].get().map(Box::as_ref)
+    }
+
     /// About how many bytes the update takes on the wire.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -29,9 +29,11 @@ pub(super) fn push_updates(
     time_unix_ms: i64,
 ) {
     let mut text = Text(text);
-    text.put(format_args!(
-        r#"{{"type":"updates","sequence":{sequence},"time":{time_unix_ms},"updates":"#
-    ));
+    text.str(r#"{"type":"updates","sequence":"#);
+    push_json(text.0, &sequence);
+    text.str(r#","time":"#);
+    push_integer(text.0, time_unix_ms);
+    text.str(r#","updates":"#);
     text.array(updates, |text, update| push_update(text.0, update));
     if skipped != Skipped::default() {
         let Skipped { conflated, dropped } = skipped;
@@ -144,15 +146,17 @@ pub(super) fn message(message: &ServerMessage) -> Bytes {
     text.into()
 }
 
-/// Whoever comes first writes the update for all others.
-fn push_update(text: &mut Vec<u8>, update: &Update) {
-    let start = text.len();
-    let shared = update.encoded(Encoding::Native, |update| {
-        write_update(&mut Text(text), update);
-        text[start..].to_vec()
-    });
-    if text.len() == start {
+/// Whoever comes first writes the update for all others, if there are others.
+fn push_update(text: &mut Vec<u8>, update: &Arc<Update>) {
+    if let Some(shared) = update.encoded_before(Encoding::Native) {
         text.extend_from_slice(shared);
+        return;
+    }
+    let start = text.len();
+    write_update(&mut Text(text), update);
+    // An update that nobody else holds is not waited for by anybody else.
+    if Arc::strong_count(update) > 1 {
+        update.encoded(Encoding::Native, |_| text[start..].to_vec());
     }
 }
 
@@ -425,10 +429,14 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_written_once() {
+    fn an_update_is_written_once_for_all() {
         let all = [update("d1", UpdateBody::ConnectionState(true))];
         let first = updates(&all, 1, Skipped::default());
-        let shared = all[0].encoded(Encoding::Native, |_| unreachable!("it was written before"));
+        let shared = || all[0].encoded_before(Encoding::Native);
+        assert_eq!(shared(), None, "nobody else will ask for it");
+        let _other = Arc::clone(&all[0]);
+        assert_eq!(updates(&all, 1, Skipped::default()), first);
+        let shared = shared().unwrap();
         assert!(first.windows(shared.len()).any(|part| part == shared));
         assert_eq!(updates(&all, 1, Skipped::default()), first);
     }

@@ -6,8 +6,15 @@ use crate::domain::telemetry::Telemetry;
 
 /// Appends a string.
 pub(super) fn push_string(text: &mut Vec<u8>, value: &str) {
-    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
-    if value.as_bytes().iter().all(is_plain) {
+    let is_special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    // Counted to the end, which costs less than to look for a way out at each byte.
+    if value
+        .as_bytes()
+        .iter()
+        .filter(|byte| is_special(byte))
+        .count()
+        == 0
+    {
         text.push(b'"');
         text.extend_from_slice(value.as_bytes());
         text.push(b'"');

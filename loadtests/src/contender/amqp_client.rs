@@ -79,8 +79,8 @@ async fn receive(event_hub: &str) -> anyhow::Result<()> {
     for partition in 0..PARTITIONS {
         // Each has a session of its own, as in hubrelay.
         let mut session = Session::begin(&mut connection).await?;
-        let receiver = attach(&mut session, &hub.name, partition).await?;
-        readers.spawn(read(session, receiver, Arc::clone(&received)));
+        let link = attach(&mut session, &hub.name, partition).await?;
+        readers.spawn(read(session, link, Arc::clone(&received)));
     }
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "ready")?;
@@ -112,23 +112,23 @@ async fn attach(
 /// Receives what is there at once, and accepts it.
 async fn read(
     _session: SessionHandle<()>,
-    mut receiver: Receiver,
+    mut link: Receiver,
     received: Arc<AtomicU64>,
 ) -> anyhow::Result<()> {
     loop {
         let mut deliveries = Vec::new();
-        let mut next = Some(receiver.recv::<Body<LazyValue>>().await);
+        let mut next = Some(link.recv::<Body<LazyValue>>().await);
         while let Some(delivery) = next {
             let delivery: Delivery<Body<LazyValue>> = delivery?;
             let (info, _message) = delivery.into_parts();
             deliveries.push(info);
             next = if deliveries.len() < BATCH_EVENTS_MAX {
-                receiver.recv::<Body<LazyValue>>().now_or_never()
+                link.recv::<Body<LazyValue>>().now_or_never()
             } else {
                 None
             };
         }
         received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
-        receiver.accept_all(deliveries).await?;
+        link.accept_all(deliveries).await?;
     }
 }

@@ -118,7 +118,7 @@ pub(crate) struct RunningRelay {
 enum Source {
     /// The relay fetches its feed here.
     Feed(TcpListener),
-    Amqp(StandIn),
+    Amqp(Box<StandIn>),
 }
 
 impl RunningRelay {
@@ -142,7 +142,7 @@ impl RunningRelay {
                 let mut command = hubrelay()?;
                 command.args(["serve", "--json"]);
                 command.env(EVENT_HUB_VARIABLE, &stand_in.event_hub);
-                (Source::Amqp(stand_in), command)
+                (Source::Amqp(Box::new(stand_in)), command)
             }
         };
         configure(&mut command);

@@ -33,15 +33,13 @@ const AT_ONCE: usize = 256;
 /// Runs one pass of a contender.
 pub(super) async fn run(contender: &dyn Contender, options: &Options) -> anyhow::Result<Pass> {
     let audience = Audience::dashboards(DEVICES, options.connections, DEVICES_EACH, false);
-    match contender.role() {
-        Role::Hubrelay(hubrelay) => hubrelay_storm(hubrelay, &audience, options).await,
-        _ => {
-            let (server, mut pass) = steady::start(&audience, contender, options).await?;
-            storm(server.as_ref(), None, &audience, options, &mut pass).await?;
-            server.stop().await?;
-            Ok(pass)
-        }
+    if let Role::Hubrelay(hubrelay) = contender.role() {
+        return hubrelay_storm(hubrelay, &audience, options).await;
     }
+    let (server, mut pass) = steady::start(&audience, contender, options).await?;
+    storm(server.as_ref(), None, &audience, options, &mut pass).await?;
+    server.stop().await?;
+    Ok(pass)
 }
 
 /// hubrelay has last values to restore, too.

@@ -125,7 +125,7 @@ async fn subscribe_all(
         hello_cpu: open.saturating_sub(start),
         subscribe_cpu: subscribed.saturating_sub(open),
         request_bytes: serde_json::to_string(&selectors)?.len(),
-        answer_bytes: answers.last().map_or(0, |answer| answer.len()),
+        answer_bytes: answers.last().map_or(0, Vec::len),
         latencies,
     })
 }

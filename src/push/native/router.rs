@@ -62,8 +62,10 @@ impl Push {
             // A client that hangs up before the answer is no connection.
             let bytes_max = push.0.settings.payload_bytes_max;
             if let Some(socket) = upgrading.socket(bytes_max).await {
+                let tasks = push.0.tasks.clone();
                 let driver = Driver::new(push, Socket::new(socket), address, place);
-                driver.run().await;
+                // In a task of its own, which has no room for what led to it.
+                tasks.spawn(driver.run());
             }
         });
         Ok(answer)

@@ -39,25 +39,25 @@ pub(super) fn write_events_v3(
     }
 }
 
-/// Whoever in the root namespace comes first writes the frame for all others.
-fn write_event(update: &Update, namespace: &Namespace, burst: &mut Burst<'_>) {
-    if !namespace.is_root() {
-        burst.text(update.bytes(), |text| push_event(text, update, namespace));
+/// Whoever in the root namespace comes first writes the frame for all others, if there are others.
+fn write_event(update: &Arc<Update>, namespace: &Namespace, burst: &mut Burst<'_>) {
+    if let Some(shared) = update.encoded_before(Encoding::SocketIo)
+        && namespace.is_root()
+    {
+        burst.frame(shared);
         return;
     }
     let start = burst.len();
-    let shared = update.encoded(Encoding::SocketIo, |update| {
-        burst.text(update.bytes(), |text| push_event(text, update, namespace));
-        burst.since(start).to_vec()
-    });
-    if burst.len() == start {
-        burst.frame(shared);
+    burst.text(update.bytes(), |text| push_event(text, update, namespace));
+    // An update that nobody else holds is not waited for by anybody else.
+    if namespace.is_root() && Arc::strong_count(update) > 1 {
+        update.encoded(Encoding::SocketIo, |_| burst.since(start).to_vec());
     }
 }
 
 /// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
 /// object `{"connected":…}`. Written anew for each of these clients.
-fn write_events_v2(update: &Update, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
+fn write_events_v2(update: &Arc<Update>, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
     match &update.body {
         UpdateBody::Telemetry(telemetry) => {
             let mut events = 0;
@@ -147,15 +147,16 @@ mod tests {
     use crate::push::socket_io::packet::Packet;
     use crate::push::websocket::texts;
 
-    fn update(device_id: &str, body: UpdateBody) -> Update {
-        Update::new(
+    fn update(device_id: &str, body: UpdateBody) -> Arc<Update> {
+        let update = Update::new(
             DeviceId::new(device_id).unwrap(),
             Stamp {
                 timestamp: Timestamp::UnixMs(1_714_557_600_000),
                 received_unix_ms: 0,
             },
             body,
-        )
+        );
+        Arc::new(update)
     }
 
     fn written(device_id: &str, body: UpdateBody) -> String {
@@ -263,14 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_written_once() {
+    fn an_update_is_written_once_for_all() {
         let update = update("d1", UpdateBody::ConnectionState(true));
         let event = |update| texts(|burst| write_event(update, &Namespace::default(), burst));
         let first = event(&update);
-        let shared = update.encoded(Encoding::SocketIo, |_| {
-            unreachable!("it was written before")
-        });
-        assert!(shared.ends_with(&first[0]));
+        let shared = || update.encoded_before(Encoding::SocketIo);
+        assert_eq!(shared(), None, "nobody else will ask for it");
+        let _other = Arc::clone(&update);
+        assert_eq!(event(&update), first);
+        assert!(shared().is_some_and(|shared| shared.ends_with(&first[0])));
         assert_eq!(event(&update), first);
     }
 

@@ -90,18 +90,30 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Runs the connection to its end.
-    pub(super) async fn run(mut self) {
-        let metrics = Arc::clone(&self.push.0.metrics);
-        metrics.opened.inc(self.counted_as);
-        metrics.connections.get(self.counted_as).inc();
-        let reason = self.serve().await;
+    /// Runs the connection to its end. This is the future of its task.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would keep a second place for what it is called on"
+    )]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let metrics = &self.push.0.metrics;
+            metrics.opened.inc(self.counted_as);
+            metrics.connections.get(self.counted_as).inc();
+            let reason = self.serve().await;
+            Box::pin(self.end(reason)).await;
+        }
+    }
+
+    /// Tells logs and metrics of the end.
+    fn report(&self, reason: CloseReason) {
         tracing::debug!(
             session.id = self.session.as_ref().map(|session| tracing::field::debug(session.session_id())),
             connection.transport = ?self.first_transport,
             connection.close_reason = reason.as_str(),
             "a client's connection ends"
         );
+        let metrics = &self.push.0.metrics;
         match reason {
             CloseReason::WriteTimeout => {
                 metrics.slow_closes.inc();
@@ -120,9 +132,6 @@ impl<A: Application> Driver<A> {
             | CloseReason::Stopped
             | CloseReason::Disconnected(_) => {}
         }
-        let counted_as = self.counted_as;
-        Box::pin(self.end(reason)).await;
-        metrics.connections.get(counted_as).dec();
     }
 
     async fn serve(&mut self) -> CloseReason {
@@ -377,7 +386,15 @@ impl<A: Application> Driver<A> {
 
     /// Ends the connection: first what is being written, then the session, then the transport with the manners that the
     /// reason allows.
-    async fn end(mut self, reason: CloseReason) {
+    async fn end(self, reason: CloseReason) {
+        self.report(reason);
+        let metrics = Arc::clone(&self.push.0.metrics);
+        let counted_as = self.counted_as;
+        self.say_farewell(reason).await;
+        metrics.connections.get(counted_as).dec();
+    }
+
+    async fn say_farewell(mut self, reason: CloseReason) {
         let mut farewell = reason.farewell();
         if farewell != Farewell::Drop && self.finish_batch().await.is_err() {
             farewell = Farewell::Drop;
@@ -413,5 +430,22 @@ impl<A: Application> Driver<A> {
         metrics.frames.inc_by(frames);
         metrics.writes.inc();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::socket_io::application::Relayed;
+
+    fn bytes_of_future<D, F: Future>(_: impl FnOnce(D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What a silent client costs beside its socket and its session.
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let bytes = bytes_of_future(Driver::<Relayed>::run);
+        assert!(bytes <= 768, "{bytes} bytes");
     }
 }

@@ -101,8 +101,8 @@ impl Push {
             if let Some(socket) = upgrading.socket(bytes_max).await {
                 let mut transport = Transport::WebSocket(WebSocket::new(socket));
                 transport.queue(open);
-                push.drive::<A>(transport, FirstTransport::Websocket, session_id, place)
-                    .await;
+                // In a task of its own, which has no room for what led to it.
+                push.drive::<A>(transport, FirstTransport::Websocket, session_id, place);
             }
         });
         Ok(answer)
@@ -119,24 +119,21 @@ impl Push {
         let entry = self.0.polling.insert(id, mail);
         let polling = Polling::new(mailbox, entry, self.0.settings.upgrade_timeout);
         let transport = Transport::Polling(Box::new(polling));
-        let push = self.clone();
-        self.0.tasks.spawn(async move {
-            push.drive::<A>(transport, FirstTransport::Polling, session_id, place)
-                .await;
-        });
+        let first = FirstTransport::Polling;
+        self.clone().drive::<A>(transport, first, session_id, place);
         Ok(text(open))
     }
 
-    async fn drive<A: Application>(
+    fn drive<A: Application>(
         self,
         transport: Transport,
         first: FirstTransport,
         session_id: Option<SessionId>,
         place: Place,
     ) {
-        Driver::<A>::new(self, transport, first, session_id, place)
-            .run()
-            .await;
+        let tasks = self.0.tasks.clone();
+        let driver = Driver::<A>::new(self, transport, first, session_id, place);
+        tasks.spawn(driver.run());
     }
 
     async fn poll(&self, sid: &str) -> Result<Response, Refusal> {

@@ -46,11 +46,15 @@ impl<'a> Burst<'a> {
         write(bytes);
         // How long the header is depends on the length that is only known now.
         let header = header_of(Opcode::Text, bytes.len() - text);
-        if header.len() == expected.len() {
-            bytes[start..text].copy_from_slice(&header);
-        } else {
+        if header.len() > expected.len() {
             bytes.splice(start..text, header.iter().copied());
+            return;
         }
+        if header.len() < expected.len() {
+            bytes.copy_within(text.., start + header.len());
+            bytes.truncate(bytes.len() - (expected.len() - header.len()));
+        }
+        bytes[start..start + header.len()].copy_from_slice(&header);
     }
 }
 

@@ -134,15 +134,20 @@ async fn a_client_that_takes_nothing_makes_no_progress() {
             .is_none()
     );
     assert!(!websocket.take_progress());
-    received(&mut client, STUFFING_BYTES / 2).await;
     let progress = poll_fn(|cx| {
         let _ = websocket.poll_write(cx);
-        match websocket.take_progress() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if websocket.take_progress() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     });
-    timeout(PATIENCE, progress).await.unwrap();
+    let mut bytes = vec![0; STUFFING_BYTES];
+    let taking = client.read_exact(&mut bytes);
+    tokio::select! {
+        progress = timeout(PATIENCE, progress) => progress.unwrap(),
+        _ = taking => panic!("all was taken without progress"),
+    }
 }
 
 #[tokio::test]
