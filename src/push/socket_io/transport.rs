@@ -33,10 +33,6 @@ pub(super) enum Event {
 
 /// One client's packets, in both directions.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every transport is a WebSocket, which a box would only make larger"
-)]
 pub(super) enum Transport {
     /// A WebSocket.
     WebSocket(WebSocket),
