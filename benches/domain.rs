@@ -20,6 +20,11 @@ use hubrelay::domain::subscription::{Delivery, DeviceSubscriptions, KeyPattern, 
 use hubrelay::domain::time::Now;
 use hubrelay::ingest::decode::{Decoder, Event, Property};
 
+/// As in the program: what is measured is its allocator as well.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const DEVICES: usize = 1000;
 
 /// Sessions that want every key, and as many again that want one.

@@ -17,6 +17,11 @@ use std::process::ExitCode;
 
 use hubrelay::domain::update::Encoding;
 
+/// As in the program: what is measured is its allocator as well.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Something whose instructions have a budget.
 struct Scenario {
     /// Its name in `benches/budgets.toml`.

@@ -44,6 +44,11 @@ use clap::{Parser, Subcommand};
 use self::contender::InputChoice;
 use self::scenario::{SCENARIOS, Scenario};
 
+/// As in the program: what is measured is its allocator as well.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs a load scenario against the release build of hubrelay, and against other servers, and reports what it measured.
 #[derive(Debug, Parser)]
 #[command(
