@@ -76,6 +76,12 @@ impl Shape {
         self.literals.len()
     }
 
+    /// The same, as bytes.
+    pub fn literal_bytes(&self, place: usize) -> &[u8] {
+        let Span { start, end } = self.keys[place].literal;
+        &self.literals.as_bytes()[start as usize..end as usize]
+    }
+
     /// The string literals of all keys, as bytes.
     pub fn literals(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let literals = self.literals.as_bytes();

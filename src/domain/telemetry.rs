@@ -104,6 +104,70 @@ impl Telemetry {
         }
     }
 
+    /// Appends the JSON object with these members, each as it was written.
+    pub fn write_to(&self, text: &mut Vec<u8>) {
+        text.push(b'{');
+        let start = text.len();
+        let body = self.body.as_bytes();
+        let mut member = |literal: &[u8], value: Span| {
+            text.extend_from_slice(literal);
+            text.push(b':');
+            text.extend_from_slice(&body[value.start as usize..value.end as usize]);
+            text.push(b',');
+        };
+        match &self.values {
+            Values::One(place, value) => member(self.shape.literal_bytes(*place as usize), *value),
+            Values::Some(values) => {
+                for (place, value) in values.iter() {
+                    member(self.shape.literal_bytes(*place as usize), *value);
+                }
+            }
+            Values::Whole(values) => {
+                for (literal, value) in self.shape.literals().zip(values.iter()) {
+                    member(literal, *value);
+                }
+            }
+        }
+        // In place of the last comma.
+        text.truncate(text.len().max(start + 1) - 1);
+        text.push(b'}');
+    }
+
+    /// The same members without the rest of the text that they are slices of, when that is most of it: for what is kept.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        let bytes: usize = (0..self.len()).map(|member| self.value(member).len()).sum();
+        if bytes * 2 >= self.body.len() {
+            return self.clone();
+        }
+        let mut body = String::with_capacity(bytes);
+        let values = match &self.values {
+            Values::One(place, value) => {
+                Values::One(*place, append(&mut body, value.of(&self.body)))
+            }
+            Values::Some(values) => {
+                let values = values.iter();
+                let copy = |(place, value): &(u32, Span)| {
+                    (*place, append(&mut body, value.of(&self.body)))
+                };
+                Values::Some(values.map(copy).collect())
+            }
+            Values::Whole(values) => {
+                let values = values.iter();
+                Values::Whole(
+                    values
+                        .map(|value| append(&mut body, value.of(&self.body)))
+                        .collect(),
+                )
+            }
+        };
+        Self {
+            body: body.into(),
+            shape: self.shape.clone(),
+            values,
+        }
+    }
+
     /// The keys that all messages of this kind have, when this is such a message and not a part of one.
     pub(super) fn whole_shape(&self) -> Option<&Arc<Shape>> {
         matches!(self.values, Values::Whole(_)).then_some(&self.shape)
@@ -274,6 +338,37 @@ pub(crate) mod tests {
             .map(|(_, value)| append(&mut body, value))
             .collect();
         Telemetry::new(body.into(), Arc::new(shape), values)
+    }
+
+    #[test]
+    fn members_are_written_as_they_came() {
+        let written = |telemetry: &Telemetry| {
+            let mut text = Vec::new();
+            telemetry.write_to(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        let whole = telemetry(&[("a", "1.50"), ("b\"", "[1, 2]"), ("c", "null")]);
+        assert_eq!(written(&whole), r#"{"a":1.50,"b\"":[1, 2],"c":null}"#);
+        assert_eq!(written(&whole.select([1])), r#"{"b\"":[1, 2]}"#);
+        assert_eq!(written(&whole.select([0, 2])), r#"{"a":1.50,"c":null}"#);
+        assert_eq!(written(&whole.select([])), "{}");
+        assert_eq!(written(&telemetry(&[])), "{}");
+    }
+
+    #[test]
+    fn a_small_part_that_is_kept_does_not_keep_the_rest() {
+        let whole = telemetry(&[
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "123456789012345678901234567890"),
+        ]);
+        for members in [&[0][..], &[0, 1], &[2], &[0, 1, 2]] {
+            let part = whole.select(members.iter().copied());
+            let compact = part.compact();
+            assert!(compact.iter().eq(part.iter()));
+            let bytes: usize = part.iter().map(|(_, _, value)| value.len()).sum();
+            assert!(compact.body_bytes() <= 2 * bytes);
+        }
     }
 
     #[test]

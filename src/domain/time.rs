@@ -93,30 +93,50 @@ impl Timestamp {
     }
 }
 
+/// The times from 1970 up to the end of those that there are, a day before the year 10000.
+const PLAIN_UNIX_MS: std::ops::Range<i64> = 0..253_402_207_200_000;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Days from the beginning of March of the year 0, from which leap days are at the ends of years, to 1970.
+const DAYS_BEFORE_1970: u64 = 719_468;
+
 fn write_iso_8601(unix_ms: i64, text: &mut Vec<u8>) {
-    let timestamp = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or_default();
-    let time = jiff::tz::Offset::UTC.to_datetime(timestamp);
-    let Ok(year @ 0..=9999) = u16::try_from(time.year()) else {
-        text.extend_from_slice(format!("{timestamp:.3}").as_bytes());
+    let Some(unix_ms) = u64::try_from(unix_ms)
+        .ok()
+        .filter(|_| PLAIN_UNIX_MS.contains(&unix_ms))
+    else {
+        text.extend_from_slice(Timestamp::UnixMs(unix_ms).to_string().as_bytes());
         return;
     };
-    let two = |number: i8| two_digits(number.unsigned_abs());
-    let [century, year] = [year / 100, year % 100]
-        .map(|part| two_digits(u8::try_from(part).expect("a year of four digits has two of two")));
-    let (month, day) = (two(time.month()), two(time.day()));
-    let (hour, minute, second) = (two(time.hour()), two(time.minute()), two(time.second()));
-    let ms = time.millisecond().unsigned_abs();
-    let tenths = two_digits(u8::try_from(ms / 10).expect("a second has a thousand milliseconds"));
-    let thousandth = b'0' + u8::try_from(ms % 10).expect("one digit");
+    let (days, ms) = (unix_ms / DAY_MS + DAYS_BEFORE_1970, unix_ms % DAY_MS);
+    // The calendar repeats every 400 years; within these, years end with their leap day if they have one.
+    let (cycle, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // From March on, five months have 153 days, again and again.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = 400 * cycle + year + next_year;
+    let [[y0, y1], [y2, y3], month, day] = [year / 100, year % 100, month, day].map(two_digits);
+    let [hour, minute, second] = [ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60].map(two_digits);
+    let [[_, hundreds], rest] = [ms % 1000 / 100, ms % 100].map(two_digits);
     text.extend_from_slice(&[
-        century[0], century[1], year[0], year[1], b'-', month[0], month[1], b'-', day[0], day[1],
-        b'T', hour[0], hour[1], b':', minute[0], minute[1], b':', second[0], second[1], b'.',
-        tenths[0], tenths[1], thousandth, b'Z',
+        y0, y1, y2, y3, b'-', month[0], month[1], b'-', day[0], day[1], b'T', hour[0], hour[1],
+        b':', minute[0], minute[1], b':', second[0], second[1], b'.', hundreds, rest[0], rest[1],
+        b'Z',
     ]);
 }
 
-fn two_digits(number: u8) -> [u8; 2] {
-    [b'0' + number / 10, b'0' + number % 10]
+/// The last two digits of a number.
+fn two_digits(number: u64) -> [u8; 2] {
+    let digit = |number: u64| b'0' + number.to_le_bytes()[0] % 10;
+    [digit(number / 10), digit(number)]
 }
 
 impl fmt::Display for Timestamp {
@@ -166,12 +186,26 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_time_is_written_as_it_is_shown(unix_ms in proptest::prelude::any::<i64>()) {
-            for unix_ms in [unix_ms, unix_ms % 400_000_000_000_000, unix_ms % 4_000_000_000_000] {
+            let plain = unix_ms.rem_euclid(PLAIN_UNIX_MS.end);
+            for unix_ms in [unix_ms, plain, -plain, plain % 4_000_000_000_000] {
                 let timestamp = Timestamp::UnixMs(unix_ms);
                 let mut written = Vec::new();
                 timestamp.write_to(&mut written);
                 proptest::prop_assert_eq!(String::from_utf8(written).unwrap(), timestamp.to_string());
             }
+        }
+    }
+
+    #[test]
+    fn every_day_is_written_as_it_is_shown() {
+        // All days of the 400 years after which the calendar repeats itself, and some of the others.
+        let days = (0..146_097).chain((146_097..2_932_896).step_by(97));
+        let last = PLAIN_UNIX_MS.end - 1;
+        for unix_ms in days.map(|day| day * 86_400_000).chain([last, last + 1, -1]) {
+            let mut written = Vec::new();
+            let timestamp = Timestamp::UnixMs(unix_ms);
+            timestamp.write_to(&mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), timestamp.to_string());
         }
     }
 

@@ -15,7 +15,7 @@ use crate::domain::outbox::Skipped;
 use crate::domain::snapshot::DeviceSnapshot;
 use crate::domain::time::Stamp;
 use crate::domain::update::{Encoding, Update, UpdateBody};
-use crate::push::json_text::{push_integer, push_json, push_string, push_telemetry};
+use crate::push::json_text::{push_integer, push_json, push_string};
 
 /// About how many bytes a value takes beside key and text.
 const VALUE_ENVELOPE_BYTES: usize = 96;
@@ -167,7 +167,7 @@ fn write_update(text: &mut Text<'_>, update: &Update) {
     match &update.body {
         UpdateBody::Telemetry(telemetry) => {
             text.str(r#","telemetry":"#);
-            push_telemetry(text.0, telemetry);
+            telemetry.write_to(text.0);
         }
         UpdateBody::ConnectionState(true) => text.str(r#","connectionState":true"#),
         UpdateBody::ConnectionState(false) => text.str(r#","connectionState":false"#),

@@ -2,8 +2,6 @@
 //!
 //! Values and keys are written as they came in, byte for byte. Everything appends to a text that is given.
 
-use crate::domain::telemetry::Telemetry;
-
 /// Appends a string.
 pub(super) fn push_string(text: &mut Vec<u8>, value: &str) {
     let is_special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
@@ -26,20 +24,6 @@ pub(super) fn push_string(text: &mut Vec<u8>, value: &str) {
 /// Appends a whole number.
 pub(super) fn push_integer(text: &mut Vec<u8>, value: i64) {
     push_json(text, &value);
-}
-
-/// Appends an object with a member for each key.
-pub(super) fn push_telemetry(text: &mut Vec<u8>, telemetry: &Telemetry) {
-    text.push(b'{');
-    for (place, (_, key_literal, value)) in telemetry.iter().enumerate() {
-        if place > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(key_literal.as_bytes());
-        text.push(b':');
-        text.extend_from_slice(value.as_bytes());
-    }
-    text.push(b'}');
 }
 
 /// Appends anything that is a part of the protocol and not of a device.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::packet::Namespace;
 use crate::domain::session::Dialect;
 use crate::domain::update::{Encoding, Update, UpdateBody};
-use crate::push::json_text::{push_string, push_telemetry};
+use crate::push::json_text::push_string;
 use crate::push::websocket::Burst;
 use crate::relay::Batch;
 
@@ -98,7 +98,7 @@ fn push_event(text: &mut Vec<u8>, update: &Update, namespace: &Namespace) {
     push_around(text, update, namespace, |text| match &update.body {
         UpdateBody::Telemetry(telemetry) => {
             text.extend_from_slice(b"\"telemetry\":");
-            push_telemetry(text, telemetry);
+            telemetry.write_to(text);
         }
         UpdateBody::ConnectionState(true) => text.extend_from_slice(b"\"connectionState\":true"),
         UpdateBody::ConnectionState(false) => text.extend_from_slice(b"\"connectionState\":false"),
