@@ -55,15 +55,15 @@ pub(super) fn members(
     let bytes = &text.as_bytes()[..part.end as usize];
     let depth_left = depth_max.checked_sub(1).ok_or(Unusable::TooDeep)?;
     let start = after_space(bytes, part.start as usize);
-    let mut guesses = guess.map(Keys::literals);
+    let mut expectations = guess.map(Keys::literals);
     let mut as_guessed = guess.is_some();
     let object_end = object(
         bytes,
         start,
         depth_left,
         |at| {
-            let guessed = guesses.as_mut().and_then(Iterator::next);
-            if let Some(literal) = guessed.filter(|literal| bytes[at..].starts_with(literal)) {
+            let expected = expectations.as_mut().and_then(Iterator::next);
+            if let Some(literal) = expected.filter(|literal| bytes[at..].starts_with(literal)) {
                 return Ok(at + literal.len());
             }
             as_guessed = false;
@@ -75,7 +75,7 @@ pub(super) fn members(
         },
     )?;
     end(bytes, object_end)?;
-    Ok(as_guessed && guesses.is_some_and(|mut guesses| guesses.next().is_none()))
+    Ok(as_guessed && expectations.is_some_and(|mut rest| rest.next().is_none()))
 }
 
 /// Appends the elements of the array that the whole of `text` is.
