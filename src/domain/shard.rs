@@ -125,9 +125,9 @@ impl Shared {
 }
 
 impl<F> Context<'_, F> {
-    fn deliver<R>(&mut self, recipient: &R, update: &Arc<Update>)
+    fn deliver<R>(&mut self, recipient: &R, update: Arc<Update>)
     where
-        F: FnMut(&R, &Arc<Update>),
+        F: FnMut(&R, Arc<Update>),
     {
         self.stats.deliveries += 1;
         (self.deliver)(recipient, update);
@@ -153,7 +153,7 @@ impl<R: Clone> Shard<R> {
         &mut self,
         message: DeviceMessage,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) {
         let full = self.devices.len() >= self.shared.settings.limits.devices_max;
         let device = match self.devices.entry(message.device_id) {
@@ -224,7 +224,7 @@ impl<R: Clone> Shard<R> {
         let known = self.devices.get_mut(device)?;
         known.forget_pending(session, fresh);
         if fresh.device_twin.is_some() {
-            let mut context = self.shared.context(now, |_: &R, _: &Arc<Update>| {});
+            let mut context = self.shared.context(now, |_: &R, _: Arc<Update>| {});
             known.want_twin(&mut context);
         }
         Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
@@ -247,7 +247,7 @@ impl<R: Clone> Shard<R> {
     }
 
     /// Does what is due: ends throttling windows, turns connection states that ran out into `false`, asks again for twins.
-    pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, &Arc<Update>)) {
+    pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, Arc<Update>)) {
         while let Some((device, timer)) = self.shared.timers.pop_due(now.monotonic_ms) {
             let Some(device) = self.devices.get_mut(&device) else {
                 continue;
@@ -326,7 +326,7 @@ impl<R: Clone> Shard<R> {
         device: &DeviceId,
         read: &HubTwin,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) -> Result<Stamped<RawJson>, NotATwin> {
         let stamp = Stamp {
             timestamp: Timestamp::UnixMs(now.unix_ms),
@@ -351,7 +351,7 @@ impl<R: Clone> Shard<R> {
         &mut self,
         device: &DeviceId,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) {
         let Some(known) = self.devices.get_mut(device) else {
             return;

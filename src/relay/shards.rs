@@ -370,7 +370,7 @@ impl ShardTask {
     fn was_read(&mut self, device: &DeviceId, read: Option<&HubTwin>) -> Option<NewestTwin> {
         let now = self.now();
         let to_wake = &mut self.to_wake;
-        let deliver = |outbox: &Arc<SharedOutbox>, update: &Arc<Update>| {
+        let deliver = |outbox: &Arc<SharedOutbox>, update: Arc<Update>| {
             push(outbox, update, to_wake);
         };
         let newest = if let Some(read) = read {
@@ -418,7 +418,7 @@ impl ShardTask {
                     let known =
                         shard.subscribe(&device, session, recipient, &subscriptions, &fresh, now);
                     for update in known.into_iter().flat_map(DeviceSnapshot::into_updates) {
-                        push(recipient, &Arc::new(update), &mut self.to_wake);
+                        push(recipient, Arc::new(update), &mut self.to_wake);
                     }
                 }
             }
@@ -500,7 +500,7 @@ impl ShardTask {
     }
 }
 
-fn push(outbox: &Arc<SharedOutbox>, update: &Arc<Update>, to_wake: &mut Vec<Arc<SharedOutbox>>) {
+fn push(outbox: &Arc<SharedOutbox>, update: Arc<Update>, to_wake: &mut Vec<Arc<SharedOutbox>>) {
     if outbox.push(update) == Pushed::ReaderWaits {
         to_wake.push(outbox.clone());
     }

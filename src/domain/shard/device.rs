@@ -46,7 +46,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn apply<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn apply<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         said: Content,
         stamp: Stamp,
@@ -70,7 +70,7 @@ impl<R: Clone> Device<R> {
                     && !recipients.is_empty()
                 {
                     let update = self.update(stamp, UpdateBody::Message(message));
-                    deliver_to_all(recipients, &update, context);
+                    deliver_to_all(recipients, update, context);
                 }
             }
             Content::ConnectionState {
@@ -195,7 +195,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn expire_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn expire_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         context: &mut Context<'_, F>,
     ) {
@@ -210,7 +210,7 @@ impl<R: Clone> Device<R> {
 
     /// Takes what the hub says of the device and its twin, whoever asked for it. Returns the newest whole twin that is
     /// known then.
-    pub(super) fn was_read<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn was_read<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         read: &HubTwin,
         stamp: Stamp,
@@ -224,7 +224,7 @@ impl<R: Clone> Device<R> {
     }
 
     /// The hub gave no answer about the device.
-    pub(super) fn was_not_read<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn was_not_read<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         context: &mut Context<'_, F>,
     ) {
@@ -242,7 +242,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn end_throttling_window<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         session: SessionId,
         delivery: Delivery,
@@ -277,7 +277,7 @@ impl<R: Clone> Device<R> {
             && self.audience.is_none()
     }
 
-    fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
+    fn apply_telemetry<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         telemetry: Telemetry,
         stamp: &Stamp,
@@ -293,7 +293,7 @@ impl<R: Clone> Device<R> {
         context.stats.last_values += self.keys.values() - before;
     }
 
-    fn apply_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn apply_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         connected: bool,
         stamp: Stamp,
@@ -310,7 +310,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    fn answer_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn answer_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         connected: Option<bool>,
         context: &mut Context<'_, F>,
@@ -323,7 +323,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    fn publish_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn publish_connection_state<F: FnMut(&R, Arc<Update>)>(
         &self,
         connected: bool,
         stamp: Stamp,
@@ -333,7 +333,7 @@ impl<R: Clone> Device<R> {
         let recipients = audience.map(|audience| &audience.state_recipients);
         if let Some(recipients) = recipients.filter(|recipients| !recipients.is_empty()) {
             let update = self.update(stamp, UpdateBody::ConnectionState(connected));
-            deliver_to_all(recipients, &update, context);
+            deliver_to_all(recipients, update, context);
         }
     }
 
