@@ -188,6 +188,13 @@ impl Layer {
 }
 
 impl KeyTable {
+    /// Reads what the next message will mostly replace, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        if let Some(Some(layer)) = self.layers.first() {
+            layer.telemetry.look_up();
+        }
+    }
+
     /// Makes every member the last value of its key, unless the key is new and the device has `values_max` already.
     pub(super) fn record(
         &mut self,

@@ -435,17 +435,16 @@ impl ShardTask {
         let now = self.now();
         let (mut gathered, mut is_enough) = (0, false);
         while !is_enough && gathered < GATHERED_MAX {
-            let Some(message) = self.batch.next() else {
+            if self.batch.len() == 0 {
                 let Ok(next) = self.messages.try_recv() else {
                     break;
                 };
                 self.batch = next.into_iter();
-                continue;
-            };
-            gathered += 1;
-            let to_wake = &mut self.to_wake;
-            self.shard
-                .apply(message, now, |outbox, update| match outbox.push(update) {
+            }
+            let (batch, to_wake) = (&mut self.batch, &mut self.to_wake);
+            gathered += self
+                .shard
+                .apply_next(batch, now, |outbox, update| match outbox.push(update) {
                     Pushed::Stored => {}
                     Pushed::ReaderWaits => to_wake.push(outbox.clone()),
                     Pushed::ReaderHasBurst => is_enough = true,

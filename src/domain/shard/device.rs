@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::connection_state::{ConnectionState, Expiry, Source};
-use super::super::device_message::{Content, TelemetryMessage};
+use super::super::device_message::{Content, DeviceMessage, TelemetryMessage};
 use super::super::hub_twin::HubTwin;
 use super::super::id::{DeviceId, SessionId};
 use super::super::last_value::KeyTable;
@@ -46,13 +46,25 @@ impl<R: Clone> Device<R> {
         }
     }
 
+    /// Reads what [`apply`](Self::apply) will need for the next message, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        self.keys.look_up();
+        if let Some(audience) = &self.audience {
+            audience.look_up();
+        }
+    }
+
     pub(super) fn apply<F: FnMut(&R, Arc<Update>)>(
         &mut self,
-        said: Content,
-        stamp: Stamp,
+        message: DeviceMessage,
+        now: Now,
         context: &mut Context<'_, F>,
     ) {
-        match said {
+        let stamp = Stamp {
+            timestamp: message.timestamp,
+            received_unix_ms: now.unix_ms,
+        };
+        match message.content {
             Content::Telemetry(TelemetryMessage {
                 telemetry,
                 connection_state,

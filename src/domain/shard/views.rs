@@ -176,6 +176,10 @@ impl<R: Clone> Views<R> {
             .find_map(|view| view.members.get(&session))
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &View<R>> {
+        self.views.iter()
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut View<R>> {
         self.views.iter_mut()
     }
