@@ -63,7 +63,8 @@ impl DeviceId {
 impl PartialEq for DeviceId {
     fn eq(&self, other: &Self) -> bool {
         // Mostly it is the same one.
-        let is_same = Arc::ptr_eq(&self.text, &other.text) && self.device_bytes == other.device_bytes;
+        let is_same =
+            Arc::ptr_eq(&self.text, &other.text) && self.device_bytes == other.device_bytes;
         is_same || self.hash == other.hash && self.parts() == other.parts()
     }
 }

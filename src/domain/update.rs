@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use once_cell::race::OnceBox;
+
 use super::id::DeviceId;
 use super::raw_json::RawJson;
 use super::telemetry::Telemetry;
@@ -18,7 +20,7 @@ pub struct Update {
     pub body: UpdateBody,
     bytes: usize,
     /// In memory of its own: an update that only one gets needs none of it.
-    encodings: OnceLock<Box<Encodings>>,
+    encodings: OnceBox<Encodings>,
 }
 
 type Encodings = [OnceLock<Box<[u8]>>; Encoding::COUNT];
@@ -65,7 +67,7 @@ impl Update {
             device_id,
             stamp,
             body,
-            encodings: OnceLock::new(),
+            encodings: OnceBox::new(),
         }
     }
 

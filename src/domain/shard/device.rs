@@ -236,10 +236,7 @@ impl<R: Clone> Device<R> {
     }
 
     /// The hub gave no answer about the device.
-    pub(super) fn was_not_read<F: FnMut(&R, Arc<Update>)>(
-        &mut self,
-        context: &mut Context<'_, F>,
-    ) {
+    pub(super) fn was_not_read<F: FnMut(&R, Arc<Update>)>(&mut self, context: &mut Context<'_, F>) {
         self.answer_connection_state(None, context);
         if let Some(twin) = &mut self.twin {
             twin.was_not_read(&self.id, context);
