@@ -173,6 +173,11 @@ impl Telemetry {
         matches!(self.values, Values::Whole(_)).then_some(&self.shape)
     }
 
+    /// The text that the members are slices of.
+    pub(super) fn text(&self) -> RawJson {
+        RawJson::from_valid(self.body.clone())
+    }
+
     /// Bytes of the text that the members are slices of; it stays in memory as a whole.
     pub(super) fn body_bytes(&self) -> usize {
         self.body.len()

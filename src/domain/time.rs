@@ -54,9 +54,22 @@ impl Timestamp {
         let plausible = text.len() <= TEXT_BYTES_MAX
             && text
                 .starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-')
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || b"-+:.,TtZz ".contains(&byte));
+            && text.bytes().all(|byte| {
+                matches!(
+                    byte,
+                    b'0'..=b'9'
+                        | b'-'
+                        | b'+'
+                        | b':'
+                        | b'.'
+                        | b','
+                        | b'T'
+                        | b't'
+                        | b'Z'
+                        | b'z'
+                        | b' '
+                )
+            });
         let parses = || {
             text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok()
         };

@@ -1,6 +1,8 @@
 mod twins;
 
-use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEventKind};
+use super::super::device_message::{
+    Content, MessageText, TelemetryMessage, TwinEvent, TwinEventKind,
+};
 use super::super::subscription::{Delivery, Subscription};
 use super::super::telemetry::tests::telemetry;
 use super::super::time::Timestamp;
@@ -172,7 +174,7 @@ fn parts_of_a_message_leave_in_the_documented_order() {
     let message = TelemetryMessage {
         telemetry: Some(telemetry(&[("a", "1")])),
         connection_state: Some(true),
-        message: Some(RawJson::from_valid(r#"{"a":1,"_ts":5}"#)),
+        message: MessageText::Own(RawJson::from_valid(r#"{"a":1,"_ts":5}"#)),
     };
     rig.apply("d1", Content::Telemetry(message));
     assert_eq!(

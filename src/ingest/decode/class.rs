@@ -160,6 +160,8 @@ pub(super) fn about<'a>(
     })
 }
 
+/// Names are written as they are documented, mostly.
+#[inline]
 fn is(property: Property<'_>, name: &str) -> bool {
-    matches!(property, Property::Text(text) if text.eq_ignore_ascii_case(name))
+    matches!(property, Property::Text(text) if text == name || text.eq_ignore_ascii_case(name))
 }
