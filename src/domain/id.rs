@@ -104,16 +104,21 @@ impl DeviceName<'_> {
 
 impl Hash for DeviceName<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.device.hash(state);
+        state.write(self.device.as_bytes());
         if let Some(module) = self.module {
-            module.hash(state);
+            state.write(module.as_bytes());
         }
     }
 }
 
 impl Equivalent<DeviceId> for DeviceName<'_> {
     fn equivalent(&self, id: &DeviceId) -> bool {
-        self.device == id.as_str() && self.module == id.module()
+        let (device, module) = id.text.as_bytes().split_at(id.device_bytes as usize);
+        let names_module = match self.module {
+            None => module.is_empty(),
+            Some(name) => !module.is_empty() && name.as_bytes() == module,
+        };
+        self.device.as_bytes() == device && names_module
     }
 }
 

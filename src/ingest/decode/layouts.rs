@@ -182,17 +182,17 @@ pub(super) struct Object<'o, 't> {
 impl<'t> Object<'_, 't> {
     /// The value of the member that may hold the device id, if there is one.
     pub(super) fn device_id(self) -> Option<&'t str> {
-        self.value(self.layout.device_id?)
+        Some(self.value(self.layout.device_id?))
     }
 
     /// The value of the member that may hold the time, if there is one.
     pub(super) fn time(self) -> Option<&'t str> {
-        self.value(self.layout.time?)
+        Some(self.value(self.layout.time?))
     }
 
     /// The value of the member that may hold the connection state, if there is one.
     pub(super) fn connection_state(self) -> Option<&'t str> {
-        self.value(self.layout.connection_state?)
+        Some(self.value(self.layout.connection_state?))
     }
 
     /// What is left as telemetry; `None` when nothing is.
@@ -206,8 +206,8 @@ impl<'t> Object<'_, 't> {
         (!shape.is_empty()).then(|| Telemetry::new(self.text.clone(), shape.clone(), values))
     }
 
-    fn value(self, member: usize) -> Option<&'t str> {
-        Some(self.values[member].of(self.text))
+    fn value(self, member: usize) -> &'t str {
+        self.values[member].of(self.text)
     }
 }
 

@@ -234,7 +234,7 @@ fn number(bytes: &[u8], at: usize) -> usize {
 }
 
 /// How long the number is that a word begins with, as nearly all are: without an exponent, and shorter than the word. Says
-/// nothing of others.
+/// nothing of others. A digit must come first.
 #[inline]
 fn short_number(word: u64) -> Option<usize> {
     let mut others = not_digits(word);
@@ -247,7 +247,7 @@ fn short_number(word: u64) -> Option<usize> {
     }
     let length = first(others);
     let is_whole = length < 8 && !matches!(byte(word, length), b'e' | b'E');
-    let is_plain = integer == 1 || integer > 1 && byte(word, 0) != b'0';
+    let is_plain = integer == 1 || byte(word, 0) != b'0';
     (is_whole && is_plain).then_some(length)
 }
 
@@ -358,7 +358,7 @@ mod tests {
         }
 
         #[test]
-        fn a_short_number_is_as_long_as_by_the_grammar(number in "[0-9]{0,3}[.]?[0-9]{0,3}[eE]?[0-9]{0,3}", behind in "[,}.e\u{80}-\u{ff}]{8}") {
+        fn a_short_number_is_as_long_as_by_the_grammar(number in "[0-9]{1,3}[.]?[0-9]{0,3}[eE]?[0-9]{0,3}", behind in "[,}.e\u{80}-\u{ff}]{8}") {
             let bytes = format!("{number}{behind}").into_bytes();
             let by_grammar = long_number(&bytes, 0);
             if let Some(short) = word_at(&bytes, 0).and_then(short_number) {
