@@ -50,7 +50,7 @@ pub enum MessageText {
     /// Not to be shown with this message: the body is about others as well.
     #[default]
     Absent,
-    /// The text that the values of the message's telemetry are slices of.
+    /// The text that the message's telemetry was found in.
     OfTelemetry,
     /// A text of its own.
     Own(RawJson),
@@ -61,7 +61,7 @@ impl TelemetryMessage {
     pub fn text(&self) -> Option<RawJson> {
         match &self.message {
             MessageText::Absent => None,
-            MessageText::OfTelemetry => self.telemetry.as_ref().map(Telemetry::text),
+            MessageText::OfTelemetry => self.telemetry.as_ref()?.text(),
             MessageText::Own(text) => Some(text.clone()),
         }
     }

@@ -191,9 +191,7 @@ impl Decoder {
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<Result<(), DropReason>, Unusable> {
         self.layouts.read(body, Span::whole(body), &self.options)?;
-        Ok(self
-            .object_message(event, consumed_unix_ms, body, true)
-            .map(|message| messages.push(message)))
+        Ok(self.object_message(event, consumed_unix_ms, (body, true), messages))
     }
 
     /// Each element that is an object becomes a message of its own; the array as a whole goes to subscribers of D2C
@@ -218,9 +216,10 @@ impl Decoder {
                 self.layouts
                     .read(body, *element, &self.options)
                     .expect("the element was validated with the array");
-                match self.object_message(event, consumed_unix_ms, body, false) {
-                    Ok(message) => messages.push(message),
-                    Err(reason) => self.tally.drop(reason),
+                let part = (body, false);
+                let decoded = self.object_message(event, consumed_unix_ms, part, messages);
+                if let Err(reason) = decoded {
+                    self.tally.drop(reason);
                 }
             }
         }
@@ -239,14 +238,15 @@ impl Decoder {
         }))
     }
 
-    /// One message of the object that was read last. The members that are used up as device id and time are no telemetry.
+    /// One message of the object that was read last, which is the whole body or a part of it. The members that are used up as
+    /// device id and time are no telemetry.
     fn object_message(
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        body: &Arc<str>,
-        is_whole_body: bool,
-    ) -> Result<DeviceMessage, DropReason> {
+        (body, is_whole): (&Arc<str>, bool),
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<(), DropReason> {
         let mut taken = Taken::default();
         let named = self.layouts.object(body).device_id();
         let device_id = match named.and_then(|literal| self.device_id_in(literal)) {
@@ -266,7 +266,7 @@ impl Decoder {
         };
         let telemetry = object.telemetry(taken);
         let message = match &telemetry {
-            _ if !is_whole_body => MessageText::Absent,
+            _ if !is_whole => MessageText::Absent,
             Some(_) => MessageText::OfTelemetry,
             None => MessageText::Own(RawJson::from_valid(Arc::clone(body))),
         };
@@ -275,11 +275,12 @@ impl Decoder {
             connection_state: self.connection_state_in(object.connection_state()),
             message,
         });
-        Ok(DeviceMessage {
+        messages.push(DeviceMessage {
             device_id,
             timestamp,
             content,
-        })
+        });
+        Ok(())
     }
 
     fn device_id_in(&mut self, literal: &str) -> Option<Result<DeviceId, DropReason>> {

@@ -127,7 +127,7 @@ impl SharedOutbox {
     }
 
     /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.
-    pub(super) fn push(&self, update: &Arc<Update>) -> Pushed {
+    pub(super) fn push(&self, update: Arc<Update>) -> Pushed {
         let mut state = self.state.lock();
         let State {
             outbox,
@@ -439,8 +439,7 @@ impl SharedOutbox {
             told.get_or_insert_default().add(&ended, outbox);
             return Some(Next::Ended(ended));
         }
-        let mut updates = Vec::new();
-        outbox.take(bytes_max, &mut updates);
+        let updates = outbox.take(bytes_max);
         let skipped = self.count_skipped(outbox);
         if !updates.is_empty() {
             reader.writing = Some(Writing::Updates);

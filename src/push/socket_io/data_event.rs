@@ -34,6 +34,8 @@ pub(super) fn write_events_v3(
     namespace: &Namespace,
     burst: &mut Burst<'_>,
 ) {
+    // Not only to save growing: this reads a little of each update, and so waits for all of them together.
+    burst.reserve(updates.iter().map(|update| update.bytes()).sum());
     for update in updates {
         write_event(update, namespace, burst);
     }
