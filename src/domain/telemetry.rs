@@ -24,10 +24,7 @@ pub struct Telemetry {
 #[derive(Clone)]
 enum Members {
     /// One for each key, in the order of the shape.
-    Whole {
-        body: Arc<str>,
-        values: Arc<[Span]>,
-    },
+    Whole { body: Arc<str>, values: Arc<[Span]> },
     Some {
         body: Arc<str>,
         values: Arc<[(u32, Span)]>,
@@ -171,9 +168,9 @@ impl Telemetry {
         let mut members = members.into_iter();
         let first = members.next()?;
         let members = match &self.members {
-            Members::Whole { body, values } => {
-                Members::part(body, first, members, |member| (offset(member), values[member]))
-            }
+            Members::Whole { body, values } => Members::part(body, first, members, |member| {
+                (offset(member), values[member])
+            }),
             Members::Some { body, values } => {
                 Members::part(body, first, members, |member| values[member])
             }
@@ -361,7 +358,10 @@ pub(crate) mod tests {
         let whole = telemetry(&[("a", "1.50"), ("b\"", "[1, 2]"), ("c", "null")]);
         assert_eq!(written(&whole), r#"{"a":1.50,"b\"":[1, 2],"c":null}"#);
         assert_eq!(written(&whole.select([1]).unwrap()), r#"{"b\"":[1, 2]}"#);
-        assert_eq!(written(&whole.select([0, 2]).unwrap()), r#"{"a":1.50,"c":null}"#);
+        assert_eq!(
+            written(&whole.select([0, 2]).unwrap()),
+            r#"{"a":1.50,"c":null}"#
+        );
         assert_eq!(written(&telemetry(&[])), "{}");
     }
 
@@ -380,7 +380,11 @@ pub(crate) mod tests {
             assert_eq!(last.iter().next(), expected.last().copied());
             let mut text = Vec::new();
             part.write_to(&mut text);
-            assert_eq!(text.len(), part.bytes() + 1, "a comma less and two braces more");
+            assert_eq!(
+                text.len(),
+                part.bytes() + 1,
+                "a comma less and two braces more"
+            );
         }
         assert!(whole.select([]).is_none());
     }

@@ -164,7 +164,7 @@ impl Decoder {
         };
         let body: Arc<str> = Arc::from(text.trim_ascii());
         let decoded = match json::shape(&body) {
-            Shape::Object => self.object(event, consumed_unix_ms, &body, messages),
+            Shape::Object => self.object(event, consumed_unix_ms, body, messages),
             Shape::Array => self.array(event, consumed_unix_ms, &body, messages),
             Shape::Scalar => json::validate(&body, self.options.json_depth_max).map(|()| {
                 self.message_only(event, consumed_unix_ms, RawJson::from_valid(body), messages)
@@ -187,10 +187,11 @@ impl Decoder {
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        body: &Arc<str>,
+        body: Arc<str>,
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<Result<(), DropReason>, Unusable> {
-        self.layouts.read(body, Span::whole(body), &self.options)?;
+        self.layouts
+            .read(&body, Span::whole(&body), &self.options)?;
         Ok(self.object_message(event, consumed_unix_ms, (body, true), messages))
     }
 
@@ -216,7 +217,7 @@ impl Decoder {
                 self.layouts
                     .read(body, *element, &self.options)
                     .expect("the element was validated with the array");
-                let part = (body, false);
+                let part = (Arc::clone(body), false);
                 let decoded = self.object_message(event, consumed_unix_ms, part, messages);
                 if let Err(reason) = decoded {
                     self.tally.drop(reason);
@@ -244,11 +245,11 @@ impl Decoder {
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        (body, is_whole): (&Arc<str>, bool),
+        (body, is_whole): (Arc<str>, bool),
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<(), DropReason> {
         let mut taken = Taken::default();
-        let named = self.layouts.object(body).device_id();
+        let named = self.layouts.object(&body).device_id();
         let device_id = match named.and_then(|literal| self.device_id_in(literal)) {
             Some(device_id) => {
                 taken.device_id = true;
@@ -256,7 +257,7 @@ impl Decoder {
             }
             None => self.envelope_device_id(event, Class::Telemetry)?,
         };
-        let object = self.layouts.object(body);
+        let object = self.layouts.object(&body);
         let timestamp = match object.time().and_then(time_in) {
             Some(timestamp) => {
                 taken.time = true;
@@ -264,16 +265,19 @@ impl Decoder {
             }
             None => telemetry_time(event, consumed_unix_ms),
         };
-        let telemetry = object.telemetry(taken);
-        let message = match &telemetry {
-            _ if !is_whole => MessageText::Absent,
-            Some(_) => MessageText::OfTelemetry,
-            None => MessageText::Own(RawJson::from_valid(Arc::clone(body))),
+        let connection_state = self.connection_state_in(object.connection_state());
+        let (telemetry, message) = match self.layouts.telemetry(taken, body) {
+            Ok(telemetry) => (Some(telemetry), MessageText::OfTelemetry),
+            Err(body) => (None, MessageText::Own(RawJson::from_valid(body))),
         };
         let content = Content::Telemetry(TelemetryMessage {
             telemetry,
-            connection_state: self.connection_state_in(object.connection_state()),
-            message,
+            connection_state,
+            message: if is_whole {
+                message
+            } else {
+                MessageText::Absent
+            },
         });
         messages.push(DeviceMessage {
             device_id,

@@ -173,7 +173,10 @@ fn parts_of_a_message_leave_in_the_documented_order() {
     );
     let own = RawJson::from_valid(r#"{"a":1,"_ts":5}"#);
     for (message, text) in [
-        (MessageText::Own(own), Some(r#"x: Message({"a":1,"_ts":5})"#)),
+        (
+            MessageText::Own(own),
+            Some(r#"x: Message({"a":1,"_ts":5})"#),
+        ),
         // The text that the telemetry of tests is found in holds nothing but values.
         (MessageText::OfTelemetry, Some("x: Message(1)")),
         (MessageText::Absent, None),

@@ -131,12 +131,27 @@ impl Layouts {
     }
 
     /// The object that was read last, which must have been in `text`.
-    pub(super) fn object<'t>(&self, text: &'t Arc<str>) -> Object<'_, 't> {
+    pub(super) fn object<'t>(&self, text: &'t str) -> Object<'_, 't> {
         Object {
             layout: &self.last,
             values: &self.values,
             text,
         }
+    }
+
+    /// What is left as telemetry of the object that was read last, which must have been in `body`. When nothing is, the
+    /// body comes back.
+    pub(super) fn telemetry(&self, taken: Taken, body: Arc<str>) -> Result<Telemetry, Arc<str>> {
+        let Left { members, shape } = self.last.left(taken);
+        if members.is_empty() {
+            return Err(body);
+        }
+        let values: Arc<[Span]> = if members.len() == self.values.len() {
+            self.values.as_slice().into()
+        } else {
+            members.iter().map(|member| self.values[*member]).collect()
+        };
+        Ok(Telemetry::new(body, shape.clone(), values))
     }
 
     fn layout_of(&mut self, text: &str, part: Span, options: &DecodingConfig) -> Arc<Layout> {
@@ -176,7 +191,7 @@ impl Layouts {
 pub(super) struct Object<'o, 't> {
     layout: &'o Layout,
     values: &'o [Span],
-    text: &'t Arc<str>,
+    text: &'t str,
 }
 
 impl<'t> Object<'_, 't> {
@@ -193,17 +208,6 @@ impl<'t> Object<'_, 't> {
     /// The value of the member that may hold the connection state, if there is one.
     pub(super) fn connection_state(self) -> Option<&'t str> {
         Some(self.value(self.layout.connection_state?))
-    }
-
-    /// What is left as telemetry; `None` when nothing is.
-    pub(super) fn telemetry(self, taken: Taken) -> Option<Telemetry> {
-        let Left { members, shape } = self.layout.left(taken);
-        let values: Arc<[Span]> = if members.len() == self.values.len() {
-            self.values.into()
-        } else {
-            members.iter().map(|member| self.values[*member]).collect()
-        };
-        (!shape.is_empty()).then(|| Telemetry::new(self.text.clone(), shape.clone(), values))
     }
 
     fn value(self, member: usize) -> &'t str {

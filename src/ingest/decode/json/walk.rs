@@ -29,9 +29,25 @@ pub(super) fn end(bytes: &[u8], at: usize) -> Result<(), Unusable> {
     reason = "most values are short: a call costs as much as they do"
 )]
 pub(super) fn value(bytes: &[u8], at: usize, depth_left: usize) -> usize {
+    let Some(word) = word_at(bytes, at) else {
+        return value_near_end(bytes, at, depth_left);
+    };
+    match byte(word, 0) {
+        b'"' => short_string(word).map_or_else(|| long_string(bytes, at), |length| at + length),
+        b'0'..=b'9' => {
+            short_number(word).map_or_else(|| long_number(bytes, at), |length| at + length)
+        }
+        b'{' | b'[' => nested(bytes, at, depth_left),
+        _ => other_value(bytes, at),
+    }
+}
+
+/// Walks over a value that may be the last few bytes.
+#[inline(never)]
+fn value_near_end(bytes: &[u8], at: usize, depth_left: usize) -> usize {
     match bytes.get(at) {
-        Some(b'"') => string(bytes, at),
-        Some(b'0'..=b'9') => number(bytes, at),
+        Some(b'"') => long_string(bytes, at),
+        Some(b'0'..=b'9') => long_number(bytes, at),
         Some(b'{' | b'[') => nested(bytes, at, depth_left),
         _ => other_value(bytes, at),
     }
@@ -226,13 +242,6 @@ fn after_plain(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Walks over a number from its first digit on.
-#[inline]
-fn number(bytes: &[u8], at: usize) -> usize {
-    let short = word_at(bytes, at).and_then(short_number);
-    short.map_or_else(|| long_number(bytes, at), |length| at + length)
-}
-
 /// How long the number is that a word begins with, as nearly all are: without an exponent, and shorter than the word. Says
 /// nothing of others. A digit must come first.
 #[inline]
@@ -251,6 +260,7 @@ fn short_number(word: u64) -> Option<usize> {
     (is_whole && is_plain).then_some(length)
 }
 
+/// Walks over a number from its first digit on.
 #[inline(never)]
 fn long_number(bytes: &[u8], first: usize) -> usize {
     let mut at = digits(bytes, first);
@@ -364,7 +374,7 @@ mod tests {
             if let Some(short) = word_at(&bytes, 0).and_then(short_number) {
                 prop_assert_eq!(short, by_grammar);
             }
-            prop_assert_eq!(self::number(&bytes, 0), by_grammar);
+            prop_assert_eq!(value(&bytes, 0, 0), by_grammar);
         }
     }
 }
