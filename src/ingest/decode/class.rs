@@ -48,9 +48,6 @@ const OTHER_SCHEMAS: [&str; 3] = [
 /// the connections of its devices, unless `may_claim` is off. Nobody tells of twins but the hub, which has them.
 pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
     let by_a_device = is_by_a_device(event);
-    if by_a_device && !may_claim {
-        return Class::Telemetry;
-    }
     let source = event
         .annotations
         .message_source
@@ -59,6 +56,9 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
         .application_properties
         .message_schema
         .or(event.annotations.message_schema);
+    if by_a_device && (!may_claim || schema.text().is_none()) {
+        return Class::Telemetry;
+    }
     if is(schema, "deviceConnectionStateNotification") || is(source, "deviceConnectionStateEvents")
     {
         Class::ConnectionState

@@ -113,11 +113,18 @@ fn is_at(bytes: &[u8], at: usize, expected: &[u8]) -> bool {
     let Some(found) = bytes.get(at..).and_then(|rest| rest.get(..expected.len())) else {
         return false;
     };
-    match (found.last_chunk::<8>(), expected.last_chunk::<8>()) {
-        (Some(found_end), Some(expected_end)) => {
-            let words = found.as_chunks::<8>().0.iter();
-            words.zip(expected.as_chunks::<8>().0).all(|(a, b)| a == b) && found_end == expected_end
-        }
-        _ => found == expected,
-    }
+    let (Some((found_word, found_rest)), Some((word, rest))) = (
+        found.split_first_chunk::<8>(),
+        expected.split_first_chunk::<8>(),
+    ) else {
+        return found == expected;
+    };
+    // Most have two words at most; their last ones may overlap.
+    let middle = || {
+        let words = found_rest.as_chunks::<8>().0.iter();
+        words.zip(rest.as_chunks::<8>().0).all(|(a, b)| a == b)
+    };
+    found_word == word
+        && found.last_chunk::<8>() == expected.last_chunk::<8>()
+        && (rest.len() <= 8 || middle())
 }
