@@ -46,6 +46,7 @@ const OTHER_SCHEMAS: [&str; 3] = [
 ///
 /// The application properties of what the hub stamped as telemetry are the sender's own. By them a gateway may tell of
 /// the connections of its devices, unless `may_claim` is off. Nobody tells of twins but the hub, which has them.
+#[inline]
 pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
     let by_a_device = is_by_a_device(event);
     let source = event
@@ -82,6 +83,7 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
 }
 
 /// Whether the hub stamped the event as a message of a device: what else it says of itself is the sender's word.
+#[inline]
 pub(super) fn is_by_a_device(event: &Event<'_>) -> bool {
     is(event.annotations.message_source, "Telemetry")
 }
@@ -137,6 +139,7 @@ fn is_creation(event: &Event<'_>) -> bool {
 /// on telemetry they are the sender's own: with `may_claim` off they count only where the hub stamped no sender. A module
 /// is one of the device that is named beside it. The hub names modules in application properties on its own events; on
 /// telemetry one called `moduleId` says nothing.
+#[inline]
 pub(super) fn about<'a>(
     event: &Event<'a>,
     class: Class,

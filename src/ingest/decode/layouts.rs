@@ -116,6 +116,7 @@ pub(super) struct Layouts {
 
 impl Layouts {
     /// Finds the members of the object that `part` of `text` is. The options must be the same each time.
+    #[inline]
     pub(super) fn read(
         &mut self,
         text: &str,
@@ -141,6 +142,7 @@ impl Layouts {
 
     /// What is left as telemetry of the object that was read last, which must have been in `body`. When nothing is, the
     /// body comes back.
+    #[inline]
     pub(super) fn telemetry(&self, taken: Taken, body: Arc<str>) -> Result<Telemetry, Arc<str>> {
         let Left { members, shape } = self.last.left(taken);
         if members.is_empty() {
