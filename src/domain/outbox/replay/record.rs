@@ -119,7 +119,10 @@ mod tests {
     fn what_was_written_is_read() {
         let members: &[&[(&str, &str)]] = &[
             &[("t", "1.50")],
-            &[("a\"", "[1, 2]"), ("é", "\"a text that is longer than a short value\"")],
+            &[
+                ("a\"", "[1, 2]"),
+                ("é", "\"a text that is longer than a short value\""),
+            ],
         ];
         let devices = [DeviceId::new("d1"), DeviceId::of_module("d\"1", "m")];
         let times = [Timestamp::UnixMs(-5), Timestamp::Text("2024-05-01".into())];
@@ -142,11 +145,15 @@ mod tests {
         for (place, update) in written {
             let read = read(&records[place]);
             assert_eq!(format!("{read:?}"), format!("{update:?}"));
-            let (UpdateBody::Telemetry(read), UpdateBody::Telemetry(update)) = (read.body, update.body)
+            let (UpdateBody::Telemetry(read), UpdateBody::Telemetry(update)) =
+                (read.body, update.body)
             else {
                 panic!("both are telemetry");
             };
-            assert!(read.iter().eq(update.iter()), "keys are written as they were");
+            assert!(
+                read.iter().eq(update.iter()),
+                "keys are written as they were"
+            );
         }
     }
 }
