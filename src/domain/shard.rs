@@ -157,17 +157,23 @@ impl<R: Clone> Shard<R> {
     ///
     /// With many devices most of what a message needs is not in a cache. All of these are looked up before any is taken in,
     /// so that their waits for memory fall together.
+    ///
+    /// `look_up` reads a little of a recipient, if that is somewhere else. Returns how many messages it took in.
     pub fn apply_next(
         &mut self,
         messages: &mut vec::IntoIter<DeviceMessage>,
         now: Now,
+        look_up: impl Fn(&R),
         mut deliver: impl FnMut(&R, Arc<Update>),
     ) -> usize {
         let next = messages.as_slice().iter().take(LOOKED_UP_TOGETHER);
-        let places = next.map(|message| self.devices.get_index_of(&message.device_id));
+        let places = next.map(|message| {
+            message.content.look_up();
+            self.devices.get_index_of(&message.device_id)
+        });
         let places: ArrayVec<_, LOOKED_UP_TOGETHER> = places.collect();
         for place in places.iter().flatten() {
-            self.devices[*place].look_up();
+            self.devices[*place].look_up(&look_up);
         }
         for (place, message) in places.iter().zip(messages) {
             // No device is forgotten in between.

@@ -5,6 +5,7 @@
 //! push or a take only, never while writing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -124,6 +125,11 @@ impl SharedOutbox {
             written: Notify::new(),
             metrics,
         }
+    }
+
+    /// Reads a little of it, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        black_box(self.state.is_locked());
     }
 
     /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.

@@ -442,13 +442,14 @@ impl ShardTask {
                 self.batch = next.into_iter();
             }
             let (batch, to_wake) = (&mut self.batch, &mut self.to_wake);
-            gathered +=
-                self.shard
-                    .apply_next(batch, now, |outbox, update| match outbox.push(update) {
-                        Pushed::Stored => {}
-                        Pushed::ReaderWaits => to_wake.push(outbox.clone()),
-                        Pushed::ReaderHasBurst => is_enough = true,
-                    });
+            let deliver =
+                |outbox: &Arc<SharedOutbox>, update: Arc<Update>| match outbox.push(update) {
+                    Pushed::Stored => {}
+                    Pushed::ReaderWaits => to_wake.push(outbox.clone()),
+                    Pushed::ReaderHasBurst => is_enough = true,
+                };
+            let look_up = |outbox: &Arc<SharedOutbox>| outbox.look_up();
+            gathered += self.shard.apply_next(batch, now, look_up, deliver);
         }
         self.wake();
     }

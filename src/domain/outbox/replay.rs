@@ -27,9 +27,12 @@ pub(super) struct Replay {
     bytes: usize,
 }
 
+/// For so many clients, records take about as much memory as the update that they would share.
+const FEW: usize = 4;
+
 /// An update that left.
 ///
-/// One that nobody else has is written down and let go of. There are hundreds for each client, all over the memory by the
+/// One that hardly anybody else has is written down and let go of. There are hundreds for each client, all over the memory by the
 /// time that they are forgotten: to go back to each of them then costs more than everything else that is done for an
 /// update, and a record is never looked at again unless its client comes back.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Kept {
     /// Appends to `records` if the update becomes one.
     fn new(update: &Arc<Update>, records: &mut Vec<u8>) -> Self {
         match &update.body {
-            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) == 1 => {
+            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) <= FEW => {
                 let start = records.len();
                 record::write(update, telemetry, records);
                 Self::Record {
@@ -149,10 +152,7 @@ impl Replay {
         self.bytes = 0;
         let mut left = Vec::new();
         for (number, update) in restore(updates, records) {
-            let cut = cut(&update);
-            // Whether somebody else has what is left shows only then.
-            drop(update);
-            if let Some(update) = cut {
+            if let Some(update) = cut(&update) {
                 self.remember(number, &update, &mut left);
             }
         }

@@ -1,6 +1,5 @@
 //! The sessions that want telemetry, connection states or messages of a device, and what is held back for them.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -41,13 +40,6 @@ impl<R: Clone> Audience<R> {
         self.views.is_empty()
             && self.state_recipients.is_empty()
             && self.message_recipients.is_empty()
-    }
-
-    /// Reads what is needed to publish something, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
-        for view in self.views.iter() {
-            black_box(view.members.keys().next().copied());
-        }
     }
 
     /// Hands out what its views get of a message.

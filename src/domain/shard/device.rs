@@ -47,10 +47,10 @@ impl<R: Clone> Device<R> {
     }
 
     /// Reads what [`apply`](Self::apply) will need for the next message, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn look_up(&self, recipient: impl Fn(&R)) {
         self.keys.look_up();
         if let Some(audience) = &self.audience {
-            audience.look_up();
+            audience.views.first_recipients().for_each(recipient);
         }
     }
 

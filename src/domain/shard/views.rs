@@ -176,8 +176,10 @@ impl<R: Clone> Views<R> {
             .find_map(|view| view.members.get(&session))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &View<R>> {
-        self.views.iter()
+    /// Of the first few views the first recipients: mostly all that there are.
+    pub(super) fn first_recipients(&self) -> impl Iterator<Item = &R> {
+        let views = self.views.iter().take(4);
+        views.flat_map(|view| view.members.values().take(2))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut View<R>> {
