@@ -20,6 +20,9 @@ const LAYOUTS_BYTES_MAX: usize = 1024 * 1024;
 /// Objects with more members are not remembered.
 const MEMBERS_MAX: usize = 512;
 
+/// How many layouts are tried before an object is read without one: as many kinds of devices may send by turns.
+const RECENT_MAX: usize = 4;
+
 /// What a layout costs beside its gaps, and a member in what is worked out of it.
 const LAYOUT_BYTES: usize = 512;
 const MEMBER_BYTES: usize = 32;
@@ -106,7 +109,8 @@ fn shape<'a>(keys: impl Iterator<Item = &'a str>) -> Shape {
 /// The layouts that were met lately, and the object that was read last.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
-    last: Arc<Layout>,
+    /// That of the last object comes first.
+    recent: Vec<Arc<Layout>>,
     values: Vec<Span>,
     /// By the hash of the gaps. Of two with the same hash the later one stays.
     known: HashMap<u64, Arc<Layout>>,
@@ -123,18 +127,38 @@ impl Layouts {
         part: Span,
         options: &DecodingConfig,
     ) -> Result<(), Unusable> {
-        let depth_max = options.json_depth_max;
-        if !(self.last.gaps).find(text, part, depth_max, &mut self.values) {
-            json::values(text, part, depth_max, &mut self.values)?;
-            self.last = self.layout_of(text, part, options);
+        let (values, depth_max) = (&mut self.values, options.json_depth_max);
+        let is_like_last =
+            (self.recent.first()).is_some_and(|last| last.gaps.find(text, part, depth_max, values));
+        if is_like_last {
+            return Ok(());
         }
+        self.read_unlike_last(text, part, options)
+    }
+
+    fn read_unlike_last(
+        &mut self,
+        text: &str,
+        part: Span,
+        options: &DecodingConfig,
+    ) -> Result<(), Unusable> {
+        let (values, depth_max) = (&mut self.values, options.json_depth_max);
+        let mut others = self.recent.iter().skip(1);
+        if let Some(other) = others.position(|one| one.gaps.find(text, part, depth_max, values)) {
+            self.recent.swap(0, other + 1);
+            return Ok(());
+        }
+        json::values(text, part, depth_max, values)?;
+        let layout = self.layout_of(text, part, options);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.insert(0, layout);
         Ok(())
     }
 
     /// The object that was read last, which must have been in `text`.
     pub(super) fn object<'t>(&self, text: &'t str) -> Object<'_, 't> {
         Object {
-            layout: &self.last,
+            layout: self.last(),
             values: &self.values,
             text,
         }
@@ -144,7 +168,7 @@ impl Layouts {
     /// body comes back.
     #[inline]
     pub(super) fn telemetry(&self, taken: Taken, body: Arc<str>) -> Result<Telemetry, Arc<str>> {
-        let Left { members, shape } = self.last.left(taken);
+        let Left { members, shape } = self.last().left(taken);
         if members.is_empty() {
             return Err(body);
         }
@@ -154,6 +178,10 @@ impl Layouts {
             members.iter().map(|member| self.values[*member]).collect()
         };
         Ok(Telemetry::new(body, shape.clone(), values))
+    }
+
+    fn last(&self) -> &Layout {
+        self.recent.first().expect("an object was read")
     }
 
     fn layout_of(&mut self, text: &str, part: Span, options: &DecodingConfig) -> Arc<Layout> {
@@ -225,7 +253,7 @@ mod tests {
         let options = DecodingConfig::default();
         let whole = Span::whole(text);
         layouts.read(text, whole, &options).unwrap();
-        layouts.last.clone()
+        layouts.recent[0].clone()
     }
 
     #[test]
