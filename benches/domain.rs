@@ -185,13 +185,13 @@ fn domain(devices: &[String], bodies: &[&str], sessions: &Sessions) -> Spent {
             monotonic_ms: batch as u64,
             unix_ms: UNIX_MS,
         };
-        for message in messages.drain(..) {
-            shard.apply(message, now, |outbox, update| {
-                outboxes[*outbox]
-                    .push(update)
-                    .expect("the outbox was emptied after the last batch");
-            });
-        }
+        let mut batch = std::mem::take(&mut messages).into_iter();
+        let mut deliver = |outbox: &usize, update| {
+            outboxes[*outbox]
+                .push(update)
+                .expect("the outbox was emptied after the last batch");
+        };
+        while shard.apply_next(&mut batch, now, |_| {}, &mut deliver) > 0 {}
         for outbox in &mut outboxes {
             delivered += outbox.take(usize::MAX).len();
         }

@@ -140,13 +140,13 @@ pub(crate) fn route(
     outboxes: &mut [Outbox],
     messages: &mut Vec<DeviceMessage>,
 ) {
-    for message in messages.drain(..) {
-        shard.apply(message, NOW, |outbox, update| {
-            outboxes[*outbox]
-                .push(update)
-                .expect("every outbox is emptied before it is full");
-        });
-    }
+    let mut batch = std::mem::take(messages).into_iter();
+    let mut deliver = |outbox: &usize, update| {
+        outboxes[*outbox]
+            .push(update)
+            .expect("every outbox is emptied before it is full");
+    };
+    while shard.apply_next(&mut batch, NOW, |_| {}, &mut deliver) > 0 {}
 }
 
 /// Takes all updates out of all outboxes and hands them to `send`, those of one outbox at a time. Returns how many.
