@@ -37,6 +37,7 @@ use self::node_ws::NodeWs;
 use self::peer::PeerContender;
 use self::sockudo::Sockudo;
 use crate::cores::Cores;
+use crate::websocket_client::Link;
 
 /// What one subscriber wants of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,11 +110,12 @@ pub(crate) trait Running {
     /// A connection that is ready to be published on.
     fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>>;
 
-    /// A WebSocket that is connected and subscribed to all wishes, so that nothing published later is missed.
+    /// A WebSocket over this link that is connected and subscribed to all wishes, so that nothing published later is
+    /// missed.
     fn subscriber<'a>(
         &'a self,
-        number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>>;
 
     /// Ends the server, and fails when it does not end as it should.

@@ -16,6 +16,7 @@ mod figures;
 mod floor_server;
 mod generator;
 mod grant_token;
+mod kernel_queues;
 mod latency;
 mod limits;
 mod message;

@@ -56,13 +56,13 @@ fn measure(scenario: &'static Scenario, args: &RunArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let failed = runtime.block_on(async {
+    runtime.block_on(async {
         // To leave early drops the scenario, and with it the processes that it started.
         tokio::select! {
-            failed = take_turns(scenario, args, &options, &mut report) => Ok(failed),
-            () = stop.stopped() => stop.check().map(|()| 0),
+            () = take_turns(scenario, args, &options, &mut report) => {}
+            () = stop.stopped() => {}
         }
-    })?;
+    });
     stop.check()?;
     if report.is_empty() {
         bail!("nothing was measured");
@@ -79,22 +79,16 @@ fn measure(scenario: &'static Scenario, args: &RunArgs) -> anyhow::Result<()> {
             unsound.join(", ")
         );
     }
-    if failed > 0 {
-        bail!("{failed} contenders could not be measured to the end");
+    let failed: Vec<_> = report.failed().collect();
+    if !failed.is_empty() {
+        bail!("{} could not be measured to the end", failed.join(", "));
     }
     Ok(())
 }
 
-/// Runs every pass of every contender. One that cannot be measured is left out from there on. Returns how many failed,
-/// without those that are not installed.
-async fn take_turns(
-    scenario: &Scenario,
-    args: &RunArgs,
-    options: &Options,
-    report: &mut Report,
-) -> usize {
+/// Runs every pass of every contender. One that cannot be measured is left out from there on.
+async fn take_turns(scenario: &Scenario, args: &RunArgs, options: &Options, report: &mut Report) {
     let mut contenders = chosen(args);
-    let mut failed = 0;
     for pass in 1..=args.passes {
         let mut able = Vec::new();
         for contender in contenders {
@@ -114,17 +108,17 @@ async fn take_turns(
                         .step(&format!("{name} is left out: {error}"));
                 }
                 Err(error) => {
-                    failed += 1;
-                    progress::complain(&format!("{name}: {error:#}"));
+                    let reason = format!("{error:#}");
+                    options.progress.step(&format!("{name} failed: {reason}"));
+                    report.add_failure(name, reason);
                 }
             }
             if options.stop.check().is_err() {
-                return failed;
+                return;
             }
         }
         contenders = able;
     }
-    failed
 }
 
 fn chosen(args: &RunArgs) -> Vec<Box<dyn Contender>> {

@@ -10,7 +10,7 @@ use super::{About, Contender, Deliver, Publisher, Running, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::feed::FeedPublisher;
 use crate::server_process::{Place, ServerProcess, this_program};
-use crate::websocket_client::WebSocketClient;
+use crate::websocket_client::{Link, WebSocketClient};
 
 const FEED_LIMIT: Duration = Duration::from_secs(10);
 
@@ -89,15 +89,15 @@ impl Running for RunningFloor {
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
         async move {
             let devices: Vec<_> = wishes.iter().map(|wish| wish.device.to_string()).collect();
             let path = format!("/?devices={}", devices.join(","));
             let WebSocketClient {
                 stream, read_ahead, ..
-            } = WebSocketClient::connect(&self.authority, &path, "").await?;
+            } = WebSocketClient::connect(&self.authority, &path, "", link).await?;
             let protocol = Box::new(BareDelivery);
             Ok(Subscriber {
                 stream,

@@ -24,6 +24,7 @@ use crate::feed::FeedPublisher;
 use crate::grant_token;
 use crate::relay_metrics::RelayMetrics;
 use crate::server_process::{Place, ServerProcess, hubrelay, this_program};
+use crate::websocket_client::Link;
 
 /// Partitions of the event hub.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -246,14 +247,16 @@ impl Running for RunningRelay {
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
         match self.transport {
             Transport::SocketIo => {
-                SocketIoDelivery::connect(&self.authority, &self.admin, wishes).boxed_local()
+                SocketIoDelivery::connect(&self.authority, &self.admin, wishes, link).boxed_local()
             }
-            Transport::Native => NativeDelivery::connect(&self.authority, wishes).boxed_local(),
+            Transport::Native => {
+                NativeDelivery::connect(&self.authority, wishes, link).boxed_local()
+            }
         }
     }
 

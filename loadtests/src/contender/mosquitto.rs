@@ -17,7 +17,7 @@ use super::peer_process::{self, PeerProcess};
 use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::device_id_bytes;
-use crate::websocket_client::{WebSocketClient, opcode};
+use crate::websocket_client::{Link, WebSocketClient, opcode};
 
 const SETTINGS: &str = "QoS 0, set_tcp_nodelay true, no limits on queued or in-flight messages and bytes, no persistence, \
      no retained messages, no $SYS tree, no log of connections, no authentication, no TLS";
@@ -87,10 +87,10 @@ impl Peer for Mosquitto {
     }
 
     /// A WebSocket whose subscriptions were granted in one SUBACK.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.websocket.to_string();
         let protocol = "Sec-WebSocket-Protocol: mqtt\r\n";
-        let mut client = WebSocketClient::connect(&authority, "/mqtt", protocol).await?;
+        let mut client = WebSocketClient::connect(&authority, "/mqtt", protocol, link).await?;
         let mut request = CONNECT.to_vec();
         request.extend(subscribe(wishes));
         client.write(opcode::BINARY, &request).await?;

@@ -21,7 +21,7 @@ use super::peer_process::{self, PeerProcess};
 use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 const SETTINGS: &str = "core NATS without JetStream; no TLS, authentication, compression or headers; GOMAXPROCS=1; \
      ping_interval 10m; max_pending 64MB and write_deadline 10s as by default";
@@ -107,8 +107,9 @@ impl Peer for Nats {
 
     /// A WebSocket with a subscription for each wish. The server works off what it is told in order, so its answer to
     /// a PING after them acknowledges them all.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
-        let mut client = WebSocketClient::connect(&self.websocket.to_string(), "/", "").await?;
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
+        let mut client =
+            WebSocketClient::connect(&self.websocket.to_string(), "/", "", link).await?;
         let mut request = CONNECT.to_vec();
         for (number, wish) in wishes.iter().enumerate() {
             request.extend(format!("SUB {} {number}\r\n", device_id(wish.device)).bytes());

@@ -23,10 +23,10 @@ use super::text_delivery::TextDelivery;
 use super::{About, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::WebSocketClient;
+use crate::websocket_client::{Link, WebSocketClient};
 
 const SETTINGS: &str = "worker_processes 1, multi_accept on, a header buffer of 64k for the publisher, access_log off, tcp_nodelay on, \
-     nchan_store_messages off, nchan_shared_memory_size 512M, no pings, no compression, no TLS";
+     nchan_store_messages off, nchan_shared_memory_size 2G, no pings, no compression, no TLS";
 
 /// So many requests may be on their way. More would only wait in nginx's buffers.
 const UNACKNOWLEDGED_MAX: usize = 512;
@@ -91,11 +91,11 @@ impl Peer for Nchan {
         })
     }
 
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let devices: Vec<String> = wishes.iter().map(|wish| device_id(wish.device)).collect();
         let path = format!("/subscribe?id={}", devices.join(","));
         let authority = self.subscribe.to_string();
-        let client = WebSocketClient::connect(&authority, &path, "").await?;
+        let client = WebSocketClient::connect(&authority, &path, "", link).await?;
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
@@ -143,7 +143,8 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    nchan_shared_memory_size 512M;
+    # Messages that are not stored stay some ten seconds all the same, with 512 bytes each.
+    nchan_shared_memory_size 2048M;
     nchan_store_messages off;
     server {{
         listen {publish};

@@ -11,7 +11,7 @@ use super::peer_process::PeerProcess;
 use super::{About, Deliver, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::device_id;
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 const SETTINGS: &str = "raw feed in, JSON parsed and emitted to a room for each device, WebSocket only, no compression, \
      handshake requests let go, NODE_ENV=production";
@@ -53,10 +53,10 @@ impl Peer for NodeSocketIo {
     }
 
     /// A connection to the main namespace whose `subscribe` event was acknowledged.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.server.web_socket.to_string();
         let path = "/socket.io/?EIO=4&transport=websocket";
-        let mut client = WebSocketClient::connect(&authority, path, "").await?;
+        let mut client = WebSocketClient::connect(&authority, path, "", link).await?;
         expect(&mut client, b"0{").await?;
         client.write_text("40").await?;
         expect(&mut client, b"40{").await?;

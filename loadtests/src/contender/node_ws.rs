@@ -9,7 +9,7 @@ use super::text_delivery::TextDelivery;
 use super::{About, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::device_id;
-use crate::websocket_client::WebSocketClient;
+use crate::websocket_client::{Link, WebSocketClient};
 
 const SETTINGS: &str = "raw feed in, JSON not parsed, one write to a socket for what one read of the feed brings, \
      no compression, NODE_ENV=production";
@@ -50,9 +50,9 @@ impl Peer for NodeWs {
         self.server.publisher().await
     }
 
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.server.web_socket.to_string();
-        let mut client = WebSocketClient::connect(&authority, "/", "").await?;
+        let mut client = WebSocketClient::connect(&authority, "/", "", link).await?;
         let devices: Vec<String> = wishes.iter().map(|wish| device_id(wish.device)).collect();
         client.write_text(&serde_json::to_string(&devices)?).await?;
         let answer = client.read().await?;

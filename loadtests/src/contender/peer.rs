@@ -9,6 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use super::peer_process::PeerProcess;
 use super::{About, Contender, Publisher, Running, Subscriber, Wish};
 use crate::cores::Cores;
+use crate::websocket_client::Link;
 
 /// A server of somebody else that runs.
 pub(crate) trait Peer: Sized + 'static {
@@ -31,7 +32,7 @@ pub(crate) trait Peer: Sized + 'static {
     async fn publisher(&self) -> anyhow::Result<Publisher>;
 
     /// See [`Running::subscriber`].
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber>;
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber>;
 }
 
 /// A peer that can be started.
@@ -79,10 +80,10 @@ impl<P: Peer> Running for RunningPeer<P> {
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
-        self.0.subscriber(wishes).boxed_local()
+        self.0.subscriber(wishes, link).boxed_local()
     }
 
     fn stop(self: Box<Self>) -> LocalBoxFuture<'static, anyhow::Result<()>> {

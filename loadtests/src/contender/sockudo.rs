@@ -30,7 +30,7 @@ use super::peer_process::{self, PeerProcess};
 use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 /// More than the 10 that are allowed by default: a request costs it far more than a message.
 const BATCH_MESSAGES_MAX: usize = 100;
@@ -113,10 +113,10 @@ impl Peer for Sockudo {
     }
 
     /// A connection that was told of each subscription that it succeeded.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.address.to_string();
         let path = format!("/app/{APP_KEY}?protocol=7&client=loadtests&version=1");
-        let mut client = WebSocketClient::connect(&authority, &path, "").await?;
+        let mut client = WebSocketClient::connect(&authority, &path, "", link).await?;
         expect(&mut client, "pusher:connection_established").await?;
         for wish in wishes {
             let data = json!({ "channel": device_id(wish.device) });
