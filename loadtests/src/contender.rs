@@ -32,6 +32,7 @@ use self::hubrelay::{Hubrelay, Input, Transport};
 use self::mosquitto::Mosquitto;
 use self::nats::Nats;
 use self::nchan::Nchan;
+use self::node::NodeServer;
 use self::node_socket_io::NodeSocketIo;
 use self::node_ws::NodeWs;
 use self::peer::PeerContender;
@@ -222,8 +223,8 @@ fn peers() -> Vec<Box<dyn Contender>> {
         boxed(PeerContender::<Nats>::NEW),
         boxed(PeerContender::<Mosquitto>::NEW),
         boxed(PeerContender::<Nchan>::NEW),
-        boxed(PeerContender::<NodeWs>::NEW),
-        boxed(PeerContender::<NodeSocketIo>::NEW),
+        boxed(PeerContender::<NodeServer<NodeWs>>::NEW),
+        boxed(PeerContender::<NodeServer<NodeSocketIo>>::NEW),
         boxed(PeerContender::<Sockudo>::NEW),
     ]
 }

@@ -6,7 +6,7 @@
 //! Slow ones are sent about a hundred times what they read, on links that hold little. Before anything is measured with
 //! them, they are left to fall behind until the server itself, and not only the kernel, holds more for each of them than
 //! hubrelay has room for; otherwise the scenario fails. It fails as well unless hubrelay counts values that newer
-//! ones replaced all the while. What slow ones miss is theirs to miss, as long as it comes in order, and those that a
+//! ones replaced in each round. What slow ones miss is theirs to miss, as long as it comes in order, and those that a
 //! server cuts off are counted. Whoever misses something of hubrelay must have the newest of every device when it reads
 //! again.
 
@@ -76,17 +76,18 @@ async fn measure(
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         rounds.without.push(slice(&mut run, server, options)?);
-        fall_behind(&mut run, options)?;
         let conflated_before = conflated(relay).await?;
+        fall_behind(&mut run, options)?;
         rounds.with_slow.push(slice(&mut run, server, options)?);
-        let conflated_values = conflated(relay).await? - conflated_before;
         rounds.waiting.push(waiting(&run)?);
+        catch_up(&mut run, options)?;
+        // hubrelay counts what was replaced when it gets to write again.
+        let conflated_values = conflated(relay).await? - conflated_before;
         ensure!(
             relay.is_none() || conflated_values > 0.0,
             "nothing of the slow clients was replaced by newer values: hubrelay's outboxes are not full; raise --rate"
         );
         rounds.conflated_values += conflated_values;
-        catch_up(&mut run, options)?;
     }
 
     let mut pass = Pass::new(server.about().clone());
