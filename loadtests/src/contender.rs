@@ -201,20 +201,46 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
 /// How many messages each of the floors gathers for one write.
 const FLOORS: [usize; 3] = [1, 16, 256];
 
-/// Every name that [`named`] knows.
-pub(crate) fn names() -> Vec<&'static str> {
-    let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
-    let mut names = ours.to_vec();
-    names.extend([
-        "floor",
+/// Names that are no peer's, and what each stands for.
+const EXPLAINED: [(&str, &str); 8] = [
+    ("hubrelay", "hubrelay-socket-io and hubrelay-native"),
+    (
+        "hubrelay-socket-io",
+        "the relay, with clients over Socket.IO",
+    ),
+    (
+        "hubrelay-native",
+        "the relay, with clients over the native protocol",
+    ),
+    ("floor", "floor-1, floor-16 and floor-256"),
+    (
         "floor-1",
+        "hardly more than reading and writing, with a write for each delivery",
+    ),
+    (
         "floor-16",
-        "floor-256",
+        "the same, with up to 16 deliveries to a client in one write",
+    ),
+    ("floor-256", "the same, with up to 256"),
+    (
         "amqp-client",
-        "peers",
-    ]);
-    names.extend(peers().iter().map(|peer| peer.name()));
-    names
+        "the AMQP library alone, without a relay; only in firehose",
+    ),
+];
+
+/// Every name that [`named`] knows, each with what it stands for.
+pub(crate) fn explained() -> Vec<(&'static str, String)> {
+    let peers: Vec<_> = peers().iter().map(|peer| peer.name()).collect();
+    let all = format!("{}, as far as they are installed", peers.join(", "));
+    let mut explained: Vec<_> = EXPLAINED
+        .map(|(name, about)| (name, about.to_owned()))
+        .into();
+    explained.push(("peers", all));
+    explained.extend(peers.into_iter().map(|name| {
+        let about = "a peer; loadtests/peers/README.md says what it is and how it comes here";
+        (name, about.to_owned())
+    }));
+    explained
 }
 
 /// What hubrelay is measured against, as far as it is installed.

@@ -146,10 +146,23 @@ fn settings(args: &RunArgs, cores: Cores) -> Map<String, Value> {
     settings.insert("passes".to_owned(), args.passes.into());
     settings.insert("seconds".to_owned(), args.seconds.into());
     settings.insert("whole_messages".to_owned(), args.whole.into());
+    if let Some(rate) = args.rate {
+        settings.insert("rate_messages_per_s".to_owned(), rate.get().into());
+    }
     settings.insert("server_core".to_owned(), core(cores.server()));
     settings.insert("generator_core".to_owned(), core(cores.generator()));
     settings.insert("processor".to_owned(), processor().into());
+    settings.insert("kernel".to_owned(), kernel().into());
     settings
+}
+
+/// The release of the kernel, whose part in every write and read is a large one.
+fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    match release.trim() {
+        "" => "unknown".to_owned(),
+        release => release.to_owned(),
+    }
 }
 
 /// What the machine says its processor is.
