@@ -165,7 +165,10 @@ impl RunningRelay {
             relay,
             authority: url.trim_start_matches("http://").to_owned(),
             admin,
-            http: reqwest::Client::new(),
+            // While something is measured nobody looks after connections that the relay closes because nothing is asked.
+            http: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
+                .build()?,
         };
         if let Source::Amqp(_) = running.source {
             running.wait_until_consuming().await?;
