@@ -9,6 +9,8 @@
 
 mod feeder;
 mod receiver;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

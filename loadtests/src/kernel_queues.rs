@@ -8,7 +8,7 @@ use anyhow::Context as _;
 const PATH: &str = "/proc/net/tcp";
 
 /// Bytes on their way to clients, by the ports of the clients: what the servers' ends have not got rid of yet, and what
-/// the clients have not read.
+/// the clients have not read. What has come but is not acknowledged yet is counted at both ends.
 pub(crate) fn bytes_by_client_port() -> anyhow::Result<HashMap<u16, u64>> {
     let table = fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
     parse(&table).with_context(|| format!("{PATH} is not as proc(5) says"))
@@ -56,6 +56,6 @@ mod tests {
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(&[0; 1000]).unwrap();
         let port = client.local_addr().unwrap().port();
-        assert_eq!(bytes_by_client_port().unwrap()[&port], 1000);
+        assert!(bytes_by_client_port().unwrap()[&port] >= 1000);
     }
 }

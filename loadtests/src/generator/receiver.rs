@@ -24,7 +24,7 @@ pub(crate) struct Receiver {
     replies: Vec<u8>,
     /// See [`that_may_be_slow`](Self::that_may_be_slow).
     pub(super) may_be_slow: bool,
-    bytes_read: u64,
+    pub(super) bytes_read: u64,
     pub(crate) follower: Follower,
 }
 

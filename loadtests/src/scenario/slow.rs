@@ -320,3 +320,47 @@ async fn add_deliveries(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices(p99_ms: &[f64]) -> Vec<Figures> {
+        let slice = |&p99_ms: &f64| {
+            let mut figures = Figures::default();
+            figures.add("latency_p99_ms", p99_ms);
+            figures
+        };
+        p99_ms.iter().map(slice).collect()
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_the_medians_of_all_rounds() {
+        let rounds = Rounds {
+            without: slices(&[1.0, 9.0, 2.0]),
+            with_slow: slices(&[3.0, 2.0, 8.0]),
+            ..Rounds::default()
+        };
+        let mut figures = Figures::default();
+        rounds.add_to(&mut figures);
+        for (name, value) in [
+            ("latency_p99_ms", 2.0),
+            ("with_slow_latency_p99_ms", 3.0),
+            ("healthy_p99_ratio", 1.5),
+        ] {
+            assert_eq!(figures.get(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_slow_one_that_is_best_off_counts() {
+        let waiting = |in_server_min, in_kernel_bytes_max| Waiting {
+            in_server_min,
+            in_kernel_bytes_max,
+        };
+        let all = waiting(3000, 10)
+            .and(waiting(100, 20))
+            .and(waiting(4000, 5));
+        assert_eq!((all.in_server_min, all.in_kernel_bytes_max), (100, 20));
+    }
+}
