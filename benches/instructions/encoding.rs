@@ -22,8 +22,7 @@ pub(crate) fn encode(encoding: Encoding) -> usize {
     let mut decoder = Decoder::new(DecodingConfig::default());
     fleet::decode(&mut decoder, &devices, fleet::WITHOUT_TIME, &mut messages);
     fleet::route(&mut shard, &mut outboxes, &mut messages);
-    let mut updates = Vec::new();
-    outboxes[0].take(usize::MAX, &mut updates);
+    let updates = outboxes[0].take(usize::MAX);
     let mut written = Vec::with_capacity(64 * 1024);
     count_instructions(&mut || {
         for update in updates.chunks(1) {

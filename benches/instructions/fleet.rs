@@ -153,8 +153,7 @@ pub(crate) fn route(
 pub(crate) fn send_all(outboxes: &mut [Outbox], mut send: impl FnMut(&[Arc<Update>])) -> usize {
     let mut count = 0;
     for outbox in outboxes {
-        let mut updates = Vec::new();
-        outbox.take(usize::MAX, &mut updates);
+        let updates = outbox.take(usize::MAX);
         count += updates.len();
         send(&updates);
     }

@@ -33,6 +33,19 @@ pub enum Content {
     Twin(TwinEvent),
 }
 
+impl Content {
+    /// Reads a little of it, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        if let Self::Telemetry(TelemetryMessage {
+            telemetry: Some(telemetry),
+            ..
+        }) = self
+        {
+            telemetry.look_up();
+        }
+    }
+}
+
 /// Data that a device sent. Its parts are published in this order.
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryMessage {

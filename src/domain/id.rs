@@ -1,11 +1,12 @@
 //! Names of things. Each is a type of its own, so that one cannot stand in for another.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
-use hashbrown::Equivalent;
+use hashbrown::{DefaultHashBuilder, Equivalent};
 use uuid::Uuid;
 
 use super::raw_json::offset;
@@ -22,29 +23,26 @@ pub const MODULE_ID_BYTES_MAX: usize = 128;
 /// The exact id of a device, or of a module of one; both are case-sensitive.
 ///
 /// A module is like a device of its own: nothing that is said of its device holds for it, be it values or grants.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone)]
 pub struct DeviceId {
     /// The device's id and right behind it the module's, if it is one.
     text: Arc<str>,
     device_bytes: u32,
+    /// Of the name. An id is looked up again and again in one map and another on its way; this saves reading its text.
+    hash: u32,
 }
 
 impl DeviceId {
     /// Takes the id of a device: not empty and within the length limit; `None` otherwise.
     pub fn new(device: &str) -> Option<Self> {
-        is_within(device, DEVICE_ID_BYTES_MAX).then(|| Self {
-            text: Arc::from(device),
-            device_bytes: offset(device.len()),
-        })
+        let module = None;
+        DeviceName { device, module }.to_id()
     }
 
     /// Takes the ids of a device and of a module of it, both not empty and within their length limits; `None` otherwise.
     pub fn of_module(device: &str, module: &str) -> Option<Self> {
-        let fits = is_within(device, DEVICE_ID_BYTES_MAX) && is_within(module, MODULE_ID_BYTES_MAX);
-        fits.then(|| Self {
-            text: Arc::from(format!("{device}{module}")),
-            device_bytes: offset(device.len()),
-        })
+        let module = Some(module);
+        DeviceName { device, module }.to_id()
     }
 
     /// The device's id, also that of the device that a module belongs to.
@@ -56,16 +54,39 @@ impl DeviceId {
     pub fn module(&self) -> Option<&str> {
         Some(&self.text[self.device_bytes as usize..]).filter(|module| !module.is_empty())
     }
+
+    fn parts(&self) -> (&str, u32) {
+        (&self.text, self.device_bytes)
+    }
+}
+
+impl PartialEq for DeviceId {
+    fn eq(&self, other: &Self) -> bool {
+        // Mostly it is the same one.
+        let is_same =
+            Arc::ptr_eq(&self.text, &other.text) && self.device_bytes == other.device_bytes;
+        is_same || self.hash == other.hash && self.parts() == other.parts()
+    }
+}
+
+impl Eq for DeviceId {}
+
+impl PartialOrd for DeviceId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DeviceId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
 }
 
 /// Hashed like a [`DeviceName`] of the same parts.
 impl Hash for DeviceId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let name = DeviceName {
-            device: self.as_str(),
-            module: self.module(),
-        };
-        name.hash(state);
+        state.write_u32(self.hash);
     }
 }
 
@@ -95,19 +116,30 @@ pub struct DeviceName<'a> {
 impl DeviceName<'_> {
     /// The id of that name; `None` when a part is empty or too long.
     pub fn to_id(self) -> Option<DeviceId> {
-        match self.module {
-            None => DeviceId::new(self.device),
-            Some(module) => DeviceId::of_module(self.device, module),
-        }
+        let Self { device, module } = self;
+        let fits = is_within(device, DEVICE_ID_BYTES_MAX)
+            && module.is_none_or(|module| is_within(module, MODULE_ID_BYTES_MAX));
+        fits.then(|| DeviceId {
+            text: match module {
+                None => Arc::from(device),
+                Some(module) => Arc::from(format!("{device}{module}")),
+            },
+            device_bytes: offset(device.len()),
+            hash: self.short_hash(),
+        })
+    }
+
+    /// What ids and names are hashed by, for as long as the process runs.
+    fn short_hash(self) -> u32 {
+        static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+        let hash = HASHER.hash_one((self.device, self.module));
+        u32::try_from(hash >> u32::BITS).expect("it has 64 bits")
     }
 }
 
 impl Hash for DeviceName<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.device.hash(state);
-        if let Some(module) = self.module {
-            module.hash(state);
-        }
+        state.write_u32(self.short_hash());
     }
 }
 

@@ -8,7 +8,6 @@ mod native;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -427,9 +426,9 @@ impl World {
 
     fn read(&mut self, session: usize, updates: usize) {
         for _ in 0..updates {
-            let mut taken: Vec<Arc<Update>> = Vec::new();
-            self.outboxes[session].take(1, &mut taken);
-            let Some(update) = taken.pop() else { return };
+            let Some(update) = self.outboxes[session].take(1).pop() else {
+                return;
+            };
             self.receive(session, &update);
         }
     }

@@ -188,6 +188,13 @@ impl Layer {
 }
 
 impl KeyTable {
+    /// Reads what the next message will mostly replace, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        if let Some(Some(layer)) = self.layers.first() {
+            layer.telemetry.look_up();
+        }
+    }
+
     /// Makes every member the last value of its key, unless the key is new and the device has `values_max` already.
     pub(super) fn record(
         &mut self,
@@ -196,8 +203,8 @@ impl KeyTable {
         values_max: usize,
     ) -> Recorded<'_> {
         let may_be_kept = telemetry.body_bytes() <= LAYER_BODY_BYTES_MAX;
-        let shape = telemetry.whole_shape().filter(|_| may_be_kept).cloned();
-        let like = shape.as_ref().and_then(|shape| {
+        let shape = telemetry.whole_shape().filter(|_| may_be_kept);
+        let like = shape.and_then(|shape| {
             let layers = self.layers.iter();
             let mut layers = layers.map(|layer| layer.as_ref());
             layers.position(|layer| layer.is_some_and(|layer| layer.gives_way_to(shape)))
@@ -212,6 +219,7 @@ impl KeyTable {
                 outcome: Outcome::Replaced { slots, before },
             };
         }
+        let shape = shape.cloned();
         let fates = self.find_places(&telemetry, values_max);
         let slots: Option<Box<[KeySlot]>> = fates
             .iter()

@@ -98,7 +98,7 @@ impl Outbox {
     }
 
     /// Adds an update.
-    pub fn push(&mut self, update: &Arc<Update>) -> Result<(), Overflow> {
+    pub fn push(&mut self, update: Arc<Update>) -> Result<(), Overflow> {
         let bytes = update.bytes();
         let behind = self.backlog.is_some();
         let fits = self.queue.len() < self.limits.frames_max
@@ -106,11 +106,11 @@ impl Outbox {
         // A single update over the bound still gets through to a client that has nothing else waiting.
         if !behind && (fits || self.queue.is_empty()) {
             self.queue_bytes += bytes;
-            self.queue.push_back(update.clone());
+            self.queue.push_back(update);
             return Ok(());
         }
         let backlog = self.backlog.get_or_insert_default();
-        let pushed = backlog.push(update, &self.limits, &mut self.skipped);
+        let pushed = backlog.push(&update, &self.limits, &mut self.skipped);
         // A message may be over the bound by itself.
         self.drop_empty_backlog();
         pushed
@@ -123,35 +123,23 @@ impl Outbox {
     }
 
     /// Takes what is to be sent next: at least one update if there is any, more while they stay within `bytes_max`.
-    pub fn take(&mut self, bytes_max: usize, taken: &mut Vec<Arc<Update>>) {
-        if taken.is_empty() && self.queue_bytes < bytes_max {
-            *taken = std::mem::take(&mut self.queue).into();
-            if let Some(replay) = &mut self.replay {
-                for update in &*taken {
-                    replay.left(update, &self.limits);
-                }
-            }
-            let left_bytes = bytes_max - std::mem::take(&mut self.queue_bytes);
-            if !self.is_empty() {
-                self.take_each(left_bytes, taken);
-            }
-            return;
+    pub fn take(&mut self, bytes_max: usize) -> Vec<Arc<Update>> {
+        let mut taken = Vec::new();
+        let mut left_bytes = bytes_max;
+        if self.queue_bytes < bytes_max {
+            taken = std::mem::take(&mut self.queue).into();
+            left_bytes -= std::mem::take(&mut self.queue_bytes);
         }
-        self.take_each(bytes_max, taken);
-    }
-
-    fn take_each(&mut self, bytes_max: usize, taken: &mut Vec<Arc<Update>>) {
-        let mut bytes = 0;
-        while let Some(update) = self.pop() {
-            bytes += update.bytes();
-            if let Some(replay) = &mut self.replay {
-                replay.left(&update, &self.limits);
-            }
+        while (left_bytes > 0 || taken.is_empty())
+            && let Some(update) = self.pop()
+        {
+            left_bytes = left_bytes.saturating_sub(update.bytes());
             taken.push(update);
-            if bytes >= bytes_max {
-                return;
-            }
         }
+        if let Some(replay) = self.replay.as_mut().filter(|_| !taken.is_empty()) {
+            replay.left(&taken, &self.limits);
+        }
+        taken
     }
 
     /// Drops what is not covered by what the session still wants of the devices in `wanted`; what waits of others
@@ -333,8 +321,7 @@ mod tests {
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<String> {
-        let mut taken = Vec::new();
-        outbox.take(usize::MAX, &mut taken);
+        let taken = outbox.take(usize::MAX);
         taken
             .iter()
             .map(|update| format!("{} {:?}", update.device_id, update.body))
@@ -344,8 +331,8 @@ mod tests {
     #[test]
     fn updates_leave_in_order_while_there_is_room() {
         let mut outbox = Outbox::new(LIMITS);
-        outbox.push(&values("d1", &[("t", "1")])).unwrap();
-        outbox.push(&values("d2", &[("t", "2")])).unwrap();
+        outbox.push(values("d1", &[("t", "1")])).unwrap();
+        outbox.push(values("d2", &[("t", "2")])).unwrap();
         assert_eq!(
             drain(&mut outbox),
             [r#"d1 Telemetry({"t": "1"})"#, r#"d2 Telemetry({"t": "2"})"#]
@@ -357,9 +344,9 @@ mod tests {
     fn a_full_outbox_keeps_the_newest_value_of_each_key() {
         let mut outbox = Outbox::new(LIMITS);
         for value in ["1", "2", "3", "4"] {
-            outbox.push(&values("d1", &[("t", value)])).unwrap();
+            outbox.push(values("d1", &[("t", value)])).unwrap();
         }
-        outbox.push(&values("d1", &[("u", "9")])).unwrap();
+        outbox.push(values("d1", &[("u", "9")])).unwrap();
         assert_eq!(
             drain(&mut outbox),
             [
@@ -383,15 +370,15 @@ mod tests {
     fn connection_state_and_twin_conflate_and_messages_drop_the_oldest() {
         let mut outbox = Outbox::new(LIMITS);
         for _ in 0..2 {
-            outbox.push(&values("d1", &[("t", "1")])).unwrap();
+            outbox.push(values("d1", &[("t", "1")])).unwrap();
         }
         for connected in [true, false] {
             outbox
-                .push(&update("d1", UpdateBody::ConnectionState(connected)))
+                .push(update("d1", UpdateBody::ConnectionState(connected)))
                 .unwrap();
         }
         for body in ["1", "2", "3"] {
-            outbox.push(&message(body)).unwrap();
+            outbox.push(message(body)).unwrap();
         }
         assert_eq!(
             drain(&mut outbox)[2..],
@@ -418,10 +405,10 @@ mod tests {
             ..LIMITS
         });
         let long = format!("\"{}\"", "x".repeat(400));
-        outbox.push(&values("d1", &[("t", "1")])).unwrap();
-        outbox.push(&values("d1", &[("t", &long)])).unwrap();
-        outbox.push(&values("d1", &[("t", &long)])).unwrap();
-        assert_eq!(outbox.push(&values("d1", &[("u", &long)])), Err(Overflow));
+        outbox.push(values("d1", &[("t", "1")])).unwrap();
+        outbox.push(values("d1", &[("t", &long)])).unwrap();
+        outbox.push(values("d1", &[("t", &long)])).unwrap();
+        assert_eq!(outbox.push(values("d1", &[("u", &long)])), Err(Overflow));
     }
 
     #[test]
@@ -432,7 +419,7 @@ mod tests {
             ..LIMITS
         });
         outbox
-            .push(&values(
+            .push(values(
                 "d1",
                 &[("t", "\"a long text, longer than the bound\"")],
             ))
@@ -444,16 +431,16 @@ mod tests {
     fn what_is_no_longer_wanted_is_dropped_and_the_rest_is_cut() {
         let mut outbox = Outbox::new(LIMITS);
         outbox
-            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .push(values("d1", &[("t", "1"), ("u", "2")]))
             .unwrap();
-        outbox.push(&values("d2", &[("t", "1")])).unwrap();
+        outbox.push(values("d2", &[("t", "1")])).unwrap();
         outbox
-            .push(&values("d1", &[("t", "3"), ("u", "4")]))
+            .push(values("d1", &[("t", "3"), ("u", "4")]))
             .unwrap();
         outbox
-            .push(&update("d1", UpdateBody::ConnectionState(true)))
+            .push(update("d1", UpdateBody::ConnectionState(true)))
             .unwrap();
-        outbox.push(&message("5")).unwrap();
+        outbox.push(message("5")).unwrap();
         outbox.retain(&wanted("d1", "u"));
         assert_eq!(
             drain(&mut outbox),
@@ -471,25 +458,23 @@ mod tests {
     #[test]
     fn a_take_stops_at_its_bound_but_gives_at_least_one() {
         let mut outbox = Outbox::new(LIMITS);
-        outbox.push(&values("d1", &[("t", "1")])).unwrap();
-        outbox.push(&values("d1", &[("t", "2")])).unwrap();
-        let mut taken = Vec::new();
-        outbox.take(1, &mut taken);
-        assert_eq!(taken.len(), 1);
+        outbox.push(values("d1", &[("t", "1")])).unwrap();
+        outbox.push(values("d1", &[("t", "2")])).unwrap();
+        assert_eq!(outbox.take(1).len(), 1);
     }
 
     #[test]
     fn what_a_snapshot_holds_is_not_sent_after_it() {
         let mut outbox = Outbox::new(LIMITS);
         outbox
-            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .push(values("d1", &[("t", "1"), ("u", "2")]))
             .unwrap();
         for value in ["3", "4"] {
             outbox
-                .push(&values("d1", &[("t", value), ("u", value)]))
+                .push(values("d1", &[("t", value), ("u", value)]))
                 .unwrap();
         }
-        outbox.push(&message("5")).unwrap();
+        outbox.push(message("5")).unwrap();
         outbox.supersede(&wanted("d1", "t"));
         assert_eq!(
             drain(&mut outbox),
@@ -506,11 +491,11 @@ mod tests {
     fn a_rewound_outbox_sends_what_was_missed_and_then_the_rest() {
         let mut outbox = Outbox::new(LIMITS);
         outbox.start_numbering();
-        outbox.push(&values("d1", &[("t", "1")])).unwrap();
-        outbox.push(&values("d1", &[("t", "2")])).unwrap();
+        outbox.push(values("d1", &[("t", "1")])).unwrap();
+        outbox.push(values("d1", &[("t", "2")])).unwrap();
         assert_eq!(drain(&mut outbox).len(), 2);
         assert_eq!(outbox.sequence(), 2);
-        outbox.push(&values("d1", &[("t", "3")])).unwrap();
+        outbox.push(values("d1", &[("t", "3")])).unwrap();
         assert!(outbox.rewind(1));
         assert_eq!(
             drain(&mut outbox),
@@ -527,9 +512,9 @@ mod tests {
         let mut outbox = Outbox::new(LIMITS);
         outbox.start_numbering();
         outbox
-            .push(&values("d1", &[("t", "1"), ("u", "2")]))
+            .push(values("d1", &[("t", "1"), ("u", "2")]))
             .unwrap();
-        outbox.push(&values("d1", &[("t", "3")])).unwrap();
+        outbox.push(values("d1", &[("t", "3")])).unwrap();
         drain(&mut outbox);
         outbox.retain(&wanted("d1", "u"));
         assert!(outbox.rewind(0));
@@ -544,7 +529,7 @@ mod tests {
         });
         outbox.start_numbering();
         for value in ["1", "2", "3"] {
-            outbox.push(&values("d1", &[("t", value)])).unwrap();
+            outbox.push(values("d1", &[("t", value)])).unwrap();
             drain(&mut outbox);
         }
         assert!(!outbox.rewind(0));

@@ -25,6 +25,16 @@ impl Span {
     pub fn of(self, text: &str) -> &str {
         &text[self.start as usize..self.end as usize]
     }
+
+    /// The same, as bytes.
+    pub(crate) fn of_bytes(self, text: &str) -> &[u8] {
+        &text.as_bytes()[self.start as usize..self.end as usize]
+    }
+
+    /// How many bytes it spans.
+    pub(crate) fn bytes(self) -> usize {
+        (self.end - self.start) as usize
+    }
 }
 
 /// An offset in a text; every text that comes in is bounded far below 4 GiB.

@@ -78,8 +78,7 @@ impl Shape {
 
     /// The same, as bytes.
     pub fn literal_bytes(&self, place: usize) -> &[u8] {
-        let Span { start, end } = self.keys[place].literal;
-        &self.literals.as_bytes()[start as usize..end as usize]
+        self.keys[place].literal.of_bytes(&self.literals)
     }
 
     /// The string literals of all keys, as bytes.

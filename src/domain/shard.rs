@@ -17,10 +17,12 @@ mod twin_sight;
 mod views;
 
 use std::sync::Arc;
+use std::vec;
 
-use hashbrown::hash_map::Entry;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use arrayvec::ArrayVec;
+use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
+use indexmap::map::Entry;
 
 use self::device::Device;
 use self::timers::{Timer, Timers};
@@ -35,6 +37,9 @@ use super::subscription::DeviceSubscriptions;
 use super::time::{Now, Stamp, Stamped, Timestamp};
 use super::twin::{NotATwin, Twin};
 use super::update::Update;
+
+/// How many messages are looked up together.
+const LOOKED_UP_TOGETHER: usize = 16;
 
 /// How a shard behaves.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +89,7 @@ pub struct ShardStats {
 /// Owns a share of the devices.
 #[derive(Debug)]
 pub struct Shard<R> {
-    devices: HashMap<DeviceId, Device<R>>,
+    devices: IndexMap<DeviceId, Device<R>, DefaultHashBuilder>,
     shared: Shared,
 }
 
@@ -125,9 +130,9 @@ impl Shared {
 }
 
 impl<F> Context<'_, F> {
-    fn deliver<R>(&mut self, recipient: &R, update: &Arc<Update>)
+    fn deliver<R>(&mut self, recipient: &R, update: Arc<Update>)
     where
-        F: FnMut(&R, &Arc<Update>),
+        F: FnMut(&R, Arc<Update>),
     {
         self.stats.deliveries += 1;
         (self.deliver)(recipient, update);
@@ -138,7 +143,7 @@ impl<R: Clone> Shard<R> {
     /// A shard that knows no device.
     pub fn new(settings: ShardSettings) -> Self {
         Self {
-            devices: HashMap::new(),
+            devices: IndexMap::default(),
             shared: Shared {
                 settings,
                 timers: Timers::default(),
@@ -148,15 +153,49 @@ impl<R: Clone> Shard<R> {
         }
     }
 
+    /// Takes in the next few of some messages, and hands out the updates that follow from them.
+    ///
+    /// With many devices most of what a message needs is not in a cache. All of these are looked up before any is taken in,
+    /// so that their waits for memory fall together.
+    ///
+    /// `look_up` reads a little of a recipient, if that is somewhere else. Returns how many messages it took in.
+    pub fn apply_next(
+        &mut self,
+        messages: &mut vec::IntoIter<DeviceMessage>,
+        now: Now,
+        look_up: impl Fn(&R),
+        mut deliver: impl FnMut(&R, Arc<Update>),
+    ) -> usize {
+        let next = messages.as_slice().iter().take(LOOKED_UP_TOGETHER);
+        let places = next.map(|message| {
+            message.content.look_up();
+            self.devices.get_index_of(&message.device_id)
+        });
+        let places: ArrayVec<_, LOOKED_UP_TOGETHER> = places.collect();
+        for place in places.iter().flatten() {
+            self.devices[*place].look_up(&look_up);
+        }
+        for (place, message) in places.iter().zip(messages) {
+            // No device is forgotten in between.
+            let device = place.and_then(|place| self.devices.get_index_mut(place));
+            if let Some((_, device)) = device {
+                device.apply(message, now, &mut self.shared.context(now, &mut deliver));
+            } else {
+                self.apply(message, now, &mut deliver);
+            }
+        }
+        places.len()
+    }
+
     /// Takes in a device message and hands out the updates that follow from it.
     pub fn apply(
         &mut self,
         message: DeviceMessage,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) {
         let full = self.devices.len() >= self.shared.settings.limits.devices_max;
-        let device = match self.devices.entry(message.device_id) {
+        let device = match self.devices.entry(message.device_id.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if full => {
                 self.shared.stats.messages_dropped += 1;
@@ -167,12 +206,7 @@ impl<R: Clone> Shard<R> {
                 new.insert(device)
             }
         };
-        let mut context = self.shared.context(now, deliver);
-        let stamp = Stamp {
-            timestamp: message.timestamp,
-            received_unix_ms: now.unix_ms,
-        };
-        device.apply(message.content, stamp, &mut context);
+        device.apply(message, now, &mut self.shared.context(now, deliver));
     }
 
     /// Replaces all that a session wants to see of a device; nothing to see ends it. The next message of the device
@@ -224,7 +258,7 @@ impl<R: Clone> Shard<R> {
         let known = self.devices.get_mut(device)?;
         known.forget_pending(session, fresh);
         if fresh.device_twin.is_some() {
-            let mut context = self.shared.context(now, |_: &R, _: &Arc<Update>| {});
+            let mut context = self.shared.context(now, |_: &R, _: Arc<Update>| {});
             known.want_twin(&mut context);
         }
         Some(known.snapshot(fresh)).filter(|snapshot| !snapshot.is_empty())
@@ -247,7 +281,7 @@ impl<R: Clone> Shard<R> {
     }
 
     /// Does what is due: ends throttling windows, turns connection states that ran out into `false`, asks again for twins.
-    pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, &Arc<Update>)) {
+    pub fn expire(&mut self, now: Now, mut deliver: impl FnMut(&R, Arc<Update>)) {
         while let Some((device, timer)) = self.shared.timers.pop_due(now.monotonic_ms) {
             let Some(device) = self.devices.get_mut(&device) else {
                 continue;
@@ -326,7 +360,7 @@ impl<R: Clone> Shard<R> {
         device: &DeviceId,
         read: &HubTwin,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) -> Result<Stamped<RawJson>, NotATwin> {
         let stamp = Stamp {
             timestamp: Timestamp::UnixMs(now.unix_ms),
@@ -351,7 +385,7 @@ impl<R: Clone> Shard<R> {
         &mut self,
         device: &DeviceId,
         now: Now,
-        deliver: impl FnMut(&R, &Arc<Update>),
+        deliver: impl FnMut(&R, Arc<Update>),
     ) {
         let Some(known) = self.devices.get_mut(device) else {
             return;
@@ -371,7 +405,7 @@ impl<R: Clone> Shard<R> {
 
     fn forget_if_empty(&mut self, device: &DeviceId) {
         if self.devices.get(device).is_some_and(Device::is_empty) {
-            self.devices.remove(device);
+            self.devices.swap_remove(device);
         }
     }
 }

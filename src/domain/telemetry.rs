@@ -1,27 +1,46 @@
 //! The telemetry of one device message: the top-level members of a JSON object, as slices of its text.
 
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
+
+use arrayvec::ArrayString;
 
 use super::id::TelemetryKey;
 use super::raw_json::{RawJson, Span, offset};
 use super::shape::Shape;
 
+/// Longest value that is copied when it is all that is selected of a message.
+const SHORT_VALUE_BYTES: usize = 20;
+
+/// What memory comes in.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// How much of a text and its values [`Telemetry::look_up`] reads: all of it for most.
+const LOOKED_UP_LINES: usize = 6;
+
 /// Members of a JSON object. Cloning shares the text, not copies it.
 #[derive(Clone)]
 pub struct Telemetry {
-    body: Arc<str>,
     shape: Arc<Shape>,
-    values: Values,
+    members: Members,
 }
 
-/// Where the values lie in the body, and which of the shape's keys they belong to.
+/// The values, and which of the shape's keys they belong to.
 #[derive(Clone)]
-enum Values {
+enum Members {
     /// One for each key, in the order of the shape.
-    Whole(Arc<[Span]>),
-    One(u32, Span),
-    Some(Arc<[(u32, Span)]>),
+    Whole { body: Arc<str>, values: Arc<[Span]> },
+    Some {
+        body: Arc<str>,
+        values: Arc<[(u32, Span)]>,
+    },
+    /// One with a short value, as most have. What waits to be sent is then all in one place: it neither keeps a message in
+    /// memory for a few of its bytes, nor has to go back to it.
+    Short {
+        place: u32,
+        value: ArrayString<SHORT_VALUE_BYTES>,
+    },
 }
 
 impl Telemetry {
@@ -29,32 +48,26 @@ impl Telemetry {
     /// differ from each other.
     pub fn new(body: Arc<str>, shape: Arc<Shape>, values: Arc<[Span]>) -> Self {
         debug_assert_eq!(shape.len(), values.len(), "one value for each key");
-        let values = Values::Whole(values);
-        Self {
-            body,
-            shape,
-            values,
-        }
+        let members = Members::Whole { body, values };
+        Self { shape, members }
     }
 
     /// One member.
     pub fn one(key: &TelemetryKey, value: &RawJson) -> Self {
-        let body = value.to_shared();
-        let values = Values::One(0, Span::whole(&body));
         let shape = Arc::new(Shape::of_one(key));
-        Self {
-            body,
-            shape,
-            values,
-        }
+        let members = Members::short(0, value.as_str()).unwrap_or_else(|| {
+            let body = value.to_shared();
+            let values = [(0, Span::whole(&body))].into();
+            Members::Some { body, values }
+        });
+        Self { shape, members }
     }
 
     /// Each member's key, the key's literal with its quotes, and its raw value, in the order of the text.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str)> {
         (0..self.len()).map(|member| {
             let (place, value) = self.member(member);
-            let shape = &self.shape;
-            (shape.key(place), shape.literal(place), value.of(&self.body))
+            (self.shape.key(place), self.shape.literal(place), value)
         })
     }
 
@@ -65,15 +78,15 @@ impl Telemetry {
 
     /// The raw value of a member.
     pub fn value(&self, member: usize) -> &str {
-        self.member(member).1.of(&self.body)
+        self.member(member).1
     }
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        match &self.values {
-            Values::Whole(values) => values.len(),
-            Values::One(..) => 1,
-            Values::Some(values) => values.len(),
+        match &self.members {
+            Members::Whole { values, .. } => values.len(),
+            Members::Some { values, .. } => values.len(),
+            Members::Short { .. } => 1,
         }
     }
 
@@ -84,143 +97,144 @@ impl Telemetry {
 
     /// Bytes of all keys and values together, as they will be written.
     pub fn bytes(&self) -> usize {
-        let member = |place: usize, value: Span| {
-            self.shape.literal(place).len() + (value.end - value.start) as usize + 2
+        let values = match &self.members {
+            Members::Whole { values, .. } => {
+                let values = values.iter().map(|value| value.bytes());
+                return self.shape.literals_len() + values.sum::<usize>() + 2 * self.len();
+            }
+            Members::Some { values, .. } => values,
+            Members::Short { place, value } => {
+                return self.literal(*place).len() + value.len() + 2;
+            }
         };
-        match &self.values {
-            Values::Whole(values) => {
-                let values = values
-                    .iter()
-                    .map(|value| (value.end - value.start) as usize);
-                self.shape.literals_len() + values.sum::<usize>() + 2 * self.shape.len()
-            }
-            Values::One(place, value) => member(*place as usize, *value),
-            Values::Some(values) => {
-                let values = values.iter();
-                values
-                    .map(|(place, value)| member(*place as usize, *value))
-                    .sum()
-            }
-        }
+        let members = values.iter();
+        members
+            .map(|(place, value)| self.literal(*place).len() + value.bytes() + 2)
+            .sum()
     }
 
     /// Appends the JSON object with these members, each as it was written.
     pub fn write_to(&self, text: &mut Vec<u8>) {
         text.push(b'{');
         let start = text.len();
-        let body = self.body.as_bytes();
-        let mut member = |literal: &[u8], value: Span| {
+        let mut member = |literal: &[u8], value: &[u8]| {
             text.extend_from_slice(literal);
             text.push(b':');
-            text.extend_from_slice(&body[value.start as usize..value.end as usize]);
+            text.extend_from_slice(value);
             text.push(b',');
         };
-        match &self.values {
-            Values::One(place, value) => member(self.shape.literal_bytes(*place as usize), *value),
-            Values::Some(values) => {
-                for (place, value) in values.iter() {
-                    member(self.shape.literal_bytes(*place as usize), *value);
-                }
-            }
-            Values::Whole(values) => {
+        match &self.members {
+            Members::Whole { body, values } => {
                 for (literal, value) in self.shape.literals().zip(values.iter()) {
-                    member(literal, *value);
+                    member(literal, value.of_bytes(body));
                 }
             }
+            Members::Some { body, values } => {
+                for (place, value) in values.iter() {
+                    member(self.literal(*place), value.of_bytes(body));
+                }
+            }
+            Members::Short { place, value } => member(self.literal(*place), value.as_bytes()),
         }
         // In place of the last comma.
         text.truncate(text.len().max(start + 1) - 1);
         text.push(b'}');
     }
 
-    /// The same members without the rest of the text that they are slices of, when that is most of it: for what is kept.
-    #[must_use]
-    pub fn compact(&self) -> Self {
-        let bytes: usize = (0..self.len()).map(|member| self.value(member).len()).sum();
-        if bytes * 2 >= self.body.len() {
-            return self.clone();
-        }
-        let mut body = String::with_capacity(bytes);
-        let values = match &self.values {
-            Values::One(place, value) => {
-                Values::One(*place, append(&mut body, value.of(&self.body)))
-            }
-            Values::Some(values) => {
-                let values = values.iter();
-                let copy = |(place, value): &(u32, Span)| {
-                    (*place, append(&mut body, value.of(&self.body)))
-                };
-                Values::Some(values.map(copy).collect())
-            }
-            Values::Whole(values) => {
-                let values = values.iter();
-                Values::Whole(
-                    values
-                        .map(|value| append(&mut body, value.of(&self.body)))
-                        .collect(),
-                )
-            }
-        };
-        Self {
-            body: body.into(),
-            shape: self.shape.clone(),
-            values,
-        }
-    }
-
     /// The keys that all messages of this kind have, when this is such a message and not a part of one.
     pub(super) fn whole_shape(&self) -> Option<&Arc<Shape>> {
-        matches!(self.values, Values::Whole(_)).then_some(&self.shape)
+        matches!(self.members, Members::Whole { .. }).then_some(&self.shape)
+    }
+
+    /// Reads a little of the beginning of what it consists of, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        let Members::Whole { body, values } = &self.members else {
+            return;
+        };
+        let body = body.as_bytes().iter().step_by(CACHE_LINE_BYTES);
+        let values = values.iter().step_by(CACHE_LINE_BYTES / size_of::<Span>());
+        black_box((
+            body.take(LOOKED_UP_LINES).fold(0, |all, byte| all ^ byte),
+            values
+                .take(LOOKED_UP_LINES)
+                .fold(0, |all, value| all ^ value.start),
+        ));
     }
 
     /// Bytes of the text that the members are slices of; it stays in memory as a whole.
     pub(super) fn body_bytes(&self) -> usize {
-        self.body.len()
+        match &self.members {
+            Members::Whole { body, .. } | Members::Some { body, .. } => body.len(),
+            Members::Short { value, .. } => value.len(),
+        }
     }
 
-    /// The given members, in the order of the text.
-    #[must_use]
-    pub fn select(&self, members: impl IntoIterator<Item = usize>) -> Self {
+    /// The given members, in the order of the text; `None` when these are none.
+    pub fn select(&self, members: impl IntoIterator<Item = usize>) -> Option<Self> {
         let mut members = members.into_iter();
-        let compact = |member| {
-            let (place, value) = self.member(member);
-            (offset(place), value)
-        };
-        let values = match (members.next(), members.next()) {
-            (Some(one), None) => {
-                let (place, value) = compact(one);
-                Values::One(place, value)
+        let first = members.next()?;
+        let members = match &self.members {
+            Members::Whole { body, values } => Members::part(body, first, members, |member| {
+                (offset(member), values[member])
+            }),
+            Members::Some { body, values } => {
+                Members::part(body, first, members, |member| values[member])
             }
-            (first, second) => {
-                let members = first.into_iter().chain(second).chain(members);
-                Values::Some(members.map(compact).collect())
-            }
+            short @ Members::Short { .. } => short.clone(),
         };
-        Self {
-            body: self.body.clone(),
-            shape: self.shape.clone(),
-            values,
-        }
+        let shape = self.shape.clone();
+        Some(Self { shape, members })
     }
 
     /// The members whose key satisfies `keep`; `None` when that is none of them.
     pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Option<Self> {
-        let kept = self.select((0..self.len()).filter(|member| keep(self.key(*member))));
-        (!kept.is_empty()).then_some(kept)
+        self.select((0..self.len()).filter(|member| keep(self.key(*member))))
     }
 
-    fn member(&self, member: usize) -> (usize, Span) {
-        match &self.values {
-            Values::Whole(values) => (member, values[member]),
-            Values::One(place, value) => {
-                assert_eq!(member, 0, "there is one member");
-                (*place as usize, *value)
-            }
-            Values::Some(values) => {
+    fn member(&self, member: usize) -> (usize, &str) {
+        match &self.members {
+            Members::Whole { body, values } => (member, values[member].of(body)),
+            Members::Some { body, values } => {
                 let (place, value) = values[member];
-                (place as usize, value)
+                (place as usize, value.of(body))
+            }
+            Members::Short { place, value } => {
+                assert_eq!(member, 0, "there is one member");
+                (*place as usize, value)
             }
         }
+    }
+
+    fn literal(&self, place: u32) -> &[u8] {
+        self.shape.literal_bytes(place as usize)
+    }
+}
+
+impl Members {
+    /// Of a text, what `find` says of the members given.
+    fn part(
+        body: &Arc<str>,
+        first: usize,
+        mut others: impl Iterator<Item = usize>,
+        find: impl Fn(usize) -> (u32, Span),
+    ) -> Self {
+        let second = others.next();
+        if second.is_none() {
+            let (place, value) = find(first);
+            if let Some(short) = Self::short(place, value.of(body)) {
+                return short;
+            }
+        }
+        let members = std::iter::once(first).chain(second).chain(others);
+        Self::Some {
+            body: body.clone(),
+            values: members.map(find).collect(),
+        }
+    }
+
+    fn short(place: u32, value: &str) -> Option<Self> {
+        let value = ArrayString::from(value).ok()?;
+        Some(Self::Short { place, value })
     }
 }
 
@@ -349,26 +363,36 @@ pub(crate) mod tests {
         };
         let whole = telemetry(&[("a", "1.50"), ("b\"", "[1, 2]"), ("c", "null")]);
         assert_eq!(written(&whole), r#"{"a":1.50,"b\"":[1, 2],"c":null}"#);
-        assert_eq!(written(&whole.select([1])), r#"{"b\"":[1, 2]}"#);
-        assert_eq!(written(&whole.select([0, 2])), r#"{"a":1.50,"c":null}"#);
-        assert_eq!(written(&whole.select([])), "{}");
+        assert_eq!(written(&whole.select([1]).unwrap()), r#"{"b\"":[1, 2]}"#);
+        assert_eq!(
+            written(&whole.select([0, 2]).unwrap()),
+            r#"{"a":1.50,"c":null}"#
+        );
         assert_eq!(written(&telemetry(&[])), "{}");
     }
 
     #[test]
-    fn a_small_part_that_is_kept_does_not_keep_the_rest() {
-        let whole = telemetry(&[
-            ("a", "1"),
-            ("b", "2"),
-            ("c", "123456789012345678901234567890"),
-        ]);
-        for members in [&[0][..], &[0, 1], &[2], &[0, 1, 2]] {
-            let part = whole.select(members.iter().copied());
-            let compact = part.compact();
-            assert!(compact.iter().eq(part.iter()));
-            let bytes: usize = part.iter().map(|(_, _, value)| value.len()).sum();
-            assert!(compact.body_bytes() <= 2 * bytes);
+    fn what_is_selected_is_the_same_by_itself() {
+        let long = format!("\"{}\"", "x".repeat(SHORT_VALUE_BYTES));
+        let whole = telemetry(&[("a", "1"), ("b", &long), ("c", "[1, 2]"), ("d", "\"é\"")]);
+        for members in [&[0][..], &[1], &[3], &[0, 1], &[1, 2, 3], &[0, 1, 2, 3]] {
+            let part = whole.select(members.iter().copied()).unwrap();
+            let all: Vec<_> = whole.iter().collect();
+            let expected: Vec<_> = members.iter().map(|member| all[*member]).collect();
+            assert_eq!(part.iter().collect::<Vec<_>>(), expected);
+            let again = part.select(0..part.len()).unwrap();
+            assert_eq!(again.iter().collect::<Vec<_>>(), expected);
+            let last = part.select([part.len() - 1]).unwrap();
+            assert_eq!(last.iter().next(), expected.last().copied());
+            let mut text = Vec::new();
+            part.write_to(&mut text);
+            assert_eq!(
+                text.len(),
+                part.bytes() + 1,
+                "a comma less and two braces more"
+            );
         }
+        assert!(whole.select([]).is_none());
     }
 
     #[test]

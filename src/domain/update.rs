@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use once_cell::race::OnceBox;
+
 use super::id::DeviceId;
 use super::raw_json::RawJson;
 use super::telemetry::Telemetry;
@@ -17,8 +19,11 @@ pub struct Update {
     /// What it says.
     pub body: UpdateBody,
     bytes: usize,
-    encodings: [OnceLock<Box<[u8]>>; Encoding::COUNT],
+    /// In memory of its own: an update that only one gets needs none of it.
+    encodings: OnceBox<Encodings>,
 }
+
+type Encodings = [OnceLock<Box<[u8]>>; Encoding::COUNT];
 
 /// What an update says: exactly one kind.
 #[derive(Clone, Debug)]
@@ -62,18 +67,26 @@ impl Update {
             device_id,
             stamp,
             body,
-            encodings: Default::default(),
+            encodings: OnceBox::new(),
         }
     }
 
-    /// The update in one encoding; `encode` runs for the first caller only.
-    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
-        self.encodings[encoding as usize].get_or_init(|| encode(self).into_boxed_slice())
+    /// Lends an update in one encoding to the others who hold it, unless somebody did before or there is only one other:
+    /// that one encodes it in less time than it takes to keep it.
+    pub fn share_encoding(self: &Arc<Self>, encoding: Encoding, encoded: &[u8]) {
+        if Arc::strong_count(self) > 2 {
+            let encodings = self.encodings.get_or_init(Box::default);
+            encodings[encoding as usize].get_or_init(|| encoded.into());
+        }
     }
 
-    /// The update in one encoding, if somebody has asked for it before.
-    pub fn encoded_before(&self, encoding: Encoding) -> Option<&[u8]> {
-        self.encodings[encoding as usize].get().map(Box::as_ref)
+    /// The update in one encoding, if it was shared. The last one who holds it does not look.
+    pub fn encoded_before(self: &Arc<Self>, encoding: Encoding) -> Option<&[u8]> {
+        if Arc::strong_count(self) == 1 {
+            return None;
+        }
+        let encodings = self.encodings.get()?;
+        encodings[encoding as usize].get().map(Box::as_ref)
     }
 
     /// About how many bytes the update takes on the wire.
@@ -96,5 +109,16 @@ impl Update {
             self.stamp.clone(),
             body,
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_most_recipients_of_an_update_read_is_in_two_cache_lines() {
+        // With the two counters of the `Arc` that every update is in.
+        assert!(size_of::<Update>() + 2 * size_of::<usize>() <= 128);
     }
 }

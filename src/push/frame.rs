@@ -154,10 +154,7 @@ fn push_update(text: &mut Vec<u8>, update: &Arc<Update>) {
     }
     let start = text.len();
     write_update(&mut Text(text), update);
-    // An update that nobody else holds is not waited for by anybody else.
-    if Arc::strong_count(update) > 1 {
-        update.encoded(Encoding::Native, |_| text[start..].to_vec());
-    }
+    update.share_encoding(Encoding::Native, &text[start..]);
 }
 
 /// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`, with `moduleId` after
@@ -434,7 +431,7 @@ mod tests {
         let first = updates(&all, 1, Skipped::default());
         let shared = || all[0].encoded_before(Encoding::Native);
         assert_eq!(shared(), None, "nobody else will ask for it");
-        let _other = Arc::clone(&all[0]);
+        let _others = [Arc::clone(&all[0]), Arc::clone(&all[0])];
         assert_eq!(updates(&all, 1, Skipped::default()), first);
         let shared = shared().unwrap();
         assert!(first.windows(shared.len()).any(|part| part == shared));

@@ -5,6 +5,7 @@
 //! push or a take only, never while writing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -126,8 +127,13 @@ impl SharedOutbox {
         }
     }
 
+    /// Reads a little of it, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self) {
+        black_box(self.state.is_locked());
+    }
+
     /// Adds an update for the connection, if there is one or will be. Returns what this means for the reader.
-    pub(super) fn push(&self, update: &Arc<Update>) -> Pushed {
+    pub(super) fn push(&self, update: Arc<Update>) -> Pushed {
         let mut state = self.state.lock();
         let State {
             outbox,
@@ -439,8 +445,7 @@ impl SharedOutbox {
             told.get_or_insert_default().add(&ended, outbox);
             return Some(Next::Ended(ended));
         }
-        let mut updates = Vec::new();
-        outbox.take(bytes_max, &mut updates);
+        let updates = outbox.take(bytes_max);
         let skipped = self.count_skipped(outbox);
         if !updates.is_empty() {
             reader.writing = Some(Writing::Updates);

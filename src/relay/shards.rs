@@ -370,7 +370,7 @@ impl ShardTask {
     fn was_read(&mut self, device: &DeviceId, read: Option<&HubTwin>) -> Option<NewestTwin> {
         let now = self.now();
         let to_wake = &mut self.to_wake;
-        let deliver = |outbox: &Arc<SharedOutbox>, update: &Arc<Update>| {
+        let deliver = |outbox: &Arc<SharedOutbox>, update: Arc<Update>| {
             push(outbox, update, to_wake);
         };
         let newest = if let Some(read) = read {
@@ -418,7 +418,7 @@ impl ShardTask {
                     let known =
                         shard.subscribe(&device, session, recipient, &subscriptions, &fresh, now);
                     for update in known.into_iter().flat_map(DeviceSnapshot::into_updates) {
-                        push(recipient, &Arc::new(update), &mut self.to_wake);
+                        push(recipient, Arc::new(update), &mut self.to_wake);
                     }
                 }
             }
@@ -435,21 +435,21 @@ impl ShardTask {
         let now = self.now();
         let (mut gathered, mut is_enough) = (0, false);
         while !is_enough && gathered < GATHERED_MAX {
-            let Some(message) = self.batch.next() else {
+            if self.batch.len() == 0 {
                 let Ok(next) = self.messages.try_recv() else {
                     break;
                 };
                 self.batch = next.into_iter();
-                continue;
-            };
-            gathered += 1;
-            let to_wake = &mut self.to_wake;
-            self.shard
-                .apply(message, now, |outbox, update| match outbox.push(update) {
+            }
+            let (batch, to_wake) = (&mut self.batch, &mut self.to_wake);
+            let deliver =
+                |outbox: &Arc<SharedOutbox>, update: Arc<Update>| match outbox.push(update) {
                     Pushed::Stored => {}
                     Pushed::ReaderWaits => to_wake.push(outbox.clone()),
                     Pushed::ReaderHasBurst => is_enough = true,
-                });
+                };
+            let look_up = |outbox: &Arc<SharedOutbox>| outbox.look_up();
+            gathered += self.shard.apply_next(batch, now, look_up, deliver);
         }
         self.wake();
     }
@@ -500,7 +500,7 @@ impl ShardTask {
     }
 }
 
-fn push(outbox: &Arc<SharedOutbox>, update: &Arc<Update>, to_wake: &mut Vec<Arc<SharedOutbox>>) {
+fn push(outbox: &Arc<SharedOutbox>, update: Arc<Update>, to_wake: &mut Vec<Arc<SharedOutbox>>) {
     if outbox.push(update) == Pushed::ReaderWaits {
         to_wake.push(outbox.clone());
     }

@@ -4,7 +4,6 @@
 //! view, the newest value of each key that it was sent. Values are the numbers of the messages that carried them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -19,7 +18,7 @@ use crate::domain::shard::{Shard, ShardSettings, TwinCache};
 use crate::domain::subscription::{Delivery, DeviceSubscriptions, KeyPattern, Subscription};
 use crate::domain::telemetry::tests::telemetry;
 use crate::domain::time::{Now, Timestamp};
-use crate::domain::update::{Update, UpdateBody};
+use crate::domain::update::UpdateBody;
 
 const KEYS: [&str; 3] = ["a", "ab", "b"];
 
@@ -287,9 +286,9 @@ impl World {
 
     fn read(&mut self, updates: usize) {
         for _ in 0..updates {
-            let mut taken: Vec<Arc<Update>> = Vec::new();
-            self.outbox.take(1, &mut taken);
-            let Some(update) = taken.pop() else { return };
+            let Some(update) = self.outbox.take(1).pop() else {
+                return;
+            };
             let UpdateBody::Telemetry(telemetry) = &update.body else {
                 unreachable!("only telemetry is sent")
             };

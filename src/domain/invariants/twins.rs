@@ -213,7 +213,7 @@ impl World {
             .into_iter()
             .flat_map(crate::domain::snapshot::DeviceSnapshot::into_updates)
         {
-            self.outbox.push(&Arc::new(update)).unwrap();
+            self.outbox.push(Arc::new(update)).unwrap();
         }
     }
 
@@ -225,9 +225,7 @@ impl World {
 
     /// Takes what waits, and checks that it may be seen.
     fn take(&mut self) {
-        let mut taken = Vec::new();
-        self.outbox.take(usize::MAX, &mut taken);
-        for update in taken {
+        for update in self.outbox.take(usize::MAX) {
             let UpdateBody::DeviceTwin(twin) = &update.body else {
                 panic!("only twins are sent");
             };
@@ -268,7 +266,7 @@ const LIMITS: SessionLimits = SessionLimits {
     subscriptions_max: 100,
 };
 
-fn push_to(outbox: &mut Outbox) -> impl FnMut(&(), &Arc<Update>) {
+fn push_to(outbox: &mut Outbox) -> impl FnMut(&(), Arc<Update>) {
     |(), update| outbox.push(update).unwrap()
 }
 

@@ -3,12 +3,13 @@
 //! Guarantees: what is sent again is all that left after the client's number, in order, but for what the client must not
 //! see any more; when some of it has been forgotten, nothing is.
 
+mod record;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
-use crate::domain::time::Stamp;
+use crate::domain::raw_json::offset;
 use crate::domain::update::{Update, UpdateBody};
 
 /// What left an outbox lately.
@@ -20,33 +21,42 @@ pub(super) struct Replay {
     remembers_after: u64,
     /// In the order of their numbers.
     updates: VecDeque<(u64, Kept)>,
+    /// The records of those that are kept as such, one behind the other.
+    records: VecDeque<u8>,
+    /// What the bound is held against.
     bytes: usize,
 }
 
+/// For so many clients, records take about as much memory as the update that they would share.
+const FEW: usize = 4;
+
 /// An update that left.
 ///
-/// One that nobody else has would keep all of its message in memory, and there are hundreds for each client: going through
-/// all that memory would cost more than everything else that is done for an update. So its part is copied.
+/// One that hardly anybody else has is written down and let go of. There are hundreds for each client, all over the memory by the
+/// time that they are forgotten: to go back to each of them then costs more than everything else that is done for an
+/// update, and a record is never looked at again unless its client comes back.
 #[derive(Debug)]
 enum Kept {
     Shared(Arc<Update>),
-    Own {
-        device_id: DeviceId,
-        stamp: Stamp,
-        body: UpdateBody,
-        bytes: usize,
+    Record {
+        record_bytes: u32,
+        /// Those of the update.
+        bytes: u32,
     },
 }
 
 impl Kept {
-    fn new(update: &Arc<Update>) -> Self {
+    /// Appends to `records` if the update becomes one.
+    fn new(update: &Arc<Update>, records: &mut Vec<u8>) -> Self {
         match &update.body {
-            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) == 1 => Self::Own {
-                device_id: update.device_id.clone(),
-                stamp: update.stamp.clone(),
-                body: UpdateBody::Telemetry(telemetry.compact()),
-                bytes: update.bytes(),
-            },
+            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) <= FEW => {
+                let start = records.len();
+                record::write(update, telemetry, records);
+                Self::Record {
+                    record_bytes: offset(records.len() - start),
+                    bytes: offset(update.bytes()),
+                }
+            }
             _ => Self::Shared(update.clone()),
         }
     }
@@ -54,22 +64,14 @@ impl Kept {
     fn bytes(&self) -> usize {
         match self {
             Self::Shared(update) => update.bytes(),
-            Self::Own { bytes, .. } => *bytes,
+            Self::Record { bytes, .. } => *bytes as usize,
         }
     }
 
-    fn to_update(&self) -> Arc<Update> {
+    fn record_bytes(&self) -> usize {
         match self {
-            Self::Shared(update) => update.clone(),
-            Self::Own {
-                device_id,
-                stamp,
-                body,
-                ..
-            } => {
-                let (device_id, stamp, body) = (device_id.clone(), stamp.clone(), body.clone());
-                Arc::new(Update::new(device_id, stamp, body))
-            }
+            Self::Shared(_) => 0,
+            Self::Record { record_bytes, .. } => *record_bytes as usize,
         }
     }
 }
@@ -83,19 +85,47 @@ impl Replay {
         self.remembers_after
     }
 
-    /// Numbers an update that leaves, and forgets the oldest ones that are over the bound.
-    pub(super) fn left(&mut self, update: &Arc<Update>, limits: &OutboxLimits) {
-        self.sequence += 1;
-        self.bytes += update.bytes();
-        self.updates.push_back((self.sequence, Kept::new(update)));
-        while self.updates.len() > limits.replay_frames_max || self.bytes > limits.replay_bytes_max
-        {
-            let Some((number, oldest)) = self.updates.pop_front() else {
-                break;
+    /// Numbers updates that leave, and forgets the oldest ones that are over the bound.
+    pub(super) fn left(&mut self, updates: &[Arc<Update>], limits: &OutboxLimits) {
+        let over = updates.len().saturating_sub(limits.replay_frames_max);
+        let (over, updates) = updates.split_at(over);
+        if !over.is_empty() {
+            *self = Self {
+                sequence: self.sequence + over.len() as u64,
+                remembers_after: self.sequence + over.len() as u64,
+                ..Self::default()
             };
+        }
+        self.forget(|replay| replay.updates.len() + updates.len() > limits.replay_frames_max);
+        // Not only to save growing: this reads a little of each update, and so waits for all of them together.
+        let bytes = updates.iter().map(|update| update.bytes()).sum();
+        let mut records = Vec::with_capacity(bytes);
+        for update in updates {
+            self.sequence += 1;
+            self.remember(self.sequence, update, &mut records);
+        }
+        self.records.extend(&records);
+        self.forget(|replay| replay.bytes > limits.replay_bytes_max);
+    }
+
+    /// The caller adds what is appended to `records`.
+    fn remember(&mut self, number: u64, update: &Arc<Update>, records: &mut Vec<u8>) {
+        let kept = Kept::new(update, records);
+        self.bytes += kept.bytes();
+        self.updates.push_back((number, kept));
+    }
+
+    /// Forgets the oldest updates, for as long as there are too many.
+    fn forget(&mut self, too_many: impl Fn(&Self) -> bool) {
+        let mut record_bytes = 0;
+        while too_many(self)
+            && let Some((number, oldest)) = self.updates.pop_front()
+        {
             self.bytes -= oldest.bytes();
+            record_bytes += oldest.record_bytes();
             self.remembers_after = number;
         }
+        self.records.drain(..record_bytes);
     }
 
     /// Goes back to the moment when the update with this number had left. Returns those that left after it; `None` when
@@ -104,30 +134,46 @@ impl Replay {
         if sequence < self.remembers_after || sequence > self.sequence {
             return None;
         }
-        let place = self
-            .updates
-            .partition_point(|(number, _)| *number <= sequence);
-        let missed: Vec<_> = self
-            .updates
-            .drain(place..)
-            .map(|(_, kept)| kept.to_update())
-            .collect();
-        self.bytes -= missed.iter().map(|update| update.bytes()).sum::<usize>();
+        let updates = &self.updates;
+        let place = updates.partition_point(|(number, _)| *number <= sequence);
+        let before = updates.range(..place).map(|(_, kept)| kept.record_bytes());
+        let before = before.sum();
+        let missed = self.updates.split_off(place);
+        let records = self.records.split_off(before);
         self.sequence = sequence;
-        Some(missed)
+        self.bytes -= missed.iter().map(|(_, kept)| kept.bytes()).sum::<usize>();
+        Some(restore(missed, records).map(|(_, update)| update).collect())
     }
 
     /// Replaces each update by what `cut` leaves of it.
     pub(super) fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>) {
-        let bytes = &mut self.bytes;
-        self.updates.retain_mut(|(_, kept)| {
-            *bytes -= kept.bytes();
-            let left = cut(&kept.to_update());
-            if let Some(left) = &left {
-                *kept = Kept::new(left);
-                *bytes += kept.bytes();
+        let updates = std::mem::take(&mut self.updates);
+        let records = std::mem::take(&mut self.records);
+        self.bytes = 0;
+        let mut left = Vec::new();
+        for (number, update) in restore(updates, records) {
+            if let Some(update) = cut(&update) {
+                self.remember(number, &update, &mut left);
             }
-            left.is_some()
-        });
+        }
+        self.records = left.into();
     }
+}
+
+/// The updates as they were.
+fn restore(
+    updates: VecDeque<(u64, Kept)>,
+    records: VecDeque<u8>,
+) -> impl Iterator<Item = (u64, Arc<Update>)> {
+    let records = Vec::from(records);
+    let mut start = 0;
+    updates.into_iter().map(move |(number, kept)| {
+        let end = start + kept.record_bytes();
+        let update = match kept {
+            Kept::Shared(update) => update,
+            Kept::Record { .. } => Arc::new(record::read(&records[start..end])),
+        };
+        start = end;
+        (number, update)
+    })
 }

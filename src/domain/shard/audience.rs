@@ -43,7 +43,7 @@ impl<R: Clone> Audience<R> {
     }
 
     /// Hands out what its views get of a message.
-    pub(super) fn publish<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn publish<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         recorded: &Recorded<'_>,
@@ -59,7 +59,7 @@ impl<R: Clone> Audience<R> {
             if interval_ms == 0 && self.windows.is_empty() {
                 let body = UpdateBody::Telemetry(selected);
                 let update = Arc::new(Update::new(device.clone(), stamp.clone(), body));
-                deliver_to_all(&view.members, &update, context);
+                deliver_to_all(&view.members, update, context);
                 continue;
             }
             // Made for the first member whose window is not open; mostly there is none.
@@ -76,7 +76,7 @@ impl<R: Clone> Audience<R> {
                     let body = UpdateBody::Telemetry(selected.clone());
                     Arc::new(Update::new(device.clone(), stamp.clone(), body))
                 });
-                context.deliver(recipient, update);
+                context.deliver(recipient, update.clone());
                 if interval_ms > 0 {
                     let windows = self.windows.entry(*session).or_default();
                     let of = (*session, delivery);
@@ -136,7 +136,7 @@ impl<R: Clone> Audience<R> {
     }
 
     /// Hands out what a window held back, and opens the next one.
-    pub(super) fn end_window<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn end_window<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         (session, delivery): (SessionId, Delivery),
@@ -159,7 +159,7 @@ impl<R: Clone> Audience<R> {
         let (Some(update), Some(recipient)) = (window.close(device), recipient) else {
             return;
         };
-        context.deliver(recipient, &update);
+        context.deliver(recipient, update);
         let interval_ms = interval_ms(context.settings, delivery);
         if interval_ms > 0 {
             let windows = self.windows.entry(session).or_default();
@@ -187,12 +187,19 @@ fn open_window<F>(
     context.timers.add(ends_at_ms, device.clone(), timer);
 }
 
-pub(super) fn deliver_to_all<R, F: FnMut(&R, &Arc<Update>)>(
+/// Hands an update to all recipients. The last one gets it as it is: mostly there is only one, and counting who shares an
+/// update that nobody shares costs as much as everything else about handing it over.
+pub(super) fn deliver_to_all<R, F: FnMut(&R, Arc<Update>)>(
     recipients: &Recipients<R>,
-    update: &Arc<Update>,
+    update: Arc<Update>,
     context: &mut Context<'_, F>,
 ) {
-    for recipient in recipients.values() {
-        context.deliver(recipient, update);
+    let mut recipients = recipients.values();
+    let Some(last) = recipients.next_back() else {
+        return;
+    };
+    for recipient in recipients {
+        context.deliver(recipient, Arc::clone(&update));
     }
+    context.deliver(last, update);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::connection_state::{ConnectionState, Expiry, Source};
-use super::super::device_message::{Content, TelemetryMessage};
+use super::super::device_message::{Content, DeviceMessage, TelemetryMessage};
 use super::super::hub_twin::HubTwin;
 use super::super::id::{DeviceId, SessionId};
 use super::super::last_value::KeyTable;
@@ -46,13 +46,25 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn apply<F: FnMut(&R, &Arc<Update>)>(
+    /// Reads what [`apply`](Self::apply) will need for the next message, for nothing but that it is then at hand.
+    pub(super) fn look_up(&self, recipient: impl Fn(&R)) {
+        self.keys.look_up();
+        if let Some(audience) = &self.audience {
+            audience.views.first_recipients().for_each(recipient);
+        }
+    }
+
+    pub(super) fn apply<F: FnMut(&R, Arc<Update>)>(
         &mut self,
-        said: Content,
-        stamp: Stamp,
+        message: DeviceMessage,
+        now: Now,
         context: &mut Context<'_, F>,
     ) {
-        match said {
+        let stamp = Stamp {
+            timestamp: message.timestamp,
+            received_unix_ms: now.unix_ms,
+        };
+        match message.content {
             Content::Telemetry(TelemetryMessage {
                 telemetry,
                 connection_state,
@@ -70,7 +82,7 @@ impl<R: Clone> Device<R> {
                     && !recipients.is_empty()
                 {
                     let update = self.update(stamp, UpdateBody::Message(message));
-                    deliver_to_all(recipients, &update, context);
+                    deliver_to_all(recipients, update, context);
                 }
             }
             Content::ConnectionState {
@@ -195,7 +207,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn expire_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn expire_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         context: &mut Context<'_, F>,
     ) {
@@ -210,7 +222,7 @@ impl<R: Clone> Device<R> {
 
     /// Takes what the hub says of the device and its twin, whoever asked for it. Returns the newest whole twin that is
     /// known then.
-    pub(super) fn was_read<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn was_read<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         read: &HubTwin,
         stamp: Stamp,
@@ -224,10 +236,7 @@ impl<R: Clone> Device<R> {
     }
 
     /// The hub gave no answer about the device.
-    pub(super) fn was_not_read<F: FnMut(&R, &Arc<Update>)>(
-        &mut self,
-        context: &mut Context<'_, F>,
-    ) {
+    pub(super) fn was_not_read<F: FnMut(&R, Arc<Update>)>(&mut self, context: &mut Context<'_, F>) {
         self.answer_connection_state(None, context);
         if let Some(twin) = &mut self.twin {
             twin.was_not_read(&self.id, context);
@@ -242,7 +251,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    pub(super) fn end_throttling_window<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn end_throttling_window<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         session: SessionId,
         delivery: Delivery,
@@ -277,7 +286,7 @@ impl<R: Clone> Device<R> {
             && self.audience.is_none()
     }
 
-    fn apply_telemetry<F: FnMut(&R, &Arc<Update>)>(
+    fn apply_telemetry<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         telemetry: Telemetry,
         stamp: &Stamp,
@@ -293,7 +302,7 @@ impl<R: Clone> Device<R> {
         context.stats.last_values += self.keys.values() - before;
     }
 
-    fn apply_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn apply_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         connected: bool,
         stamp: Stamp,
@@ -310,7 +319,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    fn answer_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn answer_connection_state<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         connected: Option<bool>,
         context: &mut Context<'_, F>,
@@ -323,7 +332,7 @@ impl<R: Clone> Device<R> {
         }
     }
 
-    fn publish_connection_state<F: FnMut(&R, &Arc<Update>)>(
+    fn publish_connection_state<F: FnMut(&R, Arc<Update>)>(
         &self,
         connected: bool,
         stamp: Stamp,
@@ -333,7 +342,7 @@ impl<R: Clone> Device<R> {
         let recipients = audience.map(|audience| &audience.state_recipients);
         if let Some(recipients) = recipients.filter(|recipients| !recipients.is_empty()) {
             let update = self.update(stamp, UpdateBody::ConnectionState(connected));
-            deliver_to_all(recipients, &update, context);
+            deliver_to_all(recipients, update, context);
         }
     }
 

@@ -16,6 +16,7 @@ use super::super::time::{Stamp, Stamped};
 use super::super::twin::{NotATwin, Twin, TwinChange};
 use super::super::twin_view::TwinView;
 use super::super::update::{Update, UpdateBody};
+use super::audience::deliver_to_all;
 use super::timers::Timer;
 use super::{Context, Recipients};
 
@@ -83,7 +84,7 @@ impl<R: Clone> TwinSight<R> {
     }
 
     /// Takes an event of the hub and publishes the twin after it.
-    pub(super) fn apply<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn apply<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         event: &TwinEvent,
@@ -134,7 +135,7 @@ impl<R: Clone> TwinSight<R> {
 
     /// Takes the hub's answer, whoever asked for it, and publishes what subscribers do not have yet. Returns the newest
     /// whole twin that is known then.
-    pub(super) fn was_read<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn was_read<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         document: &RawJson,
@@ -181,7 +182,7 @@ impl<R: Clone> TwinSight<R> {
     }
 
     /// The hub gave no answer: what is known has to do.
-    pub(super) fn was_not_read<F: FnMut(&R, &Arc<Update>)>(
+    pub(super) fn was_not_read<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         context: &mut Context<'_, F>,
@@ -228,7 +229,7 @@ impl<R: Clone> TwinSight<R> {
         reading.may_be_anew |= may_be_anew;
     }
 
-    fn hold_no_more<F: FnMut(&R, &Arc<Update>)>(
+    fn hold_no_more<F: FnMut(&R, Arc<Update>)>(
         &mut self,
         device: &DeviceId,
         context: &mut Context<'_, F>,
@@ -238,7 +239,7 @@ impl<R: Clone> TwinSight<R> {
         }
     }
 
-    fn publish<F: FnMut(&R, &Arc<Update>)>(&self, device: &DeviceId, context: &mut Context<'_, F>) {
+    fn publish<F: FnMut(&R, Arc<Update>)>(&self, device: &DeviceId, context: &mut Context<'_, F>) {
         let Some(twin) = self.twin.as_ref().filter(|_| !self.viewers.is_empty()) else {
             return;
         };
@@ -246,9 +247,7 @@ impl<R: Clone> TwinSight<R> {
         for (view, recipients) in &self.viewers {
             let body = UpdateBody::DeviceTwin(view.cut(&value));
             let update = Arc::new(Update::new(device.clone(), stamp.clone(), body));
-            for recipient in recipients.values() {
-                context.deliver(recipient, &update);
-            }
+            deliver_to_all(recipients, update, context);
         }
     }
 }

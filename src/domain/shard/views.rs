@@ -49,29 +49,30 @@ impl<R> View<R> {
         let telemetry = recorded.telemetry();
         let changes_only = self.place.delivery.changes_only;
         if self.place.keys == Keys::All && !changes_only {
-            return (!telemetry.is_empty()).then(|| telemetry.clone());
+            return Some(telemetry.clone()).filter(|telemetry| !telemetry.is_empty());
         }
         let wanted = |member: &usize| !changes_only || recorded.may_have_changed(*member);
         let place = &self.place;
         let contains =
             |member: &usize| place.contains(recorded.slot(*member), || telemetry.key(*member));
         let Some(shape) = telemetry.whole_shape() else {
-            let members = (0..telemetry.len()).filter(contains).filter(wanted);
-            return Some(telemetry.select(members)).filter(|selected| !selected.is_empty());
+            return telemetry.select((0..telemetry.len()).filter(contains).filter(wanted));
         };
-        let known = self.cut.take().filter(|cut| Arc::ptr_eq(&cut.shape, shape));
-        let cut = self.cut.insert(known.unwrap_or_else(|| {
-            let members = (0..telemetry.len()).filter(contains);
-            Cut {
-                shape: shape.clone(),
-                members: members.map(offset).collect(),
+        let cut = match &mut self.cut {
+            Some(cut) if Arc::ptr_eq(&cut.shape, shape) => cut,
+            cut => {
+                let members = (0..telemetry.len()).filter(contains);
+                cut.insert(Cut {
+                    shape: shape.clone(),
+                    members: members.map(offset).collect(),
+                })
             }
-        }));
-        let members = cut.members.iter().map(|member| *member as usize);
+        };
         if !changes_only && cut.members.len() == telemetry.len() {
-            return (!telemetry.is_empty()).then(|| telemetry.clone());
+            return Some(telemetry.clone()).filter(|telemetry| !telemetry.is_empty());
         }
-        Some(telemetry.select(members.filter(wanted))).filter(|selected| !selected.is_empty())
+        let members = cut.members.iter().map(|member| *member as usize);
+        telemetry.select(members.filter(wanted))
     }
 }
 
@@ -173,6 +174,12 @@ impl<R: Clone> Views<R> {
         self.views
             .iter()
             .find_map(|view| view.members.get(&session))
+    }
+
+    /// Of the first few views the first recipients: mostly all that there are.
+    pub(super) fn first_recipients(&self) -> impl Iterator<Item = &R> {
+        let views = self.views.iter().take(4);
+        views.flat_map(|view| view.members.values().take(2))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut View<R>> {

@@ -34,6 +34,8 @@ pub(super) fn write_events_v3(
     namespace: &Namespace,
     burst: &mut Burst<'_>,
 ) {
+    // Not only to save growing: this reads a little of each update, and so waits for all of them together.
+    burst.reserve(updates.iter().map(|update| update.bytes()).sum());
     for update in updates {
         write_event(update, namespace, burst);
     }
@@ -41,17 +43,16 @@ pub(super) fn write_events_v3(
 
 /// Whoever in the root namespace comes first writes the frame for all others, if there are others.
 fn write_event(update: &Arc<Update>, namespace: &Namespace, burst: &mut Burst<'_>) {
-    if let Some(shared) = update.encoded_before(Encoding::SocketIo)
-        && namespace.is_root()
+    if namespace.is_root()
+        && let Some(shared) = update.encoded_before(Encoding::SocketIo)
     {
         burst.frame(shared);
         return;
     }
     let start = burst.len();
     burst.text(update.bytes(), |text| push_event(text, update, namespace));
-    // An update that nobody else holds is not waited for by anybody else.
-    if namespace.is_root() && Arc::strong_count(update) > 1 {
-        update.encoded(Encoding::SocketIo, |_| burst.since(start).to_vec());
+    if namespace.is_root() {
+        update.share_encoding(Encoding::SocketIo, burst.since(start));
     }
 }
 
@@ -270,7 +271,7 @@ mod tests {
         let first = event(&update);
         let shared = || update.encoded_before(Encoding::SocketIo);
         assert_eq!(shared(), None, "nobody else will ask for it");
-        let _other = Arc::clone(&update);
+        let _others = [Arc::clone(&update), Arc::clone(&update)];
         assert_eq!(event(&update), first);
         assert!(shared().is_some_and(|shared| shared.ends_with(&first[0])));
         assert_eq!(event(&update), first);

@@ -21,6 +21,11 @@ impl<'a> Burst<'a> {
         self.bytes.len()
     }
 
+    /// Makes room for about so many bytes more.
+    pub(in crate::push) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// What was added since there were that many bytes.
     pub(in crate::push) fn since(&self, len: usize) -> &[u8] {
         &self.bytes[len..]
