@@ -114,10 +114,13 @@ pub(super) async fn run(
 /// Makes sure that what was offered went through: latencies of a server that is overloaded only say for how long it was.
 pub(super) fn kept_pace(figures: &Figures, rate: u32) -> anyhow::Result<()> {
     const SHARE_MIN: f64 = 0.98;
-    let taken = figures.get("messages_in_per_s").unwrap_or(0.0);
+    let figure = |name| figures.get(name).unwrap_or(0.0);
+    let taken = figure("messages_in_per_s");
     ensure!(
         taken >= f64::from(rate) * SHARE_MIN,
-        "cannot keep up: it took {taken:.0} of {rate} messages/s"
+        "cannot keep up: it took {taken:.0} of {rate} messages/s, with {:.2} of its core and {:.2} of the generator's",
+        figure("server_cores"),
+        figure("generator_cores"),
     );
     Ok(())
 }
