@@ -54,7 +54,30 @@ pub struct TelemetryMessage {
     /// What the message says about the device being connected.
     pub connection_state: Option<bool>,
     /// The complete decoded body, for subscribers of D2C messages.
-    pub message: Option<RawJson>,
+    pub message: MessageText,
+}
+
+/// The complete body of a message. Few are subscribed to, so nothing is made of it before somebody wants it.
+#[derive(Clone, Debug, Default)]
+pub enum MessageText {
+    /// Not to be shown with this message: the body is about others as well.
+    #[default]
+    Absent,
+    /// The text that the message's telemetry was found in.
+    OfTelemetry,
+    /// A text of its own.
+    Own(RawJson),
+}
+
+impl TelemetryMessage {
+    /// The complete decoded body, unless it is not to be shown.
+    pub fn text(&self) -> Option<RawJson> {
+        match &self.message {
+            MessageText::Absent => None,
+            MessageText::OfTelemetry => self.telemetry.as_ref()?.text(),
+            MessageText::Own(text) => Some(text.clone()),
+        }
+    }
 }
 
 /// A change of a device's twin.

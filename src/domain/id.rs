@@ -132,8 +132,12 @@ impl DeviceName<'_> {
     /// What ids and names are hashed by, for as long as the process runs.
     fn short_hash(self) -> u32 {
         static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
-        let hash = HASHER.hash_one((self.device, self.module));
-        u32::try_from(hash >> u32::BITS).expect("it has 64 bits")
+        let mut hasher = HASHER.build_hasher();
+        hasher.write(self.device.as_bytes());
+        if let Some(module) = self.module {
+            hasher.write(module.as_bytes());
+        }
+        u32::try_from(hasher.finish() >> u32::BITS).expect("it has 64 bits")
     }
 }
 
@@ -145,7 +149,12 @@ impl Hash for DeviceName<'_> {
 
 impl Equivalent<DeviceId> for DeviceName<'_> {
     fn equivalent(&self, id: &DeviceId) -> bool {
-        self.device == id.as_str() && self.module == id.module()
+        let (device, module) = id.text.as_bytes().split_at(id.device_bytes as usize);
+        let names_module = match self.module {
+            None => module.is_empty(),
+            Some(name) => !module.is_empty() && name.as_bytes() == module,
+        };
+        self.device.as_bytes() == device && names_module
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::device_message::{Content, DeviceMessage, TelemetryMessage};
+use super::device_message::{Content, DeviceMessage, MessageText, TelemetryMessage};
 use super::grant::Grant;
 use super::id::{DeviceId, SessionId, TelemetryKey};
 use super::limits::{OutboxLimits, SessionLimits, ShardLimits};
@@ -294,7 +294,7 @@ impl World {
         let message = TelemetryMessage {
             telemetry: Some(telemetry(&members)),
             connection_state: None,
-            message: Some(RawJson::from_valid(value.as_str())),
+            message: MessageText::Own(RawJson::from_valid(value.as_str())),
         };
         for key in keys {
             self.sent.entry((device, *key)).or_default().push(number);

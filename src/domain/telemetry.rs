@@ -141,6 +141,14 @@ impl Telemetry {
         text.push(b'}');
     }
 
+    /// The text that the caller of [`new`](Self::new) found these members in; `None` of a part of them.
+    pub(super) fn text(&self) -> Option<RawJson> {
+        match &self.members {
+            Members::Whole { body, .. } => Some(RawJson::from_valid(Arc::clone(body))),
+            Members::Some { .. } | Members::Short { .. } => None,
+        }
+    }
+
     /// The keys that all messages of this kind have, when this is such a message and not a part of one.
     pub(super) fn whole_shape(&self) -> Option<&Arc<Shape>> {
         matches!(self.members, Members::Whole { .. }).then_some(&self.shape)

@@ -54,9 +54,7 @@ impl Timestamp {
         let plausible = text.len() <= TEXT_BYTES_MAX
             && text
                 .starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-')
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || b"-+:.,TtZz ".contains(&byte));
+            && text.bytes().all(may_be_in_iso_8601);
         let parses = || {
             text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok()
         };
@@ -91,6 +89,16 @@ impl Timestamp {
             Self::Text(written) => text.extend_from_slice(written.as_bytes()),
         }
     }
+}
+
+fn may_be_in_iso_8601(byte: u8) -> bool {
+    let is_mark = |byte| {
+        matches!(
+            byte,
+            b'-' | b'+' | b':' | b'.' | b',' | b'T' | b't' | b'Z' | b'z' | b' '
+        )
+    };
+    byte.is_ascii_digit() || is_mark(byte)
 }
 
 /// The times from 1970 up to the end of those that there are, a day before the year 10000.

@@ -26,13 +26,15 @@ use serde::Deserialize;
 
 use self::class::Class;
 use self::device_ids::DeviceIds;
-use self::json::{Members, Shape, Unusable};
-use self::layouts::{Layout, Layouts, Taken};
+use self::json::{Shape, Unusable};
+use self::layouts::{Layouts, Taken};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
 use crate::config::DecodingConfig;
 use crate::domain::connection_state::ConnectionSequence;
-use crate::domain::device_message::{Content, DeviceMessage, TelemetryMessage, TwinEvent};
+use crate::domain::device_message::{
+    Content, DeviceMessage, MessageText, TelemetryMessage, TwinEvent,
+};
 use crate::domain::id::{DeviceId, DeviceName};
 use crate::domain::raw_json::{RawJson, Span};
 use crate::domain::time::Timestamp;
@@ -55,7 +57,6 @@ pub struct Decoder {
     device_ids: DeviceIds,
     tally: Tally,
     layouts: Layouts,
-    members: Members,
     elements: Vec<Span>,
 }
 
@@ -67,7 +68,6 @@ impl Decoder {
             device_ids: DeviceIds::default(),
             tally: Tally::default(),
             layouts: Layouts::default(),
-            members: Members::default(),
             elements: Vec::new(),
         }
     }
@@ -164,7 +164,7 @@ impl Decoder {
         };
         let body: Arc<str> = Arc::from(text.trim_ascii());
         let decoded = match json::shape(&body) {
-            Shape::Object => self.object(event, consumed_unix_ms, &body, messages),
+            Shape::Object => self.object(event, consumed_unix_ms, body, messages),
             Shape::Array => self.array(event, consumed_unix_ms, &body, messages),
             Shape::Scalar => json::validate(&body, self.options.json_depth_max).map(|()| {
                 self.message_only(event, consumed_unix_ms, RawJson::from_valid(body), messages)
@@ -187,14 +187,12 @@ impl Decoder {
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        body: &Arc<str>,
+        body: Arc<str>,
         messages: &mut Vec<DeviceMessage>,
     ) -> Result<Result<(), DropReason>, Unusable> {
-        let layout = self.read(body, Span::whole(body))?;
-        let message = RawJson::from_valid(Arc::clone(body));
-        Ok(self
-            .telemetry_message(event, consumed_unix_ms, (body, &layout), Some(message))
-            .map(|message| messages.push(message)))
+        self.layouts
+            .read(&body, Span::whole(&body), &self.options)?;
+        Ok(self.object_message(event, consumed_unix_ms, (body, true), messages))
     }
 
     /// Each element that is an object becomes a message of its own; the array as a whole goes to subscribers of D2C
@@ -216,12 +214,13 @@ impl Decoder {
                 .iter()
                 .filter(|element| json::shape(element.of(body)) == Shape::Object)
             {
-                let layout = self
-                    .read(body, *element)
+                self.layouts
+                    .read(body, *element, &self.options)
                     .expect("the element was validated with the array");
-                match self.telemetry_message(event, consumed_unix_ms, (body, &layout), None) {
-                    Ok(message) => messages.push(message),
-                    Err(reason) => self.tally.drop(reason),
+                let part = (Arc::clone(body), false);
+                let decoded = self.object_message(event, consumed_unix_ms, part, messages);
+                if let Err(reason) = decoded {
+                    self.tally.drop(reason);
                 }
             }
         }
@@ -240,61 +239,55 @@ impl Decoder {
         }))
     }
 
-    /// Finds the members of the object that a part of a body holds.
-    fn read(&mut self, body: &str, part: Span) -> Result<Arc<Layout>, Unusable> {
-        let Self {
-            layouts,
-            options,
-            members,
-            ..
-        } = self;
-        layouts.read(body, part, options, members)
-    }
-
-    /// One message of the object whose members were found before. The members that are used up as device id and time
-    /// are no telemetry.
-    fn telemetry_message(
+    /// One message of the object that was read last, which is the whole body or a part of it. The members that are used up as
+    /// device id and time are no telemetry.
+    fn object_message(
         &mut self,
         event: &Event<'_>,
         consumed_unix_ms: i64,
-        (body, layout): (&Arc<str>, &Layout),
-        message: Option<RawJson>,
-    ) -> Result<DeviceMessage, DropReason> {
+        (body, is_whole): (Arc<str>, bool),
+        messages: &mut Vec<DeviceMessage>,
+    ) -> Result<(), DropReason> {
         let mut taken = Taken::default();
-        let device_id = match self.device_id_in(layout, body) {
+        let named = self.layouts.object(&body).device_id();
+        let device_id = match named.and_then(|literal| self.device_id_in(literal)) {
             Some(device_id) => {
                 taken.device_id = true;
                 device_id?
             }
             None => self.envelope_device_id(event, Class::Telemetry)?,
         };
-        let timestamp = match self.time_in(layout, body) {
+        let object = self.layouts.object(&body);
+        let timestamp = match object.time().and_then(time_in) {
             Some(timestamp) => {
                 taken.time = true;
                 timestamp
             }
             None => telemetry_time(event, consumed_unix_ms),
         };
-        let connection_state = self.connection_state_in(layout, body);
-        let telemetry = layout.telemetry(body, taken, &self.members.values);
+        let connection_state = self.connection_state_in(object.connection_state());
+        let (telemetry, message) = match self.layouts.telemetry(taken, body) {
+            Ok(telemetry) => (Some(telemetry), MessageText::OfTelemetry),
+            Err(body) => (None, MessageText::Own(RawJson::from_valid(body))),
+        };
         let content = Content::Telemetry(TelemetryMessage {
             telemetry,
             connection_state,
-            message,
+            message: if is_whole {
+                message
+            } else {
+                MessageText::Absent
+            },
         });
-        Ok(DeviceMessage {
+        messages.push(DeviceMessage {
             device_id,
             timestamp,
             content,
-        })
+        });
+        Ok(())
     }
 
-    fn device_id_in(
-        &mut self,
-        layout: &Layout,
-        body: &str,
-    ) -> Option<Result<DeviceId, DropReason>> {
-        let literal = self.members.values[layout.device_id?].of(body);
+    fn device_id_in(&mut self, literal: &str) -> Option<Result<DeviceId, DropReason>> {
         if !literal.starts_with('"') || literal == "\"\"" {
             return None;
         }
@@ -310,21 +303,12 @@ impl Decoder {
         Some(device_id.ok_or(DropReason::InvalidDeviceId))
     }
 
-    fn time_in(&self, layout: &Layout, body: &str) -> Option<Timestamp> {
-        let value = self.members.values[layout.time?].of(body);
-        match value.as_bytes().first() {
-            Some(b'"') if value.contains('\\') => Timestamp::iso_8601(&json::unescape(value)),
-            Some(b'"') => Timestamp::iso_8601(json::inner(value)),
-            Some(b'-' | b'0'..=b'9') => value.parse().ok().and_then(Timestamp::number),
-            _ => None,
-        }
-    }
-
-    fn connection_state_in(&self, layout: &Layout, body: &str) -> Option<bool> {
+    /// What an object says that holds this in the configured member.
+    fn connection_state_in(&self, value: Option<&str>) -> Option<bool> {
         if self.options.custom_connection_state_key.is_none() {
             return self.options.connection_state_on_telemetry.then_some(true);
         }
-        match self.members.values[layout.connection_state?].of(body) {
+        match value? {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -376,9 +360,21 @@ fn connection_sequence(body: &[u8]) -> Option<ConnectionSequence> {
     ConnectionSequence::parse(&body.sequence_number)
 }
 
+fn time_in(value: &str) -> Option<Timestamp> {
+    match value.as_bytes().first()? {
+        // With escapes it is no time as it stands.
+        b'"' => Timestamp::iso_8601(json::inner(value)).or_else(|| {
+            let escaped = value.contains('\\');
+            escaped.then(|| Timestamp::iso_8601(&json::unescape(value)))?
+        }),
+        b'-' | b'0'..=b'9' => value.parse().ok().and_then(Timestamp::number),
+        _ => None,
+    }
+}
+
 fn whole_message(device_id: DeviceId, timestamp: Timestamp, message: RawJson) -> DeviceMessage {
     let content = Content::Telemetry(TelemetryMessage {
-        message: Some(message),
+        message: MessageText::Own(message),
         ..TelemetryMessage::default()
     });
     DeviceMessage {
@@ -400,15 +396,15 @@ fn envelope_time(event: &Event<'_>) -> Option<Timestamp> {
     let application = &event.application_properties;
     let annotations = &event.annotations;
     [
-        application.creation_time,
-        annotations.creation_time,
-        application.app_creation_time,
-        annotations.app_creation_time,
-        annotations.enqueued_time,
-        application.enqueued_time,
+        &application.creation_time,
+        &annotations.creation_time,
+        &application.app_creation_time,
+        &annotations.app_creation_time,
+        &annotations.enqueued_time,
+        &application.enqueued_time,
     ]
     .into_iter()
-    .find_map(Property::time)
+    .find_map(|property| property.time())
 }
 
 fn telemetry_time(event: &Event<'_>, consumed_unix_ms: i64) -> Timestamp {

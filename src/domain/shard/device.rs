@@ -65,24 +65,22 @@ impl<R: Clone> Device<R> {
             received_unix_ms: now.unix_ms,
         };
         match message.content {
-            Content::Telemetry(TelemetryMessage {
-                telemetry,
-                connection_state,
-                message,
-            }) => {
+            Content::Telemetry(said) => {
+                let text = self.wants_messages().then(|| said.text()).flatten();
+                let TelemetryMessage {
+                    telemetry,
+                    connection_state,
+                    message: _,
+                } = said;
                 if let Some(telemetry) = telemetry {
                     self.apply_telemetry(telemetry, &stamp, context);
                 }
                 if let Some(connected) = connection_state {
                     self.apply_connection_state(connected, stamp.clone(), Source::Device, context);
                 }
-                let audience = self.audience.as_deref();
-                let recipients = audience.map(|audience| &audience.message_recipients);
-                if let (Some(recipients), Some(message)) = (recipients, message)
-                    && !recipients.is_empty()
-                {
-                    let update = self.update(stamp, UpdateBody::Message(message));
-                    deliver_to_all(recipients, update, context);
+                if let (Some(audience), Some(text)) = (self.audience.as_deref(), text) {
+                    let update = self.update(stamp, UpdateBody::Message(text));
+                    deliver_to_all(&audience.message_recipients, update, context);
                 }
             }
             Content::ConnectionState {
@@ -154,6 +152,12 @@ impl<R: Clone> Device<R> {
         let twin = self.twin.get_or_insert_default();
         twin.want(&self.id, context);
         self.forget_empty_twin();
+    }
+
+    /// Whether somebody is to get complete messages.
+    fn wants_messages(&self) -> bool {
+        let audience = self.audience.as_deref();
+        audience.is_some_and(|audience| !audience.message_recipients.is_empty())
     }
 
     fn forget_empty_twin(&mut self) {

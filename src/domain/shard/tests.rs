@@ -1,6 +1,8 @@
 mod twins;
 
-use super::super::device_message::{Content, TelemetryMessage, TwinEvent, TwinEventKind};
+use super::super::device_message::{
+    Content, MessageText, TelemetryMessage, TwinEvent, TwinEventKind,
+};
 use super::super::subscription::{Delivery, Subscription};
 use super::super::telemetry::tests::telemetry;
 use super::super::time::Timestamp;
@@ -169,20 +171,26 @@ fn parts_of_a_message_leave_in_the_documented_order() {
             ALL,
         ],
     );
-    let message = TelemetryMessage {
-        telemetry: Some(telemetry(&[("a", "1")])),
-        connection_state: Some(true),
-        message: Some(RawJson::from_valid(r#"{"a":1,"_ts":5}"#)),
-    };
-    rig.apply("d1", Content::Telemetry(message));
-    assert_eq!(
-        rig.given(),
-        [
-            r#"x: Telemetry({"a": "1"})"#,
-            "x: ConnectionState(true)",
-            r#"x: Message({"a":1,"_ts":5})"#
-        ]
-    );
+    let own = RawJson::from_valid(r#"{"a":1,"_ts":5}"#);
+    for (message, text) in [
+        (
+            MessageText::Own(own),
+            Some(r#"x: Message({"a":1,"_ts":5})"#),
+        ),
+        // The text that the telemetry of tests is found in holds nothing but values.
+        (MessageText::OfTelemetry, Some("x: Message(1)")),
+        (MessageText::Absent, None),
+    ] {
+        let message = TelemetryMessage {
+            telemetry: Some(telemetry(&[("a", "1")])),
+            connection_state: Some(true),
+            message,
+        };
+        rig.apply("d1", Content::Telemetry(message));
+        let others = [r#"x: Telemetry({"a": "1"})"#, "x: ConnectionState(true)"];
+        let expected: Vec<_> = others.into_iter().chain(text).collect();
+        assert_eq!(rig.given(), expected);
+    }
 }
 
 #[test]

@@ -46,11 +46,9 @@ const OTHER_SCHEMAS: [&str; 3] = [
 ///
 /// The application properties of what the hub stamped as telemetry are the sender's own. By them a gateway may tell of
 /// the connections of its devices, unless `may_claim` is off. Nobody tells of twins but the hub, which has them.
+#[inline]
 pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
     let by_a_device = is_by_a_device(event);
-    if by_a_device && !may_claim {
-        return Class::Telemetry;
-    }
     let source = event
         .annotations
         .message_source
@@ -59,6 +57,9 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
         .application_properties
         .message_schema
         .or(event.annotations.message_schema);
+    if by_a_device && (!may_claim || schema.text().is_none()) {
+        return Class::Telemetry;
+    }
     if is(schema, "deviceConnectionStateNotification") || is(source, "deviceConnectionStateEvents")
     {
         Class::ConnectionState
@@ -82,6 +83,7 @@ pub(super) fn classify(event: &Event<'_>, may_claim: bool) -> Class {
 }
 
 /// Whether the hub stamped the event as a message of a device: what else it says of itself is the sender's word.
+#[inline]
 pub(super) fn is_by_a_device(event: &Event<'_>) -> bool {
     is(event.annotations.message_source, "Telemetry")
 }
@@ -137,6 +139,7 @@ fn is_creation(event: &Event<'_>) -> bool {
 /// on telemetry they are the sender's own: with `may_claim` off they count only where the hub stamped no sender. A module
 /// is one of the device that is named beside it. The hub names modules in application properties on its own events; on
 /// telemetry one called `moduleId` says nothing.
+#[inline]
 pub(super) fn about<'a>(
     event: &Event<'a>,
     class: Class,
@@ -160,6 +163,8 @@ pub(super) fn about<'a>(
     })
 }
 
+/// Names are written as they are documented, mostly.
+#[inline]
 fn is(property: Property<'_>, name: &str) -> bool {
-    matches!(property, Property::Text(text) if text.eq_ignore_ascii_case(name))
+    matches!(property, Property::Text(text) if text == name || text.eq_ignore_ascii_case(name))
 }

@@ -15,6 +15,7 @@ pub(super) struct DeviceIds {
 
 impl DeviceIds {
     /// The shared id of this name; `None` when a part of it is empty or too long.
+    #[inline]
     pub(super) fn get(&mut self, name: DeviceName<'_>) -> Option<DeviceId> {
         if let Some(device_id) = self.seen.get(&name) {
             return Some(device_id.clone());

@@ -1,11 +1,16 @@
 //! Takes a JSON text apart at its top level only, as ranges of that text.
 //!
-//! The text is walked once: checked against the grammar (RFC 8259) and a bound on its depth, because the consumers
-//! downstream parse values recursively. Nothing is built for the values. What is accepted is exactly what `serde_json`
-//! accepts, which the tests hold it against; walking it with `serde_json` took more than twice as long.
+//! The text is [walked](walk) once: checked against the grammar (RFC 8259) and a bound on its depth, because the
+//! consumers downstream parse values recursively. Nothing is built for the values. What is accepted is exactly what
+//! `serde_json` accepts, which the tests hold it against; walking it with `serde_json` took more than twice as long.
+//!
+//! Most objects are written like one before but for their values, and [`Gaps`] find these with less work.
 
-use crate::domain::raw_json::{Span, offset};
-use crate::domain::shape::Shape as Keys;
+mod gaps;
+mod walk;
+
+pub(super) use self::gaps::{Gaps, between};
+use crate::domain::raw_json::Span;
 
 /// Why a text is not JSON that the relay takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,61 +29,32 @@ pub(super) enum Shape {
     Scalar,
 }
 
-/// Tells the shape of a text from its first character; it may still turn out not to be JSON.
+/// Tells the shape of a text, without white space before it, from its first character; it may still turn out not to be
+/// JSON.
 pub(super) fn shape(text: &str) -> Shape {
-    match text.trim_ascii_start().as_bytes().first() {
+    match text.as_bytes().first() {
         Some(b'{') => Shape::Object,
         Some(b'[') => Shape::Array,
         _ => Shape::Scalar,
     }
 }
 
-/// The members of an object, as they are written; several may have the same key.
-#[derive(Debug, Default)]
-pub(super) struct Members {
-    /// Each key's string literal with its quotes.
-    pub(super) keys: Vec<Span>,
-    pub(super) values: Vec<Span>,
-}
-
-/// Finds the members of the object that `part` of `text` holds, in the order of the text. Returns whether their keys are
-/// written as those of `guess`, which costs less to find out than where a key ends.
-pub(super) fn members(
+/// Finds the values of the object that `part` of `text` is, in the order of the text. Several may have the same key.
+pub(super) fn values(
     text: &str,
     part: Span,
     depth_max: usize,
-    guess: Option<&Keys>,
-    members: &mut Members,
-) -> Result<bool, Unusable> {
-    members.keys.clear();
-    members.values.clear();
+    values: &mut Vec<Span>,
+) -> Result<(), Unusable> {
+    values.clear();
     let bytes = &text.as_bytes()[..part.end as usize];
     let depth_left = depth_max.checked_sub(1).ok_or(Unusable::TooDeep)?;
-    let start = after_space(bytes, part.start as usize);
-    let mut expectations = guess.map(Keys::literals);
-    let mut as_guessed = guess.is_some();
-    let object_end = object(
-        bytes,
-        start,
-        depth_left,
-        |at| {
-            let expected = expectations.as_mut().and_then(Iterator::next);
-            if let Some(literal) = expected.filter(|literal| bytes[at..].starts_with(literal)) {
-                return Ok(at + literal.len());
-            }
-            as_guessed = false;
-            string(bytes, at)
-        },
-        |key, value| {
-            members.keys.push(key);
-            members.values.push(value);
-        },
-    )?;
-    end(bytes, object_end)?;
-    Ok(as_guessed && expectations.is_some_and(|mut rest| rest.next().is_none()))
+    let start = part.start as usize;
+    let object_end = walk::object(bytes, start, depth_left, |value| values.push(value));
+    walk::end(bytes, object_end)
 }
 
-/// Appends the elements of the array that the whole of `text` is.
+/// Appends the elements of the array that the whole of `text` is, without white space before it.
 pub(super) fn elements(
     text: &str,
     depth_max: usize,
@@ -86,16 +62,14 @@ pub(super) fn elements(
 ) -> Result<(), Unusable> {
     let bytes = text.as_bytes();
     let depth_left = depth_max.checked_sub(1).ok_or(Unusable::TooDeep)?;
-    let start = after_space(bytes, 0);
-    let array_end = array(bytes, start, depth_left, |element| elements.push(element))?;
-    end(bytes, array_end)
+    let array_end = walk::array(bytes, 0, depth_left, |element| elements.push(element));
+    walk::end(bytes, array_end)
 }
 
-/// Checks that the whole of `text` is one JSON value.
+/// Checks that the whole of `text`, without white space before it, is one JSON value.
 pub(super) fn validate(text: &str, depth_max: usize) -> Result<(), Unusable> {
     let bytes = text.as_bytes();
-    let value_end = value(bytes, after_space(bytes, 0), depth_max)?;
-    end(bytes, value_end)
+    walk::end(bytes, walk::value(bytes, 0, depth_max))
 }
 
 /// The text that a string literal stands for; a literal with half a surrogate pair stands for itself.
@@ -114,238 +88,6 @@ pub(super) fn inner(literal: &str) -> &str {
 /// A text as a JSON string literal.
 pub(super) fn literal(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// Checks that nothing follows.
-fn end(bytes: &[u8], at: usize) -> Result<(), Unusable> {
-    (after_space(bytes, at) == bytes.len())
-        .then_some(())
-        .ok_or(Unusable::Malformed)
-}
-
-#[inline]
-fn after_space(bytes: &[u8], at: usize) -> usize {
-    match bytes.get(at) {
-        Some(..=b' ') => skip_space(bytes, at),
-        _ => at,
-    }
-}
-
-#[cold]
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
-        at += 1;
-    }
-    at
-}
-
-/// Where something ends that was walked over.
-type Walked = Result<usize, Unusable>;
-
-/// Walks over a value in which arrays and objects may nest `depth_left` deep. Calls itself as often at most.
-fn value(bytes: &[u8], at: usize, depth_left: usize) -> Walked {
-    match bytes.get(at) {
-        Some(b'"') => string(bytes, at),
-        Some(b'-' | b'0'..=b'9') => number(bytes, at),
-        Some(b't') => word(bytes, at, b"true"),
-        Some(b'f') => word(bytes, at, b"false"),
-        Some(b'n') => word(bytes, at, b"null"),
-        Some(b'{') => {
-            let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
-            object(bytes, at, depth_left, |at| string(bytes, at), |_, _| {})
-        }
-        Some(b'[') => {
-            let depth_left = depth_left.checked_sub(1).ok_or(Unusable::TooDeep)?;
-            array(bytes, at, depth_left, |_| {})
-        }
-        _ => Err(Unusable::Malformed),
-    }
-}
-
-#[inline]
-fn object(
-    bytes: &[u8],
-    at: usize,
-    depth_left: usize,
-    mut key: impl FnMut(usize) -> Walked,
-    mut member: impl FnMut(Span, Span),
-) -> Walked {
-    if bytes.get(at) != Some(&b'{') {
-        return Err(Unusable::Malformed);
-    }
-    let mut at = after_space(bytes, at + 1);
-    if bytes.get(at) == Some(&b'}') {
-        return Ok(at + 1);
-    }
-    loop {
-        let key_end = key(at)?;
-        let key = span(at, key_end);
-        at = after_space(bytes, key_end);
-        if bytes.get(at) != Some(&b':') {
-            return Err(Unusable::Malformed);
-        }
-        at = after_space(bytes, at + 1);
-        let value_end = value(bytes, at, depth_left)?;
-        member(key, span(at, value_end));
-        at = after_space(bytes, value_end);
-        match bytes.get(at) {
-            Some(b',') => at = after_space(bytes, at + 1),
-            Some(b'}') => return Ok(at + 1),
-            _ => return Err(Unusable::Malformed),
-        }
-    }
-}
-
-#[inline]
-fn array(bytes: &[u8], at: usize, depth_left: usize, mut element: impl FnMut(Span)) -> Walked {
-    if bytes.get(at) != Some(&b'[') {
-        return Err(Unusable::Malformed);
-    }
-    let mut at = after_space(bytes, at + 1);
-    if bytes.get(at) == Some(&b']') {
-        return Ok(at + 1);
-    }
-    loop {
-        let value_end = value(bytes, at, depth_left)?;
-        element(span(at, value_end));
-        at = after_space(bytes, value_end);
-        match bytes.get(at) {
-            Some(b',') => at = after_space(bytes, at + 1),
-            Some(b']') => return Ok(at + 1),
-            _ => return Err(Unusable::Malformed),
-        }
-    }
-}
-
-#[inline]
-fn span(start: usize, end: usize) -> Span {
-    Span {
-        start: offset(start),
-        end: offset(end),
-    }
-}
-
-#[inline]
-fn string(bytes: &[u8], at: usize) -> Walked {
-    if bytes.get(at) != Some(&b'"') {
-        return Err(Unusable::Malformed);
-    }
-    let mut at = at + 1;
-    loop {
-        at = after_plain(bytes, at);
-        match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = escape(bytes, at)?,
-            // A control character, or the end.
-            _ => return Err(Unusable::Malformed),
-        }
-    }
-}
-
-#[cold]
-fn escape(bytes: &[u8], at: usize) -> Walked {
-    match bytes.get(at + 1) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-        // Half a surrogate pair passes: it is the reader's to make something of it.
-        Some(b'u') => {
-            let digits = bytes.get(at + 2..at + 6);
-            let valid = digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-            valid.then_some(at + 6).ok_or(Unusable::Malformed)
-        }
-        _ => Err(Unusable::Malformed),
-    }
-}
-
-#[inline]
-fn number(bytes: &[u8], at: usize) -> Walked {
-    let first = at + usize::from(bytes.get(at) == Some(&b'-'));
-    let mut at = digits(bytes, first)?;
-    if bytes[first] == b'0' && at > first + 1 {
-        return Err(Unusable::Malformed);
-    }
-    if bytes.get(at) == Some(&b'.') {
-        at = digits(bytes, at + 1)?;
-    }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        at += 1;
-        if let Some(b'+' | b'-') = bytes.get(at) {
-            at += 1;
-        }
-        at = digits(bytes, at)?;
-    }
-    Ok(at)
-}
-
-/// At least one.
-#[inline]
-fn digits(bytes: &[u8], at: usize) -> Walked {
-    let mut end = at;
-    while let Some(word) = word_at(bytes, end) {
-        let digits = word ^ each(b'0');
-        // Digits are now 0 to 9, and only what is more gets its highest bit set. A mark above the lowest one may be wrong.
-        let others = (digits | digits.wrapping_add(each(0x80 - 10))) & each(0x80);
-        if others != 0 {
-            end += others.trailing_zeros() as usize / 8;
-            return if end > at {
-                Ok(end)
-            } else {
-                Err(Unusable::Malformed)
-            };
-        }
-        end += 8;
-    }
-    while let Some(b'0'..=b'9') = bytes.get(end) {
-        end += 1;
-    }
-    if end > at {
-        Ok(end)
-    } else {
-        Err(Unusable::Malformed)
-    }
-}
-
-fn word(bytes: &[u8], at: usize, word: &[u8]) -> Walked {
-    let matches = bytes[at..].starts_with(word);
-    matches
-        .then_some(at + word.len())
-        .ok_or(Unusable::Malformed)
-}
-
-/// The same byte in each place of a word.
-const fn each(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// Marks the highest bit of the bytes that are less than `limit`, which is at most 128. A mark above the lowest one may be
-/// wrong.
-const fn less(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(each(limit)) & !word & each(0x80)
-}
-
-#[inline]
-fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let word = bytes.get(at..)?.first_chunk()?;
-    Some(u64::from_le_bytes(*word))
-}
-
-/// The place of the first byte that is a quote, a backslash or a control character. Eight are looked at at once.
-#[inline]
-fn after_plain(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = word_at(bytes, at) {
-        let found = less(word, b' ') | less(word ^ each(b'"'), 1) | less(word ^ each(b'\\'), 1);
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at)
-        && *byte >= b' '
-        && *byte != b'"'
-        && *byte != b'\\'
-    {
-        at += 1;
-    }
-    at
 }
 
 #[cfg(test)]
@@ -383,12 +125,17 @@ mod tests {
         Some(members)
     }
 
-    fn by_walk<'a>(text: &'a str, guess: Option<&Keys>) -> Option<(bool, Vec<(&'a str, &'a str)>)> {
-        let mut found = Members::default();
-        let as_guessed = members(text, Span::whole(text), 100, guess, &mut found).ok()?;
-        let keys = found.keys.iter().map(|key| key.of(text));
-        let values = found.values.iter().map(|value| value.of(text));
-        Some((as_guessed, keys.zip(values).collect()))
+    fn by_walk(text: &str) -> Option<Vec<Span>> {
+        let mut found = Vec::new();
+        values(text, Span::whole(text), 100, &mut found).ok()?;
+        Some(found)
+    }
+
+    fn members<'a>(text: &'a str, values: &[Span]) -> Vec<(String, &'a str)> {
+        let gaps = Gaps::new(text, Span::whole(text), values);
+        let keys = gaps.keys().map(str::to_owned);
+        keys.zip(values.iter().map(|value| value.of(text)))
+            .collect()
     }
 
     /// Pieces of JSON texts, and what breaks them.
@@ -444,31 +191,36 @@ mod tests {
         #[test]
         fn what_nearly_is_an_object_is_taken_apart_as_serde_json_does(inner in pieces()) {
             for text in [format!("{{{inner}}}"), format!("{{\"k\":{inner}}}"), format!("{{\"{inner}\":0}}"), inner] {
-                let expected = by_oracle(&text);
-                let found = by_walk(&text, None);
-                prop_assert_eq!(found.as_ref().map(|(_, members)| members), expected.as_ref(), "{}", text);
+                let text = text.trim_ascii_start();
+                let found = by_walk(text).map(|found| members(text, &found));
+                let expected = by_oracle(text).map(|members| {
+                    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Vec<_>>()
+                });
+                prop_assert_eq!(found, expected, "{}", text);
             }
         }
 
         #[test]
-        fn a_guess_changes_nothing_but_is_told_right(inner in pieces(), other in pieces()) {
-            let (text, other) = (format!("{{{inner}}}"), format!("{{{other}}}"));
-            let found = by_walk(&text, None);
-            for guessed in [&text, &other].into_iter().filter_map(|text| by_walk(text, None)) {
-                let keys = || guessed.1.iter().map(|(key, _)| *key);
-                let guess = Keys::new(keys().map(|key| (key, None)));
-                let by_guess = by_walk(&text, Some(&guess));
-                prop_assert_eq!(by_guess.as_ref().map(|found| &found.1), found.as_ref().map(|found| &found.1));
-                if let Some((as_guessed, members)) = by_guess {
-                    prop_assert_eq!(as_guessed, members.iter().map(|(key, _)| *key).eq(keys()));
-                }
+        fn gaps_find_what_the_walk_finds_where_they_are(inner in pieces(), other in pieces(), values in prop::collection::vec(pieces(), 3)) {
+            let object = |inner: &str| format!("{{{inner}}}");
+            let pretty = |values: &[String]| format!("{{ \"a\": {},\"a long key\" :{}\n,\"b\":{}}} ", values[0], values[1], values[2]);
+            let plain = ["0", "{\"c\":[ ]}", "\"d\""].map(str::to_owned);
+            let texts = [object(&inner), object(&other), pretty(&values), pretty(&plain)];
+            for (text, like) in texts.iter().flat_map(|text| texts.iter().map(move |like| (text, like))) {
+                let Some(of_like) = by_walk(like) else { continue };
+                let gaps = Gaps::new(like, Span::whole(like), &of_like);
+                let expected = by_walk(text).filter(|found| gaps.are_in(text, Span::whole(text), found) && !found.is_empty());
+                let mut found = Vec::new();
+                let found = gaps.find(text, Span::whole(text), 100, &mut found).then_some(found);
+                prop_assert_eq!(found, expected, "{} like {}", text, like);
             }
         }
 
         #[test]
         fn what_nearly_is_a_value_is_judged_as_serde_json_does(text in pieces()) {
-            let valid = serde_json::from_str::<IgnoredAny>(&text).is_ok();
-            prop_assert_eq!(validate(&text, 100).is_ok(), valid, "{}", text);
+            let text = text.trim_ascii_start();
+            let valid = serde_json::from_str::<IgnoredAny>(text).is_ok();
+            prop_assert_eq!(validate(text, 100).is_ok(), valid, "{}", text);
         }
 
         #[test]
@@ -477,20 +229,6 @@ mod tests {
             prop_assert_eq!(validate(&text, 0), Ok(()));
             let cut = text.trim_end_matches('"');
             prop_assert_eq!(validate(cut, 0).is_ok(), serde_json::from_str::<IgnoredAny>(cut).is_ok());
-        }
-
-        #[test]
-        fn plain_bytes_end_at_the_first_other_one(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-            let expected = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
-            prop_assert_eq!(after_plain(&bytes, 0), expected);
-        }
-
-        #[test]
-        fn digits_end_at_the_first_other_byte(number in "[0-9]{0,30}", behind in prop::collection::vec(any::<u8>(), 0..12)) {
-            let bytes = [number.as_bytes(), &behind].concat();
-            let expected = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
-            prop_assert_eq!(digits(&bytes, 0).unwrap_or(0), expected);
         }
     }
 
@@ -504,11 +242,15 @@ mod tests {
             Err(Unusable::TooDeep)
         );
         let object = format!("{{\"a\":{}}}", nested(2));
-        let mut found = Members::default();
-        let mut find = |depth_max| {
-            members(&object, Span::whole(&object), depth_max, None, &mut found).map(drop)
-        };
-        assert_eq!(find(3), Ok(()));
-        assert_eq!(find(2), Err(Unusable::TooDeep));
+        let whole = Span::whole(&object);
+        let mut found = Vec::new();
+        assert_eq!(values(&object, whole, 3, &mut found), Ok(()));
+        let gaps = Gaps::new(&object, whole, &found);
+        assert!(gaps.find(&object, whole, 3, &mut found));
+        assert!(!gaps.find(&object, whole, 2, &mut found));
+        assert_eq!(
+            values(&object, whole, 2, &mut found),
+            Err(Unusable::TooDeep)
+        );
     }
 }

@@ -68,11 +68,9 @@ fn telemetry(message: &DeviceMessage) -> Value {
     }
 }
 
-fn whole_text(message: &DeviceMessage) -> Option<&str> {
-    telemetry_message(message)
-        .message
-        .as_ref()
-        .map(RawJson::as_str)
+fn whole_text(message: &DeviceMessage) -> Option<String> {
+    let text = telemetry_message(message).text()?;
+    Some(text.as_str().to_owned())
 }
 
 fn device_and_time(message: &DeviceMessage) -> (String, String) {
@@ -545,7 +543,11 @@ fn a_time_in_the_body_is_taken_out_only_when_it_was_used() {
             .map(|(key, ..)| key.to_owned())
             .collect();
         assert_eq!(keys.contains(&"_ts".to_owned()), !used, "{value}");
-        assert_eq!(whole_text(&message), Some(body.as_str()), "{value}");
+        assert_eq!(
+            whole_text(&message).as_deref(),
+            Some(body.as_str()),
+            "{value}"
+        );
     }
     let options = DecodingConfig {
         custom_timestamp_key: None,

@@ -6,7 +6,7 @@ use relay_protocol::Update;
 use relay_protocol::native::{NewSubscription, Selector, Updates, Values};
 
 use super::harness::{Server, every_key, json, keys, numbers, roomy, whole};
-use crate::domain::device_message::{Content, TelemetryMessage};
+use crate::domain::device_message::{Content, MessageText, TelemetryMessage};
 use crate::domain::grant::Grant;
 use crate::domain::limits::OutboxLimits;
 use crate::domain::raw_json::RawJson;
@@ -77,7 +77,7 @@ async fn each_kind_arrives_with_its_times_and_a_number() {
     assert_eq!(updates.updates[0].update, Update::ConnectionState(false));
 
     let message = TelemetryMessage {
-        message: Some(RawJson::from_valid("[1, 2.0]")),
+        message: MessageText::Own(RawJson::from_valid("[1, 2.0]")),
         ..TelemetryMessage::default()
     };
     server.send_content("d1", Content::Telemetry(message)).await;
