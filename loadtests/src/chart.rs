@@ -16,7 +16,8 @@ struct Chart {
     panels: &'static [Panel],
 }
 
-/// Bars of one figure, the best on top.
+/// Bars of one figure on a linear axis, the best on top. Where smaller is better, one server that is out of step would
+/// shrink all others to nothing: bars that are many times the median are cut, and drawn so.
 struct Panel {
     heading: &'static str,
     figure: &'static str,
@@ -46,18 +47,7 @@ const CHARTS: [Chart; 5] = [
     Chart {
         scenario: "latency",
         title: "latency: 20,000 deliveries/s",
-        panels: &[
-            Panel {
-                heading: "p50, ms (less is better)",
-                figure: "latency_p50_ms",
-                smaller_is_better: true,
-            },
-            Panel {
-                heading: "p99, ms (less is better)",
-                figure: "latency_p99_ms",
-                smaller_is_better: true,
-            },
-        ],
+        panels: &LATENCIES,
     },
     Chart {
         scenario: "idle",
@@ -76,12 +66,32 @@ const DELIVERIES: Panel = Panel {
     smaller_is_better: false,
 };
 
+const LATENCIES: [Panel; 2] = [
+    Panel {
+        heading: "p50, ms (less is better)",
+        figure: "latency_p50_ms",
+        smaller_is_better: true,
+    },
+    Panel {
+        heading: "p99, ms (less is better)",
+        figure: "latency_p99_ms",
+        smaller_is_better: true,
+    },
+];
+
 const WIDTH: f64 = 700.0;
 const MARGIN: f64 = 16.0;
 const LABEL: f64 = 176.0;
 const VALUE: f64 = 76.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 16.0;
+
+/// Where smaller is better the axis ends at so many times the median.
+const MEDIANS_MAX: f64 = 4.0;
+
+/// Where the gap of a bar that was cut begins, before its end, and how wide it is.
+const GAP_PLACE: f64 = 24.0;
+const GAP: f64 = 5.0;
 const TITLE: f64 = 40.0;
 const HEADING: f64 = 30.0;
 
@@ -96,6 +106,7 @@ const STYLE: &str = "
   .peer { fill: #9aa4ae }
   .floor { fill: none; stroke: #9aa4ae; stroke-dasharray: 3 2 }
   .axis { stroke: #d1d9e0 }
+  .gap { fill: #ffffff }
   @media (prefers-color-scheme: dark) {
     svg { background: #0d1117 }
     text { fill: #e6edf3 }
@@ -104,14 +115,18 @@ const STYLE: &str = "
     .peer { fill: #656c76 }
     .floor { stroke: #656c76 }
     .axis { stroke: #3d444d }
+    .gap { fill: #0d1117 }
   }
 ";
 
-/// One bar.
+const WRITABLE: &str = "writing to a text cannot fail";
+
+/// One contender.
 #[derive(Clone, Debug, PartialEq)]
 struct Bar {
     name: String,
-    value: f64,
+    /// Nothing when the contender failed.
+    value: Option<f64>,
 }
 
 /// Draws a chart for each result file of a scenario that has one, into `out`.
@@ -159,30 +174,43 @@ impl Chart {
 }
 
 impl Panel {
-    /// The contenders that have the figure, the best first.
+    /// The contenders that have the figure, the best first, and those that failed.
     fn bars(&self, result: &Value) -> Vec<Bar> {
         let contenders = result["contenders"].as_array().into_iter().flatten();
         let mut bars: Vec<_> = contenders
             .filter_map(|contender| {
-                Some(Bar {
+                let value = contender[self.figure].as_f64();
+                let is_told = value.is_some() || contender["failed"].is_string();
+                is_told.then_some(Bar {
                     name: contender["name"].as_str()?.to_owned(),
-                    value: contender[self.figure].as_f64()?,
+                    value,
                 })
             })
             .collect();
-        bars.sort_by(|one, other| one.value.total_cmp(&other.value));
-        if !self.smaller_is_better {
-            bars.reverse();
-        }
+        bars.sort_by(|one, other| match (one.value, other.value) {
+            (Some(one), Some(other)) if self.smaller_is_better => one.total_cmp(&other),
+            (Some(one), Some(other)) => other.total_cmp(&one),
+            (one, other) => other.is_some().cmp(&one.is_some()),
+        });
         bars
+    }
+
+    /// The value at the end of the axis.
+    fn axis_end(&self, bars: &[Bar]) -> f64 {
+        let mut values: Vec<_> = bars.iter().filter_map(|bar| bar.value).collect();
+        values.sort_by(f64::total_cmp);
+        let most = values.last().copied().unwrap_or(1.0);
+        match values.get(values.len() / 2) {
+            Some(median) if self.smaller_is_better => most.min(median * MEDIANS_MAX),
+            _ => most,
+        }
     }
 
     /// Draws the bars from `y` down; returns where they end.
     fn draw(&self, bars: &[Bar], y: f64, out: &mut String) -> f64 {
-        const WRITABLE: &str = "writing to a text cannot fail";
         let left = MARGIN + LABEL;
         let space = WIDTH - left - VALUE - MARGIN;
-        let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
+        let axis_end = self.axis_end(bars);
         writeln!(
             out,
             "<text class=\"heading\" x=\"{MARGIN}\" y=\"{}\">{}</text>",
@@ -193,7 +221,8 @@ impl Panel {
         let top = y + HEADING - 8.0;
         for (row, bar) in (0_u16..).zip(bars) {
             let y = top + f64::from(row) * ROW;
-            let width = (bar.value / most * space).max(1.0);
+            let value = bar.value.unwrap_or(0.0);
+            let width = (value / axis_end).min(1.0) * space;
             let (class, label_class) = match bar.name.as_str() {
                 name if name.starts_with("hubrelay") => ("own", "own-label"),
                 name if name.starts_with("floor") => ("floor", ""),
@@ -202,16 +231,20 @@ impl Panel {
             writeln!(
                 out,
                 "<text class=\"{label_class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n\
-                 <rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\"/>\n\
+                 <rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\"/>\n\
                  <text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
                 left - 8.0,
                 y + 12.5,
                 escaped(&bar.name),
+                width.max(1.0),
                 left + width + 6.0,
                 y + 12.5,
-                shown(bar.value),
+                bar.value.map_or_else(|| "failed".to_owned(), shown),
             )
             .expect(WRITABLE);
+            if value > axis_end {
+                draw_gap(left + width - GAP_PLACE, y, out);
+            }
         }
         let end = top + f64::from(u16::try_from(bars.len()).expect("few bars")) * ROW;
         writeln!(
@@ -225,13 +258,26 @@ impl Panel {
     }
 }
 
+/// What shows that a bar goes on: a slanted piece of it is missing.
+fn draw_gap(x: f64, y: f64, out: &mut String) {
+    let (top, bottom) = (y - 1.0, y + BAR + 1.0);
+    writeln!(
+        out,
+        "<polygon class=\"gap\" points=\"{:.1},{top:.1} {:.1},{top:.1} {:.1},{bottom:.1} {x:.1},{bottom:.1}\"/>",
+        x + GAP,
+        x + GAP * 2.0,
+        x + GAP,
+    )
+    .expect(WRITABLE);
+}
+
 fn shown(value: f64) -> String {
     match value {
         1e6.. => format!("{:.2} M", value / 1e6),
         1e4.. => format!("{:.0} k", value / 1e3),
         100.0.. => format!("{value:.0}"),
         1.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -252,6 +298,7 @@ mod tests {
                 {"name": "a<b", "latency_p50_ms": 0.5, "latency_p99_ms": 1.0},
                 {"name": "hubrelay-native", "latency_p50_ms": 0.25, "latency_p99_ms": 2.0},
                 {"name": "without"},
+                {"name": "sick", "failed": "cannot keep up"},
             ],
         })
     }
@@ -266,9 +313,25 @@ mod tests {
             let bars = panel.bars(&result()).into_iter();
             bars.map(|bar| bar.name).collect()
         };
-        assert_eq!(names(&chart.panels[0]), ["hubrelay-native", "a<b"]);
-        assert_eq!(names(&chart.panels[1]), ["a<b", "hubrelay-native"]);
-        assert_eq!(DELIVERIES.bars(&result()), []);
+        assert_eq!(names(&chart.panels[0]), ["hubrelay-native", "a<b", "sick"]);
+        assert_eq!(names(&chart.panels[1]), ["a<b", "hubrelay-native", "sick"]);
+        assert_eq!(names(&DELIVERIES), ["sick"]);
+    }
+
+    #[test]
+    fn a_bar_is_cut_only_where_less_is_better() {
+        let bars: Vec<_> = [1.0, 2.0, 1000.0]
+            .map(|value| Bar {
+                name: value.to_string(),
+                value: Some(value),
+            })
+            .into();
+        let [latency, _] = LATENCIES;
+        let mut drawn = String::new();
+        latency.draw(&bars, 0.0, &mut drawn);
+        assert_eq!(drawn.matches("class=\"gap\"").count(), 1);
+        assert!((latency.axis_end(&bars) - 8.0).abs() < f64::EPSILON);
+        assert!((DELIVERIES.axis_end(&bars) - 1000.0).abs() < f64::EPSILON);
     }
 
     #[test]
@@ -278,7 +341,7 @@ mod tests {
         fs::write(&input, result().to_string()).unwrap();
         draw_all(std::slice::from_ref(&input), &out).unwrap();
         let svg = fs::read_to_string(out.join("latency.svg")).unwrap();
-        assert!(svg.contains("a&lt;b") && svg.contains("0.25") && !svg.contains("without"));
+        assert!(svg.contains("a&lt;b") && svg.contains("0.250") && !svg.contains("without"));
         assert!(draw_all(&[dir.path().join("none")], &out).is_err());
     }
 }

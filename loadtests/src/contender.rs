@@ -32,11 +32,13 @@ use self::hubrelay::{Hubrelay, Input, Transport};
 use self::mosquitto::Mosquitto;
 use self::nats::Nats;
 use self::nchan::Nchan;
+use self::node::NodeServer;
 use self::node_socket_io::NodeSocketIo;
 use self::node_ws::NodeWs;
 use self::peer::PeerContender;
 use self::sockudo::Sockudo;
 use crate::cores::Cores;
+use crate::websocket_client::Link;
 
 /// What one subscriber wants of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,11 +111,12 @@ pub(crate) trait Running {
     /// A connection that is ready to be published on.
     fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>>;
 
-    /// A WebSocket that is connected and subscribed to all wishes, so that nothing published later is missed.
+    /// A WebSocket over this link that is connected and subscribed to all wishes, so that nothing published later is
+    /// missed.
     fn subscriber<'a>(
         &'a self,
-        number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>>;
 
     /// Ends the server, and fails when it does not end as it should.
@@ -198,20 +201,46 @@ pub(crate) fn named(name: &str, input: InputChoice) -> Option<Vec<Box<dyn Conten
 /// How many messages each of the floors gathers for one write.
 const FLOORS: [usize; 3] = [1, 16, 256];
 
-/// Every name that [`named`] knows.
-pub(crate) fn names() -> Vec<&'static str> {
-    let ours = ["hubrelay", "hubrelay-socket-io", "hubrelay-native"];
-    let mut names = ours.to_vec();
-    names.extend([
-        "floor",
+/// Names that are no peer's, and what each stands for.
+const EXPLAINED: [(&str, &str); 8] = [
+    ("hubrelay", "hubrelay-socket-io and hubrelay-native"),
+    (
+        "hubrelay-socket-io",
+        "the relay, with clients over Socket.IO",
+    ),
+    (
+        "hubrelay-native",
+        "the relay, with clients over the native protocol",
+    ),
+    ("floor", "floor-1, floor-16 and floor-256"),
+    (
         "floor-1",
+        "hardly more than reading and writing, with a write for each delivery",
+    ),
+    (
         "floor-16",
-        "floor-256",
+        "the same, with up to 16 deliveries to a client in one write",
+    ),
+    ("floor-256", "the same, with up to 256"),
+    (
         "amqp-client",
-        "peers",
-    ]);
-    names.extend(peers().iter().map(|peer| peer.name()));
-    names
+        "the AMQP library alone, without a relay; only in firehose",
+    ),
+];
+
+/// Every name that [`named`] knows, each with what it stands for.
+pub(crate) fn explained() -> Vec<(&'static str, String)> {
+    let peers: Vec<_> = peers().iter().map(|peer| peer.name()).collect();
+    let all = format!("{}, as far as they are installed", peers.join(", "));
+    let mut explained: Vec<_> = EXPLAINED
+        .map(|(name, about)| (name, about.to_owned()))
+        .into();
+    explained.push(("peers", all));
+    explained.extend(peers.into_iter().map(|name| {
+        let about = "a peer; loadtests/peers/README.md says what it is and how it comes here";
+        (name, about.to_owned())
+    }));
+    explained
 }
 
 /// What hubrelay is measured against, as far as it is installed.
@@ -220,8 +249,8 @@ fn peers() -> Vec<Box<dyn Contender>> {
         boxed(PeerContender::<Nats>::NEW),
         boxed(PeerContender::<Mosquitto>::NEW),
         boxed(PeerContender::<Nchan>::NEW),
-        boxed(PeerContender::<NodeWs>::NEW),
-        boxed(PeerContender::<NodeSocketIo>::NEW),
+        boxed(PeerContender::<NodeServer<NodeWs>>::NEW),
+        boxed(PeerContender::<NodeServer<NodeSocketIo>>::NEW),
         boxed(PeerContender::<Sockudo>::NEW),
     ]
 }

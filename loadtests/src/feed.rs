@@ -3,7 +3,14 @@
 //! A TCP connection of messages, each a `u32` big-endian length of what follows, a `u16` big-endian length of the device
 //! id, the device id, and the body. Nothing is answered; a server that is behind stops reading.
 
-use crate::contender::Publish;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::contender::{Publish, Publisher};
 use crate::message;
 
 /// The longest message that is read, without its length.
@@ -11,6 +18,35 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
 const ID_LENGTH_BYTES: usize = 2;
+
+/// How long a server may take to fetch its feed.
+const FETCH_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a server that is a part of this program fetches its feed.
+#[derive(Debug)]
+pub(crate) struct FeedSource(TcpListener);
+
+impl FeedSource {
+    /// Listens on a free loopback port.
+    pub(crate) async fn listen() -> anyhow::Result<Self> {
+        Ok(Self(TcpListener::bind("127.0.0.1:0").await?))
+    }
+
+    /// What the server must be told.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
+    /// Waits for the server, and makes its connection one to publish on.
+    pub(crate) async fn publisher(&self) -> anyhow::Result<Publisher> {
+        let (stream, _) = timeout(FETCH_LIMIT, self.0.accept())
+            .await
+            .context("the server does not fetch its feed")??;
+        stream.set_nodelay(true)?;
+        let protocol = Box::new(FeedPublisher);
+        Ok(Publisher { stream, protocol })
+    }
+}
 
 /// Writes the raw feed.
 #[derive(Debug, Default)]

@@ -9,6 +9,8 @@
 
 mod feeder;
 mod receiver;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,7 +20,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 pub(crate) use self::feeder::Feeder;
 use self::receiver::READ_BYTES;
@@ -44,7 +45,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// How a slow reader reads.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
-const SLOW_BUFFER_BYTES: usize = 4096;
 
 /// Messages that are sent before received ones are looked at again.
 const SEND_AT_ONCE: u64 = 512;
@@ -66,8 +66,8 @@ pub(crate) struct Generator {
     /// Shared with a sender on another thread, when messages go through an event hub.
     traffic: Arc<Traffic>,
     accounted: u64,
-    /// Slow readers that the server has hung up on.
-    cut_off: u64,
+    /// Receivers that may be slow and that the server has hung up on, and how.
+    cut_off: Vec<(usize, anyhow::Error)>,
     spins: bool,
     stop: StopSignal,
 }
@@ -119,29 +119,45 @@ impl Generator {
             latencies: Latencies::default(),
             traffic: Arc::default(),
             accounted: 0,
-            cut_off: 0,
+            cut_off: Vec::new(),
             stop,
         })
     }
 
-    /// Reads one receiver only ten times a second from here on, so many bytes at a time, and lets the kernel keep little
-    /// for it.
-    pub(crate) fn slow_down(&mut self, place: usize, bytes_per_read: usize) -> anyhow::Result<()> {
-        let stream = &self.receivers[place].stream;
-        epoll::delete(&self.epoll, stream)?;
-        set_socket_recv_buffer_size(stream, SLOW_BUFFER_BYTES)?;
-        self.slow.push(SlowReader {
-            place,
-            bytes_per_read,
-            interval: SLOW_INTERVAL,
-            next_at: Instant::now(),
-        });
+    /// Reads those that may be slow only ten times a second from here on, so many bytes at a time.
+    pub(crate) fn slow_down(&mut self, bytes_per_read: usize) -> anyhow::Result<()> {
+        for (place, receiver) in self.receivers.iter().enumerate() {
+            if receiver.may_be_slow && !self.is_cut_off(place) {
+                epoll::delete(&self.epoll, &receiver.stream)?;
+                self.slow.push(SlowReader {
+                    place,
+                    bytes_per_read,
+                    interval: SLOW_INTERVAL,
+                    next_at: Instant::now(),
+                });
+            }
+        }
         Ok(())
     }
 
-    /// How many slow readers the server has hung up on.
-    pub(crate) fn cut_off(&self) -> u64 {
-        self.cut_off
+    /// Reads everybody as it comes again.
+    pub(crate) fn speed_up(&mut self) -> anyhow::Result<()> {
+        for SlowReader { place, .. } in self.slow.drain(..) {
+            let data = EventData::new_u64(place as u64);
+            let stream = &self.receivers[place].stream;
+            epoll::add(&self.epoll, stream, data, EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    /// Receivers that may be slow and that the server has hung up on, by their places, and how.
+    pub(crate) fn cut_off(&self) -> &[(usize, anyhow::Error)] {
+        &self.cut_off
+    }
+
+    /// Whether the server has hung up on a receiver that may be slow.
+    pub(crate) fn is_cut_off(&self, place: usize) -> bool {
+        self.cut_off.iter().any(|(cut_off, _)| *cut_off == place)
     }
 
     /// What a sender on another thread has to know.
@@ -247,7 +263,7 @@ impl Generator {
         };
         self.receive(wait)?;
         if !self.slow.is_empty() {
-            self.read_slowly();
+            self.read_slowly()?;
         }
         Ok(())
     }
@@ -310,8 +326,9 @@ impl Generator {
     fn read(&mut self, place: usize, bytes_max: usize) -> anyhow::Result<()> {
         let receiver = &mut self.receivers[place];
         let before = receiver.follower.tally.accounted;
-        let (schedule, latencies) = (self.schedule, &mut self.latencies);
-        receiver.read(
+        let schedule = self.schedule.filter(|_| !receiver.may_be_slow);
+        let latencies = &mut self.latencies;
+        let read = receiver.read(
             &mut self.buffer,
             bytes_max,
             |delivery: Delivery, read_at| {
@@ -320,28 +337,35 @@ impl Generator {
                     latencies.add(read_at.saturating_duration_since(due_at));
                 }
             },
-        )?;
+        );
         self.accounted += receiver.follower.tally.accounted - before;
-        Ok(())
+        match read {
+            Ok(_) => Ok(()),
+            Err(error) if receiver.may_be_slow => {
+                // One that is read slowly is not watched.
+                let _ = epoll::delete(&self.epoll, &receiver.stream);
+                self.slow.retain(|reader| reader.place != place);
+                self.cut_off.push((place, error));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Reads slow readers that are due. What they get is no measure of the server: it counts neither as accounted for nor
-    /// among the latencies, and to be hung up on is their own fault.
-    fn read_slowly(&mut self) {
+    /// Reads slow readers that are due.
+    fn read_slowly(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
-        let (receivers, buffer) = (&mut self.receivers, &mut self.buffer);
-        let before = self.slow.len();
-        self.slow.retain_mut(|reader| {
-            if reader.next_at > now {
-                return true;
+        let mut due = Vec::new();
+        for reader in &mut self.slow {
+            if reader.next_at <= now {
+                reader.next_at += reader.interval;
+                due.push((reader.place, reader.bytes_per_read));
             }
-            reader.next_at += reader.interval;
-            let receiver = &mut receivers[reader.place];
-            receiver
-                .read(buffer, reader.bytes_per_read, |_, _| {})
-                .is_ok()
-        });
-        self.cut_off += (before - self.slow.len()) as u64;
+        }
+        for (place, bytes_max) in due {
+            self.read(place, bytes_max)?;
+        }
+        Ok(())
     }
 }
 

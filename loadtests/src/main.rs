@@ -16,6 +16,7 @@ mod figures;
 mod floor_server;
 mod generator;
 mod grant_token;
+mod kernel_queues;
 mod latency;
 mod limits;
 mod message;
@@ -157,12 +158,13 @@ fn main() -> ExitCode {
 }
 
 fn list() -> String {
-    let mut lines: Vec<_> = SCENARIOS
+    let scenarios = SCENARIOS
         .iter()
-        .map(|scenario| format!("{:<12} {}", scenario.name, scenario.about))
-        .collect();
-    lines.push(format!("\ncontenders: {}\n", contender::names().join(", ")));
-    lines.join("\n")
+        .map(|scenario| (scenario.name, scenario.about.to_owned()));
+    let line = |(name, about)| format!("  {name:<18} {about}\n");
+    let scenarios: String = scenarios.map(line).collect();
+    let contenders: String = contender::explained().into_iter().map(line).collect();
+    format!("Scenarios:\n{scenarios}\nContenders:\n{contenders}")
 }
 
 fn known_scenario(name: &str) -> Result<&'static Scenario, String> {
@@ -173,7 +175,9 @@ fn known_scenario(name: &str) -> Result<&'static Scenario, String> {
 }
 
 fn known_contender(name: &str) -> Result<String, String> {
-    let names = contender::names();
+    let names: Vec<_> = (contender::explained().into_iter())
+        .map(|(name, _)| name)
+        .collect();
     if names.contains(&name) {
         Ok(name.to_owned())
     } else {
@@ -197,6 +201,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_contender_that_is_listed_can_be_chosen() {
+        for (name, _) in contender::explained() {
+            assert!(
+                contender::named(name, InputChoice::Feed).is_some(),
+                "{name}"
+            );
+        }
     }
 
     #[test]

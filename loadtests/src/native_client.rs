@@ -8,7 +8,7 @@ use relay_protocol::native::{
 };
 use tokio::time::timeout;
 
-use crate::websocket_client::WebSocketClient;
+use crate::websocket_client::{Link, WebSocketClient};
 
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 
@@ -21,8 +21,8 @@ pub(crate) struct NativeClient {
 
 impl NativeClient {
     /// Connects, and says nothing yet.
-    pub(crate) async fn connect(authority: &str) -> anyhow::Result<Self> {
-        let connecting = WebSocketClient::connect(authority, "/ws", "");
+    pub(crate) async fn connect(authority: &str, link: Link) -> anyhow::Result<Self> {
+        let connecting = WebSocketClient::connect(authority, "/ws", "", link);
         let socket = timeout(ANSWER_LIMIT, connecting)
             .await
             .context("the relay did not accept a client in time")??;
@@ -31,7 +31,7 @@ impl NativeClient {
 
     /// Connects and opens a session.
     pub(crate) async fn open(authority: &str, hello: Hello) -> anyhow::Result<Self> {
-        let mut client = Self::connect(authority).await?;
+        let mut client = Self::connect(authority, Link::Fast).await?;
         client.say_hello(hello).await?;
         client.hear_hello().await?;
         Ok(client)

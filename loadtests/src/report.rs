@@ -10,6 +10,8 @@ use crate::figures::Figures;
 use crate::scenario::Scenario;
 use crate::tally::Tally;
 
+const WRITABLE: &str = "writing to a text cannot fail";
+
 /// What one pass of one contender came to.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {
@@ -50,9 +52,25 @@ impl Pass {
 /// All passes of one contender.
 #[derive(Debug)]
 struct Entry {
-    about: About,
+    name: &'static str,
+    /// Unknown of one that failed before it was measured.
+    about: Option<About>,
     passes: Vec<Figures>,
     is_sound: bool,
+    /// Why it could not be measured to the end.
+    failure: Option<String>,
+}
+
+impl Entry {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            about: None,
+            passes: Vec::new(),
+            is_sound: true,
+            failure: None,
+        }
+    }
 }
 
 /// What a run came to.
@@ -80,20 +98,27 @@ impl Report {
             figures,
             is_sound,
         } = pass;
-        let known = (self.entries.iter_mut()).find(|entry| entry.about.name == about.name);
-        if let Some(entry) = known {
-            entry.passes.push(figures);
-            entry.is_sound &= is_sound;
-        } else {
-            self.entries.push(Entry {
-                about,
-                passes: vec![figures],
-                is_sound,
-            });
-        }
+        let entry = self.entry(about.name);
+        entry.about = Some(about);
+        entry.passes.push(figures);
+        entry.is_sound &= is_sound;
     }
 
-    /// Whether anything was measured.
+    /// Says that a contender could not be measured to the end. What it came to before is kept.
+    pub(crate) fn add_failure(&mut self, name: &'static str, reason: String) {
+        self.entry(name).failure = Some(reason);
+    }
+
+    fn entry(&mut self, name: &'static str) -> &mut Entry {
+        let known = self.entries.iter().position(|entry| entry.name == name);
+        let place = known.unwrap_or_else(|| {
+            self.entries.push(Entry::new(name));
+            self.entries.len() - 1
+        });
+        &mut self.entries[place]
+    }
+
+    /// Whether nothing was measured or tried.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -101,73 +126,85 @@ impl Report {
     /// The contenders whose deliveries were not as promised.
     pub(crate) fn unsound(&self) -> impl Iterator<Item = &'static str> + '_ {
         let unsound = self.entries.iter().filter(|entry| !entry.is_sound);
-        unsound.map(|entry| entry.about.name)
+        unsound.map(|entry| entry.name)
+    }
+
+    /// The contenders that could not be measured to the end.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let failed = self.entries.iter().filter(|entry| entry.failure.is_some());
+        failed.map(|entry| entry.name)
+    }
+
+    /// The medians of each contender, and the ratio of its main figure to that of the first contender.
+    fn compared(&self) -> impl Iterator<Item = (&Entry, Figures, Option<f64>)> {
+        let main = self.scenario.columns.first().map(|column| column.figure);
+        let mut first = None;
+        self.entries.iter().map(move |entry| {
+            let medians = Figures::medians(&entry.passes);
+            let figure = main.and_then(|main| medians.get(main));
+            let first = *first.get_or_insert(figure);
+            let ratio = figure.zip(first).map(|(figure, first)| figure / first);
+            (entry, medians, ratio)
+        })
     }
 
     /// A line for each contender, with the figures that the scenario is about. The ratio is that of the main figure to
-    /// the first contender's.
+    /// the first contender's. Below, why contenders failed.
     pub(crate) fn table(&self) -> String {
         let columns = self.scenario.columns;
         let mut rows = vec![vec![self.scenario.name.to_owned()]];
         rows[0].extend(columns.iter().map(|column| column.header.to_owned()));
         rows[0].push("ratio".to_owned());
-        let main = columns.first().map(|column| column.figure);
-        let mut first = None;
-        for entry in &self.entries {
-            let medians = Figures::medians(&entry.passes);
-            let mut row = vec![entry.about.name.to_owned()];
+        let mut failures = String::new();
+        for (entry, medians, ratio) in self.compared() {
+            let mut row = vec![entry.name.to_owned()];
             row.extend(columns.iter().map(|column| {
                 medians
                     .get(column.figure)
                     .map_or_else(|| "-".to_owned(), shown)
             }));
-            let figure = main.and_then(|main| medians.get(main));
-            first = first.or(figure);
-            let ratio = figure.zip(first).map(|(figure, first)| figure / first);
             row.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
             if !entry.is_sound {
                 row.push("NOT AS PROMISED".to_owned());
             }
+            if let Some(reason) = &entry.failure {
+                row.push("FAILED".to_owned());
+                writeln!(failures, "{} failed: {reason}", entry.name).expect(WRITABLE);
+            }
             rows.push(row);
         }
-        aligned(&rows)
+        aligned(&rows) + &failures
     }
 
     /// One JSON object: the scenario's name, how it was run, the figures of the first contender, and `contenders` with
-    /// the figures of each: medians, and every pass.
+    /// the figures of each: medians, and every pass; `failed` is there if it could not be measured to the end, and why.
     pub(crate) fn json(&self) -> String {
         let mut object = Map::new();
         object.insert("scenario".to_owned(), self.scenario.name.into());
         object.extend(self.settings.clone());
         let mut contenders = Vec::new();
-        let main = self.scenario.columns.first().map(|column| column.figure);
-        let mut first = None;
-        for entry in &self.entries {
-            let medians = Figures::medians(&entry.passes);
-            let About {
-                name,
-                version,
-                settings,
-            } = &entry.about;
+        for (entry, medians, ratio) in self.compared() {
             let mut contender = Map::new();
-            contender.insert("name".to_owned(), (*name).into());
-            contender.insert("version".to_owned(), version.clone().into());
-            contender.insert("settings".to_owned(), settings.clone().into());
-            if first.is_none() {
-                object.extend([("contender".to_owned(), (*name).into())]);
+            contender.insert("name".to_owned(), entry.name.into());
+            if let Some(About {
+                version, settings, ..
+            }) = &entry.about
+            {
+                contender.insert("version".to_owned(), version.clone().into());
+                contender.insert("settings".to_owned(), settings.clone().into());
+            }
+            if let Some(reason) = &entry.failure {
+                contender.insert("failed".to_owned(), reason.clone().into());
+            }
+            if contenders.is_empty() {
+                object.extend([("contender".to_owned(), entry.name.into())]);
                 medians.add_to(&mut object);
             }
             medians.add_to(&mut contender);
-            let figure = main.and_then(|main| medians.get(main));
-            first = first.or(figure);
-            if let Some((main, figure, first)) = main
-                .zip(figure)
-                .zip(first)
-                .map(|((main, figure), first)| (main, figure, first))
-            {
-                let mut ratio = Figures::default();
-                ratio.add(format!("{main}_ratio_to_first"), figure / first);
-                ratio.add_to(&mut contender);
+            if let Some((main, ratio)) = self.scenario.columns.first().zip(ratio) {
+                let mut figures = Figures::default();
+                figures.add(format!("{}_ratio_to_first", main.figure), ratio);
+                figures.add_to(&mut contender);
             }
             let passes = entry.passes.iter().map(|pass| {
                 let mut figures = Map::new();
@@ -201,7 +238,6 @@ fn shown(value: f64) -> String {
 
 /// Rows with columns under each other, the first to the left.
 fn aligned(rows: &[Vec<String>]) -> String {
-    const WRITABLE: &str = "writing to a text cannot fail";
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns)
         .map(|column| {
@@ -233,17 +269,20 @@ mod tests {
         let scenario = scenario::find("broadcast").unwrap();
         let mut report = Report::new(scenario, Map::new());
         for &(name, deliveries) in figures {
-            let about = About {
-                name,
-                version: "1".to_owned(),
-                settings: String::new(),
-            };
-            let mut pass = Pass::new(about);
-            let name = "deliveries_per_server_core_second";
-            pass.figures.add(name, deliveries);
-            report.add(pass);
+            report.add(pass(name, deliveries));
         }
         report
+    }
+
+    fn pass(name: &'static str, deliveries: f64) -> Pass {
+        let mut pass = Pass::new(About {
+            name,
+            version: "1".to_owned(),
+            settings: String::new(),
+        });
+        let figure = "deliveries_per_server_core_second";
+        pass.figures.add(figure, deliveries);
+        pass
     }
 
     #[test]
@@ -259,6 +298,36 @@ mod tests {
         let ratio = "deliveries_per_server_core_second_ratio_to_first";
         assert_eq!((&a[ratio], &b[ratio]), (&1.into(), &0.25.into()));
         assert!(report.table().contains("0.25"));
+    }
+
+    #[test]
+    fn a_contender_that_fails_is_told_beside_the_others() {
+        let mut report = report(&[("a", 1e6), ("b", 5e5)]);
+        report.add_failure("b", "it hung up".to_owned());
+        report.add_failure("c", "it did not start".to_owned());
+        assert_eq!(report.failed().collect::<Vec<_>>(), ["b", "c"]);
+        let json: Value = serde_json::from_str(&report.json()).unwrap();
+        let contenders = &json["contenders"];
+        assert_eq!(contenders[0]["failed"], Value::Null);
+        assert_eq!(contenders[1]["failed"], "it hung up");
+        let figure = "deliveries_per_server_core_second";
+        assert_eq!(contenders[1][figure], 500_000);
+        assert_eq!(contenders[2]["passes"].as_array().unwrap().len(), 0);
+        let table = report.table();
+        assert_eq!(table.matches("FAILED").count(), 2);
+        assert!(table.ends_with("b failed: it hung up\nc failed: it did not start\n"));
+    }
+
+    #[test]
+    fn nothing_is_compared_to_a_first_contender_that_failed() {
+        let scenario = scenario::find("broadcast").unwrap();
+        let mut report = Report::new(scenario, Map::new());
+        report.add_failure("a", "it did not start".to_owned());
+        report.add(pass("b", 5e5));
+        let json: Value = serde_json::from_str(&report.json()).unwrap();
+        assert_eq!(json["contender"], "a");
+        let ratio = "deliveries_per_server_core_second_ratio_to_first";
+        assert_eq!(json["contenders"][1][ratio], Value::Null);
     }
 
     #[test]

@@ -56,15 +56,15 @@ fn measure(scenario: &'static Scenario, args: &RunArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let failed = runtime.block_on(async {
+    runtime.block_on(async {
         // To leave early drops the scenario, and with it the processes that it started.
         tokio::select! {
-            failed = take_turns(scenario, args, &options, &mut report) => Ok(failed),
-            () = stop.stopped() => stop.check().map(|()| 0),
+            () = take_turns(scenario, args, &options, &mut report) => {}
+            () = stop.stopped() => {}
         }
-    })?;
-    stop.check()?;
+    });
     if report.is_empty() {
+        stop.check()?;
         bail!("nothing was measured");
     }
     report::print(&report.table());
@@ -72,6 +72,8 @@ fn measure(scenario: &'static Scenario, args: &RunArgs) -> anyhow::Result<()> {
         std::fs::write(path, report.json())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    // What was measured before is told all the same.
+    stop.check()?;
     let unsound: Vec<_> = report.unsound().collect();
     if !unsound.is_empty() {
         bail!(
@@ -79,22 +81,16 @@ fn measure(scenario: &'static Scenario, args: &RunArgs) -> anyhow::Result<()> {
             unsound.join(", ")
         );
     }
-    if failed > 0 {
-        bail!("{failed} contenders could not be measured to the end");
+    let failed: Vec<_> = report.failed().collect();
+    if !failed.is_empty() {
+        bail!("{} could not be measured to the end", failed.join(", "));
     }
     Ok(())
 }
 
-/// Runs every pass of every contender. One that cannot be measured is left out from there on. Returns how many failed,
-/// without those that are not installed.
-async fn take_turns(
-    scenario: &Scenario,
-    args: &RunArgs,
-    options: &Options,
-    report: &mut Report,
-) -> usize {
+/// Runs every pass of every contender. One that cannot be measured is left out from there on.
+async fn take_turns(scenario: &Scenario, args: &RunArgs, options: &Options, report: &mut Report) {
     let mut contenders = chosen(args);
-    let mut failed = 0;
     for pass in 1..=args.passes {
         let mut able = Vec::new();
         for contender in contenders {
@@ -114,17 +110,17 @@ async fn take_turns(
                         .step(&format!("{name} is left out: {error}"));
                 }
                 Err(error) => {
-                    failed += 1;
-                    progress::complain(&format!("{name}: {error:#}"));
+                    let reason = format!("{error:#}");
+                    options.progress.step(&format!("{name} failed: {reason}"));
+                    report.add_failure(name, reason);
                 }
             }
             if options.stop.check().is_err() {
-                return failed;
+                return;
             }
         }
         contenders = able;
     }
-    failed
 }
 
 fn chosen(args: &RunArgs) -> Vec<Box<dyn Contender>> {
@@ -152,10 +148,23 @@ fn settings(args: &RunArgs, cores: Cores) -> Map<String, Value> {
     settings.insert("passes".to_owned(), args.passes.into());
     settings.insert("seconds".to_owned(), args.seconds.into());
     settings.insert("whole_messages".to_owned(), args.whole.into());
+    if let Some(rate) = args.rate {
+        settings.insert("rate_messages_per_s".to_owned(), rate.get().into());
+    }
     settings.insert("server_core".to_owned(), core(cores.server()));
     settings.insert("generator_core".to_owned(), core(cores.generator()));
     settings.insert("processor".to_owned(), processor().into());
+    settings.insert("kernel".to_owned(), kernel().into());
     settings
+}
+
+/// The release of the kernel, whose part in every write and read is a large one.
+fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    match release.trim() {
+        "" => "unknown".to_owned(),
+        release => release.to_owned(),
+    }
 }
 
 /// What the machine says its processor is.

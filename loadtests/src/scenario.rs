@@ -144,7 +144,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "slow",
-        about: "as latency with 200 sessions, without and with a tenth of them reading at 1 KB/s: whether the others notice",
+        about: "as latency with 50 sessions, in turns without and with a tenth of them reading at 1 KB/s: whether the others notice",
         columns: &[
             column("healthy_p99_ratio", "p99 ratio"),
             column("healthy_p50_ratio", "p50 ratio"),
@@ -152,8 +152,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             P99,
             column("with_slow_latency_p50_ms", "with slow p50"),
             column("with_slow_latency_p99_ms", "p99 ms"),
-            column("with_slow_slow_conflated_deliveries", "conflated"),
-            column("with_slow_slow_sessions_cut_off", "cut off"),
+            column("slow_held_messages_min", "held back"),
+            column("slow_missed_deliveries", "missed"),
+            column("slow_sessions_cut_off", "cut off"),
         ],
         kind: Kind::Slow,
     },

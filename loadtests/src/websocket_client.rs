@@ -1,9 +1,13 @@
 //! The client's side of a WebSocket, as far as a load generator needs it (RFC 6455): the opening handshake, frames from
 //! a server walked in place, and masked frames for the few answers that clients give.
 
+use std::io;
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, bail, ensure};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A server's answer to the handshake may have so many bytes of headers.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
@@ -31,6 +35,34 @@ pub(crate) mod opcode {
     pub(crate) const PONG: u8 = 0xa;
 }
 
+/// What lies between a client and its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Loopback as it is.
+    Fast,
+    /// One on which little is under way: a small receive buffer, and segments as they are on Ethernet. On loopback
+    /// segments have 64 KiB, and the kernel's buffer at the server's end, which is made for ten of them, would take
+    /// more than 2 MB from a server before it notices that nobody reads.
+    Slow,
+}
+
+impl Link {
+    const SLOW_RECEIVE_BUFFER_BYTES: u32 = 4096;
+    const SLOW_SEGMENT_BYTES: u32 = 1460;
+
+    async fn connect(self, authority: &str) -> io::Result<TcpStream> {
+        if self == Self::Fast {
+            return TcpStream::connect(authority).await;
+        }
+        let address: SocketAddr = authority.parse().map_err(io::Error::other)?;
+        let socket = TcpSocket::new_v4()?;
+        // Both are told to the server when the connection is made.
+        socket.set_recv_buffer_size(Self::SLOW_RECEIVE_BUFFER_BYTES)?;
+        SockRef::from(&socket).set_tcp_mss(Self::SLOW_SEGMENT_BYTES)?;
+        socket.connect(address).await
+    }
+}
+
 /// An open WebSocket before it is measured: whole messages, one after the other.
 #[derive(Debug)]
 pub(crate) struct WebSocketClient {
@@ -47,8 +79,9 @@ impl WebSocketClient {
         authority: &str,
         path: &str,
         headers: &str,
+        link: Link,
     ) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(authority)
+        let stream = (link.connect(authority))
             .await
             .with_context(|| format!("cannot connect a client to {authority}"))?;
         stream.set_nodelay(true)?;

@@ -1,18 +1,14 @@
 //! The floor: the least that a server can do between the same feed and the same sockets. See [`crate::floor_server`].
 
-use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use tokio::net::TcpListener;
-use tokio::time::{Duration, timeout};
 
-use super::{About, Contender, Deliver, Publisher, Running, Subscriber, Wish};
+use super::text_delivery::TextDelivery;
+use super::{About, Contender, Publisher, Running, Subscriber, Wish};
 use crate::cores::Cores;
-use crate::feed::FeedPublisher;
+use crate::feed::FeedSource;
 use crate::server_process::{Place, ServerProcess, this_program};
-use crate::websocket_client::WebSocketClient;
-
-const FEED_LIMIT: Duration = Duration::from_secs(10);
+use crate::websocket_client::{Link, WebSocketClient};
 
 /// The floor as a contender.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +32,10 @@ impl Contender for Floor {
         _devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         async move {
-            let feed = TcpListener::bind("127.0.0.1:0").await?;
+            let feed = FeedSource::listen().await?;
             let mut command = this_program("floor")?;
             command.arg(self.gathered_max.to_string());
-            command.arg(feed.local_addr()?.to_string());
+            command.arg(feed.address()?.to_string());
             let (process, line, _) =
                 ServerProcess::start_and_listen(cores, Place::Server, &mut command).await?;
             let about = About {
@@ -61,8 +57,7 @@ impl Contender for Floor {
 struct RunningFloor {
     about: About,
     process: ServerProcess,
-    /// The server fetches its feed here.
-    feed: TcpListener,
+    feed: FeedSource,
     authority: String,
 }
 
@@ -76,29 +71,21 @@ impl Running for RunningFloor {
     }
 
     fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>> {
-        async move {
-            let (stream, _) = timeout(FEED_LIMIT, self.feed.accept())
-                .await
-                .context("the floor does not fetch its feed")??;
-            stream.set_nodelay(true)?;
-            let protocol = Box::new(FeedPublisher);
-            Ok(Publisher { stream, protocol })
-        }
-        .boxed_local()
+        self.feed.publisher().boxed_local()
     }
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
         async move {
             let devices: Vec<_> = wishes.iter().map(|wish| wish.device.to_string()).collect();
             let path = format!("/?devices={}", devices.join(","));
             let WebSocketClient {
                 stream, read_ahead, ..
-            } = WebSocketClient::connect(&self.authority, &path, "").await?;
-            let protocol = Box::new(BareDelivery);
+            } = WebSocketClient::connect(&self.authority, &path, "", link).await?;
+            let protocol = Box::new(TextDelivery);
             Ok(Subscriber {
                 stream,
                 read_ahead,
@@ -115,21 +102,5 @@ impl Running for RunningFloor {
             Ok(())
         }
         .boxed_local()
-    }
-}
-
-/// Messages that are nothing but the object of values.
-#[derive(Debug)]
-pub(crate) struct BareDelivery;
-
-impl Deliver for BareDelivery {
-    fn on_message(
-        &mut self,
-        message: &[u8],
-        payload: &mut dyn FnMut(&[u8]),
-        _reply: &mut Vec<u8>,
-    ) -> anyhow::Result<()> {
-        payload(message);
-        Ok(())
     }
 }

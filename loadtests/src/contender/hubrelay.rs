@@ -4,26 +4,28 @@ pub(crate) mod native;
 pub(crate) mod socket_io;
 mod update;
 
+use std::env;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use admin_client::{AdminClient, ConnectionString};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use self::native::NativeDelivery;
 use self::socket_io::SocketIoDelivery;
 use super::{About, Contender, Publisher, Role, Running, Subscriber, Wish};
 use crate::cores::Cores;
-use crate::feed::FeedPublisher;
+use crate::feed::FeedSource;
 use crate::grant_token;
 use crate::relay_metrics::RelayMetrics;
 use crate::server_process::{Place, ServerProcess, hubrelay, this_program};
+use crate::websocket_client::Link;
 
 /// Partitions of the event hub.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -116,8 +118,7 @@ pub(crate) struct RunningRelay {
 }
 
 enum Source {
-    /// The relay fetches its feed here.
-    Feed(TcpListener),
+    Feed(FeedSource),
     Amqp(Box<StandIn>),
 }
 
@@ -131,11 +132,11 @@ impl RunningRelay {
     ) -> anyhow::Result<Self> {
         let (source, mut command) = match contender.input {
             Input::Feed => {
-                let listener = TcpListener::bind("127.0.0.1:0").await?;
+                let feed = FeedSource::listen().await?;
                 let mut command = this_program("relay-from-feed")?;
-                command.arg(listener.local_addr()?.to_string());
+                command.arg(feed.address()?.to_string());
                 command.env(EVENT_HUB_VARIABLE, NO_EVENT_HUB);
-                (Source::Feed(listener), command)
+                (Source::Feed(feed), command)
             }
             Input::Amqp => {
                 let stand_in = StandIn::start(cores).await?;
@@ -155,7 +156,7 @@ impl RunningRelay {
         let about = About {
             name: contender.name(),
             version,
-            settings: "defaults; limits on one address and on sessions raised".to_owned(),
+            settings: settings(),
         };
         let running = Self {
             about,
@@ -164,7 +165,10 @@ impl RunningRelay {
             relay,
             authority: url.trim_start_matches("http://").to_owned(),
             admin,
-            http: reqwest::Client::new(),
+            // While something is measured nobody looks after connections that the relay closes because nothing is asked.
+            http: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
+                .build()?,
         };
         if let Source::Amqp(_) = running.source {
             running.wait_until_consuming().await?;
@@ -231,29 +235,26 @@ impl Running for RunningRelay {
 
     fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>> {
         async move {
-            let Source::Feed(listener) = &self.source else {
-                anyhow::bail!("messages come from an event hub");
-            };
-            let (stream, _) = timeout(START_LIMIT, listener.accept())
-                .await
-                .context("the relay does not fetch its feed")??;
-            stream.set_nodelay(true)?;
-            let protocol = Box::new(FeedPublisher);
-            Ok(Publisher { stream, protocol })
+            match &self.source {
+                Source::Feed(feed) => feed.publisher().await,
+                Source::Amqp(_) => bail!("messages come from an event hub"),
+            }
         }
         .boxed_local()
     }
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
         match self.transport {
             Transport::SocketIo => {
-                SocketIoDelivery::connect(&self.authority, &self.admin, wishes).boxed_local()
+                SocketIoDelivery::connect(&self.authority, &self.admin, wishes, link).boxed_local()
             }
-            Transport::Native => NativeDelivery::connect(&self.authority, wishes).boxed_local(),
+            Transport::Native => {
+                NativeDelivery::connect(&self.authority, wishes, link).boxed_local()
+            }
         }
     }
 
@@ -300,6 +301,19 @@ impl StandIn {
 #[derive(Deserialize)]
 struct RelayReady {
     url: String,
+}
+
+/// What is not as by default, with what is set in the environment of this program to be tried.
+fn settings() -> String {
+    let mut settings = "defaults; limits on one address and on sessions raised".to_owned();
+    let mut tried: Vec<_> = env::vars()
+        .filter(|(name, _)| name.starts_with("HUBRELAY_"))
+        .collect();
+    tried.sort_unstable();
+    for (name, value) in tried {
+        write!(settings, "; {name}={value}").expect("writing to a text cannot fail");
+    }
+    settings
 }
 
 fn configure(command: &mut Command) {

@@ -12,21 +12,16 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::byte_stream::ByteStream;
-use super::peer::Peer;
+use super::peer::{Peer, Started};
 use super::peer_process::{self, PeerProcess};
-use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
+use super::{Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::device_id_bytes;
-use crate::websocket_client::{WebSocketClient, opcode};
-
-const SETTINGS: &str = "QoS 0, set_tcp_nodelay true, no limits on queued or in-flight messages and bytes, no persistence, \
-     no retained messages, no $SYS tree, no log of connections, no authentication, no TLS";
+use crate::websocket_client::{Link, WebSocketClient, opcode};
 
 /// A running Mosquitto.
 #[derive(Debug)]
 pub(crate) struct Mosquitto {
-    process: PeerProcess,
-    about: About,
     tcp: SocketAddr,
     websocket: SocketAddr,
 }
@@ -34,7 +29,10 @@ pub(crate) struct Mosquitto {
 impl Peer for Mosquitto {
     const NAME: &'static str = "mosquitto";
 
-    async fn start(cores: &Cores) -> anyhow::Result<Self> {
+    const SETTINGS: &'static str = "QoS 0, set_tcp_nodelay true, no limits on queued or in-flight messages and bytes, no persistence, \
+         no retained messages, no $SYS tree, no log of connections, no authentication, no TLS";
+
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>> {
         let program = peer_process::program("mosquitto")?;
         let version = version(Command::new(&program)).await?;
         let directory = tempfile::tempdir()?;
@@ -44,29 +42,12 @@ impl Peer for Mosquitto {
         let mut command = Command::new(program);
         command.arg("-c").arg(&configuration);
         let process = PeerProcess::start(cores, command, directory, &[tcp, websocket]).await?;
-        let about = About {
-            name: Self::NAME,
-            version,
-            settings: SETTINGS.to_owned(),
-        };
-        Ok(Self {
+        let peer = Self { tcp, websocket };
+        Ok(Started {
             process,
-            about,
-            tcp,
-            websocket,
+            version,
+            peer,
         })
-    }
-
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn process(&self) -> &PeerProcess {
-        &self.process
-    }
-
-    fn into_process(self) -> PeerProcess {
-        self.process
     }
 
     /// A connection whose CONNECT was accepted.
@@ -87,10 +68,10 @@ impl Peer for Mosquitto {
     }
 
     /// A WebSocket whose subscriptions were granted in one SUBACK.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.websocket.to_string();
         let protocol = "Sec-WebSocket-Protocol: mqtt\r\n";
-        let mut client = WebSocketClient::connect(&authority, "/mqtt", protocol).await?;
+        let mut client = WebSocketClient::connect(&authority, "/mqtt", protocol, link).await?;
         let mut request = CONNECT.to_vec();
         request.extend(subscribe(wishes));
         client.write(opcode::BINARY, &request).await?;

@@ -16,21 +16,16 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::byte_stream::ByteStream;
-use super::peer::Peer;
+use super::peer::{Peer, Started};
 use super::peer_process::{self, PeerProcess};
-use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
+use super::{Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
-
-const SETTINGS: &str = "core NATS without JetStream; no TLS, authentication, compression or headers; GOMAXPROCS=1; \
-     ping_interval 10m; max_pending 64MB and write_deadline 10s as by default";
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 /// A running NATS server.
 #[derive(Debug)]
 pub(crate) struct Nats {
-    process: PeerProcess,
-    about: About,
     tcp: SocketAddr,
     websocket: SocketAddr,
 }
@@ -44,7 +39,10 @@ struct Info {
 impl Peer for Nats {
     const NAME: &'static str = "nats";
 
-    async fn start(cores: &Cores) -> anyhow::Result<Self> {
+    const SETTINGS: &'static str = "core NATS without JetStream; no TLS, authentication, compression or headers; GOMAXPROCS=1; \
+         ping_interval 10m; max_pending 64MB and write_deadline 10s as by default";
+
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>> {
         let program = peer_process::program("nats-server")?;
         let directory = tempfile::tempdir()?;
         let [tcp, websocket] = peer_process::free_addresses()?;
@@ -60,29 +58,12 @@ impl Peer for Nats {
             .strip_prefix("INFO ")
             .and_then(|info| serde_json::from_str(info).ok())
             .context("the first line of NATS is not its INFO")?;
-        let about = About {
-            name: Self::NAME,
-            version: info.version,
-            settings: SETTINGS.to_owned(),
-        };
-        Ok(Self {
+        let peer = Self { tcp, websocket };
+        Ok(Started {
             process,
-            about,
-            tcp,
-            websocket,
+            version: info.version,
+            peer,
         })
-    }
-
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn process(&self) -> &PeerProcess {
-        &self.process
-    }
-
-    fn into_process(self) -> PeerProcess {
-        self.process
     }
 
     /// A connection that has said CONNECT and heard the answer to a PING after it.
@@ -107,8 +88,9 @@ impl Peer for Nats {
 
     /// A WebSocket with a subscription for each wish. The server works off what it is told in order, so its answer to
     /// a PING after them acknowledges them all.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
-        let mut client = WebSocketClient::connect(&self.websocket.to_string(), "/", "").await?;
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
+        let mut client =
+            WebSocketClient::connect(&self.websocket.to_string(), "/", "", link).await?;
         let mut request = CONNECT.to_vec();
         for (number, wish) in wishes.iter().enumerate() {
             request.extend(format!("SUB {} {number}\r\n", device_id(wish.device)).bytes());

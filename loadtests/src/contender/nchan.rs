@@ -17,16 +17,13 @@ use tokio::process::Command;
 
 use super::byte_stream::ByteStream;
 use super::http_response;
-use super::peer::Peer;
+use super::peer::{Peer, Started};
 use super::peer_process::{self, PeerProcess};
 use super::text_delivery::TextDelivery;
-use super::{About, Publish, Publisher, Subscriber, Wish};
+use super::{Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::WebSocketClient;
-
-const SETTINGS: &str = "worker_processes 1, multi_accept on, a header buffer of 64k for the publisher, access_log off, tcp_nodelay on, \
-     nchan_store_messages off, nchan_shared_memory_size 512M, no pings, no compression, no TLS";
+use crate::websocket_client::{Link, WebSocketClient};
 
 /// So many requests may be on their way. More would only wait in nginx's buffers.
 const UNACKNOWLEDGED_MAX: usize = 512;
@@ -37,8 +34,6 @@ const CONNECTIONS_MAX: u64 = 120_000;
 /// A running nginx.
 #[derive(Debug)]
 pub(crate) struct Nchan {
-    process: PeerProcess,
-    about: About,
     publish: SocketAddr,
     subscribe: SocketAddr,
 }
@@ -46,7 +41,10 @@ pub(crate) struct Nchan {
 impl Peer for Nchan {
     const NAME: &'static str = "nchan";
 
-    async fn start(cores: &Cores) -> anyhow::Result<Self> {
+    const SETTINGS: &'static str = "worker_processes 1, multi_accept on, a header buffer of 64k for the publisher, access_log off, tcp_nodelay on, \
+         nchan_store_messages off, nchan_shared_memory_size 2G, no pings, no compression, no TLS";
+
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>> {
         let program = peer_process::program("nginx")?;
         let directory = tempfile::tempdir()?;
         let [publish, subscribe] = peer_process::free_addresses()?;
@@ -57,29 +55,12 @@ impl Peer for Nchan {
         command.arg("-p").arg(directory.path());
         command.arg("-c").arg(&configuration).args(["-e", "stderr"]);
         let process = PeerProcess::start(cores, command, directory, &[publish, subscribe]).await?;
-        let about = About {
-            name: Self::NAME,
-            version,
-            settings: SETTINGS.to_owned(),
-        };
-        Ok(Self {
+        let peer = Self { publish, subscribe };
+        Ok(Started {
             process,
-            about,
-            publish,
-            subscribe,
+            version,
+            peer,
         })
-    }
-
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn process(&self) -> &PeerProcess {
-        &self.process
-    }
-
-    fn into_process(self) -> PeerProcess {
-        self.process
     }
 
     async fn publisher(&self) -> anyhow::Result<Publisher> {
@@ -91,11 +72,11 @@ impl Peer for Nchan {
         })
     }
 
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let devices: Vec<String> = wishes.iter().map(|wish| device_id(wish.device)).collect();
         let path = format!("/subscribe?id={}", devices.join(","));
         let authority = self.subscribe.to_string();
-        let client = WebSocketClient::connect(&authority, &path, "").await?;
+        let client = WebSocketClient::connect(&authority, &path, "", link).await?;
         Ok(Subscriber {
             stream: client.stream,
             read_ahead: client.read_ahead,
@@ -143,7 +124,8 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    nchan_shared_memory_size 512M;
+    # Messages that are not stored stay some ten seconds all the same, with 512 bytes each.
+    nchan_shared_memory_size 2048M;
     nchan_store_messages off;
     server {{
         listen {publish};

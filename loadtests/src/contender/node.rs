@@ -1,6 +1,7 @@
-//! What the two servers on Node have in common: they are in `loadtests/peers/node`, read the raw feed, and say in one
-//! line of JSON where they listen.
+//! The servers on Node, which are in `loadtests/peers/node`: each reads the raw feed, and says in one line of JSON where it
+//! listens.
 
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
@@ -8,18 +9,41 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::peer::{Peer, Started};
 use super::peer_process::{self, PeerProcess};
-use super::{NotInstalled, Publisher};
+use super::{Deliver, NotInstalled, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::feed::FeedPublisher;
+use crate::message::device_id;
+use crate::websocket_client::{Link, WebSocketClient};
+
+/// What tells one server on Node from another.
+pub(crate) trait NodeScript: 'static {
+    /// The name on the command line and in reports.
+    const NAME: &'static str;
+
+    /// What is set, for reports.
+    const SETTINGS: &'static str;
+
+    /// The file.
+    const FILE: &'static str;
+
+    /// Where a `WebSocket` is opened.
+    const PATH: &'static str;
+
+    /// Subscribes a client to devices, of which it is given a JSON array of ids, and waits until that is acknowledged.
+    async fn subscribe(client: &mut WebSocketClient, devices: &str) -> anyhow::Result<()>;
+
+    /// How deliveries come.
+    fn delivery() -> Box<dyn Deliver>;
+}
 
 /// A running server on Node.
 #[derive(Debug)]
-pub(crate) struct NodeServer {
-    pub(crate) process: PeerProcess,
-    pub(crate) version: String,
+pub(crate) struct NodeServer<S> {
     feed: SocketAddr,
-    pub(crate) web_socket: SocketAddr,
+    web_socket: SocketAddr,
+    script: PhantomData<S>,
 }
 
 #[derive(Deserialize)]
@@ -30,9 +54,12 @@ struct Ready {
     version: String,
 }
 
-impl NodeServer {
-    /// Starts one of the scripts.
-    pub(crate) async fn start(script: &str, cores: &Cores) -> anyhow::Result<Self> {
+impl<S: NodeScript> Peer for NodeServer<S> {
+    const NAME: &'static str = S::NAME;
+
+    const SETTINGS: &'static str = S::SETTINGS;
+
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>> {
         ensure!(
             peer_process::source("node/node_modules").is_dir(),
             NotInstalled(
@@ -40,27 +67,42 @@ impl NodeServer {
             )
         );
         let mut command = Command::new("node");
-        command.arg(peer_process::source("node").join(script));
+        command.arg(peer_process::source("node").join(S::FILE));
         command.env("NODE_ENV", "production");
         let directory = tempfile::tempdir()?;
         let (process, line) = PeerProcess::start_and_listen(cores, command, directory).await?;
         let ready: Ready = serde_json::from_str(&line)
-            .with_context(|| format!("{script} does not say that it is ready"))?;
-        Ok(Self {
-            process,
-            version: ready.version,
+            .with_context(|| format!("{} does not say that it is ready", S::FILE))?;
+        let peer = Self {
             feed: SocketAddr::from((Ipv4Addr::LOCALHOST, ready.feed_port)),
             web_socket: SocketAddr::from((Ipv4Addr::LOCALHOST, ready.web_socket_port)),
+            script: PhantomData,
+        };
+        Ok(Started {
+            process,
+            version: ready.version,
+            peer,
         })
     }
 
-    /// A connection to its feed.
-    pub(crate) async fn publisher(&self) -> anyhow::Result<Publisher> {
+    async fn publisher(&self) -> anyhow::Result<Publisher> {
         let stream = TcpStream::connect(self.feed).await?;
         stream.set_nodelay(true)?;
         Ok(Publisher {
             stream,
             protocol: Box::new(FeedPublisher),
+        })
+    }
+
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
+        let authority = self.web_socket.to_string();
+        let mut client = WebSocketClient::connect(&authority, S::PATH, "", link).await?;
+        let devices: Vec<_> = wishes.iter().map(|wish| device_id(wish.device)).collect();
+        S::subscribe(&mut client, &serde_json::to_string(&devices)?).await?;
+        Ok(Subscriber {
+            stream: client.stream,
+            read_ahead: client.read_ahead,
+            protocol: S::delivery(),
         })
     }
 }

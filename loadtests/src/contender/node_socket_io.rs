@@ -5,72 +5,36 @@
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::node::NodeServer;
-use super::peer::Peer;
-use super::peer_process::PeerProcess;
-use super::{About, Deliver, Publisher, Subscriber, Wish};
-use crate::cores::Cores;
-use crate::message::device_id;
+use super::Deliver;
+use super::node::NodeScript;
 use crate::websocket_client::{WebSocketClient, opcode, write_frame};
 
-const SETTINGS: &str = "raw feed in, JSON parsed and emitted to a room for each device, WebSocket only, no compression, \
-     handshake requests let go, NODE_ENV=production";
-
-/// The running server.
+/// The script.
 #[derive(Debug)]
-pub(crate) struct NodeSocketIo {
-    server: NodeServer,
-    about: About,
-}
+pub(crate) struct NodeSocketIo;
 
-impl Peer for NodeSocketIo {
+impl NodeScript for NodeSocketIo {
     const NAME: &'static str = "node-socket-io";
 
-    async fn start(cores: &Cores) -> anyhow::Result<Self> {
-        let server = NodeServer::start("socket_io_server.js", cores).await?;
-        let about = About {
-            name: Self::NAME,
-            version: server.version.clone(),
-            settings: SETTINGS.to_owned(),
-        };
-        Ok(Self { server, about })
-    }
+    const SETTINGS: &'static str = "raw feed in, JSON parsed and emitted to a room for each device, WebSocket only, \
+         no compression, handshake requests let go, NODE_ENV=production";
 
-    fn about(&self) -> &About {
-        &self.about
-    }
+    const FILE: &'static str = "socket_io_server.js";
 
-    fn process(&self) -> &PeerProcess {
-        &self.server.process
-    }
+    const PATH: &'static str = "/socket.io/?EIO=4&transport=websocket";
 
-    fn into_process(self) -> PeerProcess {
-        self.server.process
-    }
-
-    async fn publisher(&self) -> anyhow::Result<Publisher> {
-        self.server.publisher().await
-    }
-
-    /// A connection to the main namespace whose `subscribe` event was acknowledged.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
-        let authority = self.server.web_socket.to_string();
-        let path = "/socket.io/?EIO=4&transport=websocket";
-        let mut client = WebSocketClient::connect(&authority, path, "").await?;
-        expect(&mut client, b"0{").await?;
+    /// Connects to the main namespace, and subscribes by an event that is acknowledged.
+    async fn subscribe(client: &mut WebSocketClient, devices: &str) -> anyhow::Result<()> {
+        expect(client, b"0{").await?;
         client.write_text("40").await?;
-        expect(&mut client, b"40{").await?;
-        let devices: Vec<String> = wishes.iter().map(|wish| device_id(wish.device)).collect();
-        let devices = serde_json::to_string(&devices)?;
-        client
-            .write_text(&format!("420[\"subscribe\",{devices}]"))
-            .await?;
-        expect(&mut client, b"430[]").await?;
-        Ok(Subscriber {
-            stream: client.stream,
-            read_ahead: client.read_ahead,
-            protocol: Box::new(SocketIoDelivery),
-        })
+        expect(client, b"40{").await?;
+        let event = format!("420[\"subscribe\",{devices}]");
+        client.write_text(&event).await?;
+        expect(client, b"430[]").await
+    }
+
+    fn delivery() -> Box<dyn Deliver> {
+        Box::new(SocketIoDelivery)
     }
 }
 

@@ -9,29 +9,33 @@ use futures_util::future::LocalBoxFuture;
 use super::peer_process::PeerProcess;
 use super::{About, Contender, Publisher, Running, Subscriber, Wish};
 use crate::cores::Cores;
+use crate::websocket_client::Link;
 
-/// A server of somebody else that runs.
+/// How a server of somebody else is started, and how it is reached when it runs.
 pub(crate) trait Peer: Sized + 'static {
     /// The name on the command line and in reports.
     const NAME: &'static str;
 
+    /// What is set to other than the default, for reports.
+    const SETTINGS: &'static str;
+
     /// Starts it on the server's core and waits until it takes connections.
-    async fn start(cores: &Cores) -> anyhow::Result<Self>;
-
-    /// What runs.
-    fn about(&self) -> &About;
-
-    /// The process, with its children.
-    fn process(&self) -> &PeerProcess;
-
-    /// Gives the process up to be stopped.
-    fn into_process(self) -> PeerProcess;
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>>;
 
     /// See [`Running::publisher`].
     async fn publisher(&self) -> anyhow::Result<Publisher>;
 
     /// See [`Running::subscriber`].
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber>;
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber>;
+}
+
+/// A peer that was started.
+pub(crate) struct Started<P> {
+    /// The process, with its children.
+    pub(crate) process: PeerProcess,
+    /// The version, as the server says it.
+    pub(crate) version: String,
+    pub(crate) peer: P,
 }
 
 /// A peer that can be started.
@@ -57,35 +61,55 @@ impl<P: Peer> Contender for PeerContender<P> {
         cores: &'a Cores,
         _devices: usize,
     ) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
-        async { Ok(Box::new(RunningPeer(P::start(cores).await?)) as Box<dyn Running>) }
-            .boxed_local()
+        async {
+            let Started {
+                process,
+                version,
+                peer,
+            } = P::start(cores).await?;
+            let about = About {
+                name: P::NAME,
+                version,
+                settings: P::SETTINGS.to_owned(),
+            };
+            Ok(Box::new(RunningPeer {
+                about,
+                process,
+                peer,
+            }) as Box<dyn Running>)
+        }
+        .boxed_local()
     }
 }
 
-struct RunningPeer<P>(P);
+struct RunningPeer<P> {
+    about: About,
+    process: PeerProcess,
+    peer: P,
+}
 
 impl<P: Peer> Running for RunningPeer<P> {
     fn about(&self) -> &About {
-        self.0.about()
+        &self.about
     }
 
     fn pids(&self) -> Vec<u32> {
-        self.0.process().pids()
+        self.process.pids()
     }
 
     fn publisher(&self) -> LocalBoxFuture<'_, anyhow::Result<Publisher>> {
-        self.0.publisher().boxed_local()
+        self.peer.publisher().boxed_local()
     }
 
     fn subscriber<'a>(
         &'a self,
-        _number: usize,
         wishes: &'a [Wish],
+        link: Link,
     ) -> LocalBoxFuture<'a, anyhow::Result<Subscriber>> {
-        self.0.subscriber(wishes).boxed_local()
+        self.peer.subscriber(wishes, link).boxed_local()
     }
 
     fn stop(self: Box<Self>) -> LocalBoxFuture<'static, anyhow::Result<()>> {
-        self.0.into_process().stop().boxed_local()
+        self.process.stop().boxed_local()
     }
 }

@@ -25,12 +25,12 @@ use tokio::process::Command;
 use self::one_shot::Forwarder;
 use super::byte_stream::ByteStream;
 use super::http_response;
-use super::peer::Peer;
+use super::peer::{Peer, Started};
 use super::peer_process::{self, PeerProcess};
-use super::{About, Deliver, Publish, Publisher, Subscriber, Wish};
+use super::{Deliver, Publish, Publisher, Subscriber, Wish};
 use crate::cores::Cores;
 use crate::message::{device_id, device_id_bytes};
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 /// More than the 10 that are allowed by default: a request costs it far more than a message.
 const BATCH_MESSAGES_MAX: usize = 100;
@@ -44,22 +44,20 @@ const APP_KEY: &str = "loadtests-key";
 /// Opens nothing but a server on a loopback address that ends with this run.
 const APP_SECRET: &str = "loadtests-secret";
 
-const SETTINGS: &str = "built with its feature `local` only; batches of up to 100 events (default 10), max_backpressure 64 MiB, \
-     pings after an hour, no rate limits, metrics, history, recovery, idempotency or compression, log level error, \
-     TOKIO_WORKER_THREADS=1";
-
 /// A running Sockudo.
 #[derive(Debug)]
 pub(crate) struct Sockudo {
-    process: PeerProcess,
-    about: About,
     address: SocketAddr,
 }
 
 impl Peer for Sockudo {
     const NAME: &'static str = "sockudo";
 
-    async fn start(cores: &Cores) -> anyhow::Result<Self> {
+    const SETTINGS: &'static str = "built with its feature `local` only; batches of up to 100 events (default 10), max_backpressure 64 MiB, \
+         pings after an hour, no rate limits, metrics, history, recovery, idempotency or compression, log level error, \
+         TOKIO_WORKER_THREADS=1";
+
+    async fn start(cores: &Cores) -> anyhow::Result<Started<Self>> {
         let program = peer_process::program("sockudo")?;
         let output = Command::new(&program).arg("--version").output().await?;
         let version = String::from_utf8(output.stdout)?;
@@ -77,28 +75,12 @@ impl Peer for Sockudo {
         command.env("TOKIO_WORKER_THREADS", "1");
         command.env("RUST_LOG", "error");
         let process = PeerProcess::start(cores, command, directory, &[address]).await?;
-        let about = About {
-            name: Self::NAME,
-            version,
-            settings: SETTINGS.to_owned(),
-        };
-        Ok(Self {
+        let peer = Self { address };
+        Ok(Started {
             process,
-            about,
-            address,
+            version,
+            peer,
         })
-    }
-
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn process(&self) -> &PeerProcess {
-        &self.process
-    }
-
-    fn into_process(self) -> PeerProcess {
-        self.process
     }
 
     async fn publisher(&self) -> anyhow::Result<Publisher> {
@@ -113,10 +95,10 @@ impl Peer for Sockudo {
     }
 
     /// A connection that was told of each subscription that it succeeded.
-    async fn subscriber(&self, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    async fn subscriber(&self, wishes: &[Wish], link: Link) -> anyhow::Result<Subscriber> {
         let authority = self.address.to_string();
         let path = format!("/app/{APP_KEY}?protocol=7&client=loadtests&version=1");
-        let mut client = WebSocketClient::connect(&authority, &path, "").await?;
+        let mut client = WebSocketClient::connect(&authority, &path, "", link).await?;
         expect(&mut client, "pusher:connection_established").await?;
         for wish in wishes {
             let data = json!({ "channel": device_id(wish.device) });

@@ -22,6 +22,9 @@ pub(crate) struct Receiver {
     partial: Vec<u8>,
     assembly: Assembly,
     replies: Vec<u8>,
+    /// See [`that_may_be_slow`](Self::that_may_be_slow).
+    pub(super) may_be_slow: bool,
+    pub(super) bytes_read: u64,
     pub(crate) follower: Follower,
 }
 
@@ -40,8 +43,28 @@ impl Receiver {
             partial: subscriber.read_ahead,
             assembly: Assembly::default(),
             replies: Vec::new(),
+            may_be_slow: false,
+            bytes_read: 0,
             follower: Follower::new(wishes, selects_keys),
         })
+    }
+
+    /// One that may be slowed down: what it gets is never among the latencies, and to be hung up on is no failure.
+    pub(crate) fn that_may_be_slow(mut self) -> Self {
+        self.may_be_slow = true;
+        self
+    }
+
+    /// The port of the client's end.
+    pub(crate) fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.stream.local_addr()?.port())
+    }
+
+    /// How many deliveries so many bytes hold, judged by what came so far.
+    pub(crate) fn deliveries_in(&self, bytes: u64) -> u64 {
+        (bytes * self.follower.tally.received)
+            .checked_div(self.bytes_read)
+            .unwrap_or(0)
     }
 
     /// Reads what is there, at most `bytes_max`, and follows it. Each delivery that was asked for is handed to `note`
@@ -64,6 +87,7 @@ impl Receiver {
             Err(error) => return Err(error).context("a subscriber lost its connection"),
         };
         let read_at = Instant::now();
+        self.bytes_read += read as u64;
         buffer[..held].copy_from_slice(&self.partial);
         self.partial.clear();
         let mut bytes = &buffer[..held + read];

@@ -25,6 +25,7 @@ use crate::process_usage::cpu_time;
 use crate::progress::Progress;
 use crate::report::Pass;
 use crate::seed::{SeedMessage, seed, telemetry_values};
+use crate::websocket_client::Link;
 
 const DEVICES: usize = 1000;
 
@@ -157,7 +158,7 @@ async fn set_up(
             }
         }
     };
-    let mut client = NativeClient::connect(&relay.authority).await?;
+    let mut client = NativeClient::connect(&relay.authority, Link::Fast).await?;
     client.say_hello(hello).await?;
     if matches!(way, Way::PipelinedToken) {
         client.ask_for(selectors(place)).await?;

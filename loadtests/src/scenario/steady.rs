@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Options;
@@ -10,12 +11,14 @@ use crate::audience::Audience;
 use crate::contender::hubrelay::PARTITIONS;
 use crate::contender::{Contender, Running};
 use crate::event_sender::{self, EventSender, Load, Sent};
+use crate::figures::Figures;
 use crate::generator::{Feeder, Generator, Receiver, Task};
 use crate::limits;
 use crate::pace::{Pace, Schedule};
 use crate::process_usage::{cpu_time, cpu_time_of, resident_kib_of};
 use crate::progress::Progress;
 use crate::report::Pass;
+use crate::websocket_client::Link;
 
 /// Time for connections, caches and allocators to settle before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -30,9 +33,9 @@ const LATENCY_RATE: u32 = 10_000;
 
 /// What a server is given to do.
 #[derive(Clone, Debug)]
-pub(crate) struct Work {
-    pub(crate) audience: Audience,
-    pub(crate) pace: Pace,
+pub(super) struct Work {
+    pub(super) audience: Audience,
+    pub(super) pace: Pace,
 }
 
 /// Messages on their way are enough to keep a server busy, and few enough that a queue of a thousand messages for each
@@ -63,8 +66,13 @@ pub(super) fn firehose() -> Work {
 pub(super) fn latency(rate: Option<NonZeroU32>, whole: bool) -> Work {
     Work {
         audience: Audience::pairs(1000, 500, whole),
-        pace: Pace::Rate(rate.map_or(LATENCY_RATE, NonZeroU32::get)),
+        pace: Pace::Rate(messages_per_s(rate)),
     }
+}
+
+/// The rate that was asked for, or the usual one.
+pub(super) fn messages_per_s(rate: Option<NonZeroU32>) -> u32 {
+    rate.map_or(LATENCY_RATE, NonZeroU32::get)
 }
 
 /// A server's growth is looked at where almost nothing matches.
@@ -75,10 +83,10 @@ pub(super) fn growth(devices: usize, onlookers: usize) -> Work {
     }
 }
 
-/// As `latency`, with 200 sessions of which some may be slow.
-pub(super) fn slow(rate: Option<NonZeroU32>) -> Work {
+/// As `latency`, with fewer sessions, so that each has more to get, and whole messages.
+pub(super) fn slow(sessions: usize, rate: Option<NonZeroU32>) -> Work {
     Work {
-        audience: Audience::pairs(1000, 200, true),
+        audience: Audience::pairs(1000, sessions, true),
         ..latency(rate, true)
     }
 }
@@ -92,10 +100,29 @@ pub(super) async fn run(
     let (server, mut pass) = start(&work.audience, contender, options).await?;
     let receivers = gather(server.as_ref(), &work.audience, options.progress).await?;
     let mut run = Run::begin(server.as_ref(), &work, receivers, options).await?;
-    run.measure(server.as_ref(), WARM_UP, options, &mut pass)?;
+    run.warm_up(options.progress)?;
+    let (measured, progress) = (options.measured, options.progress);
+    run.measure(server.as_ref(), measured, progress, &mut pass.figures)?;
+    if let Pace::Rate(rate) = work.pace {
+        kept_pace(&pass.figures, rate)?;
+    }
     run.finish(&work.audience, &mut pass).await?;
     server.stop().await?;
     Ok(pass)
+}
+
+/// Makes sure that what was offered went through: latencies of a server that is overloaded only say for how long it was.
+pub(super) fn kept_pace(figures: &Figures, rate: u32) -> anyhow::Result<()> {
+    const SHARE_MIN: f64 = 0.98;
+    let figure = |name| figures.get(name).unwrap_or(0.0);
+    let taken = figure("messages_in_per_s");
+    ensure!(
+        taken >= f64::from(rate) * SHARE_MIN,
+        "cannot keep up: it took {taken:.0} of {rate} messages/s, with {:.2} of its core and {:.2} of the generator's",
+        figure("server_cores"),
+        figure("generator_cores"),
+    );
+    Ok(())
 }
 
 /// Starts a server that is to serve an audience.
@@ -119,12 +146,29 @@ pub(super) async fn gather(
     audience: &Audience,
     progress: Progress,
 ) -> anyhow::Result<Vec<Receiver>> {
+    gather_with_slow(server, audience, 0, progress).await
+}
+
+/// The same, with so many at the beginning that have a slow link, and may be slow.
+pub(super) async fn gather_with_slow(
+    server: &dyn Running,
+    audience: &Audience,
+    slow: usize,
+    progress: Progress,
+) -> anyhow::Result<Vec<Receiver>> {
     let all = audience.wishes.len();
     let mut connected = 0;
     stream::iter(audience.wishes.iter().enumerate())
         .map(|(number, wishes)| async move {
-            let subscriber = server.subscriber(number, wishes).await?;
-            Receiver::new(subscriber, wishes, server.selects_keys())
+            let may_be_slow = number < slow;
+            let link = if may_be_slow { Link::Slow } else { Link::Fast };
+            let subscriber = server.subscriber(wishes, link).await?;
+            let receiver = Receiver::new(subscriber, wishes, server.selects_keys())?;
+            Ok(if may_be_slow {
+                receiver.that_may_be_slow()
+            } else {
+                receiver
+            })
         })
         .buffered(SET_UP_AT_ONCE)
         .inspect(|_| {
@@ -203,22 +247,30 @@ impl Run {
         })
     }
 
-    /// Warms up, measures, and adds what it took.
+    /// Publishes until the server has settled.
+    pub(super) fn warm_up(&mut self, progress: Progress) -> anyhow::Result<()> {
+        self.generator.run(self.start + WARM_UP, progress)
+    }
+
+    /// Measures for so long, and adds what it took.
     pub(super) fn measure(
         &mut self,
         server: &dyn Running,
-        warm_up: Duration,
-        options: &Options,
-        pass: &mut Pass,
+        measured: Duration,
+        progress: Progress,
+        figures: &mut Figures,
     ) -> anyhow::Result<()> {
         let generator = &mut self.generator;
-        generator.run(self.start + warm_up, options.progress)?;
         generator.forget_latencies();
         let before = Moment::now(server, generator)?;
-        generator.run(before.at + options.measured, options.progress)?;
+        generator.run(before.at + measured, progress)?;
         let after = Moment::now(server, generator)?;
-        add_throughput(pass, &before, &after);
-        add_latency(pass, generator);
+        add_throughput(figures, &before, &after);
+        add_latency(figures, generator);
+        // Looked at when all is measured, since nothing is received meanwhile.
+        let rss_kib = resident_kib_of(&server.pids())?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        figures.add("server_rss_mib", rss_kib as f64 / 1024.0);
         Ok(())
     }
 
@@ -245,35 +297,40 @@ impl Run {
             Some(sender) => Some(sender.stop().await?),
             None => None,
         };
-        let (all, devices) = (self.generator.sent(), self.devices as u64);
+        let (in_turns, devices) = (self.sent_in_turns(), self.devices);
         Ok(move |device: usize| match &sent {
-            _ if device as u64 >= devices => 0,
-            Some(sent) => Sent::of(sent, device),
-            None => (all + devices).saturating_sub(1 + device as u64) / devices,
+            Some(sent) if device < devices => Sent::of(sent, device),
+            _ => in_turns(device),
         })
+    }
+
+    /// How many messages were sent of each device so far. Exact where the generator publishes; a sender on another
+    /// thread may be a few messages off the turns of the devices until it has stopped.
+    pub(super) fn sent_in_turns(&self) -> impl Fn(usize) -> u64 + use<> {
+        let (all, devices) = (self.generator.sent(), self.devices as u64);
+        move |device: usize| match device as u64 {
+            device if device >= devices => 0,
+            device => (all + devices).saturating_sub(1 + device) / devices,
+        }
     }
 }
 
 /// What is read at the beginning and at the end of measuring.
-pub(super) struct Moment {
-    pub(super) at: Instant,
+struct Moment {
+    at: Instant,
     server_cpu: Duration,
     generator_cpu: Duration,
-    server_rss_kib: u64,
     sent: u64,
     accounted: u64,
 }
 
 impl Moment {
-    pub(super) fn now(server: &dyn Running, generator: &Generator) -> anyhow::Result<Self> {
+    fn now(server: &dyn Running, generator: &Generator) -> anyhow::Result<Self> {
         let pids = server.pids();
-        // Looked at first, because it takes longest.
-        let server_rss_kib = resident_kib_of(&pids)?;
         Ok(Self {
             at: Instant::now(),
             server_cpu: cpu_time_of(&pids)?,
             generator_cpu: cpu_time(std::process::id())?,
-            server_rss_kib,
             sent: generator.sent(),
             accounted: generator.accounted(),
         })
@@ -284,7 +341,7 @@ impl Moment {
     clippy::cast_precision_loss,
     reason = "counts of one run are far below 2^53"
 )]
-pub(super) fn add_throughput(pass: &mut Pass, before: &Moment, after: &Moment) {
+fn add_throughput(figures: &mut Figures, before: &Moment, after: &Moment) {
     const MICROSECONDS_PER_S: f64 = 1e6;
     let elapsed_s = (after.at - before.at).as_secs_f64();
     let messages = (after.sent - before.sent) as f64;
@@ -304,17 +361,15 @@ pub(super) fn add_throughput(pass: &mut Pass, before: &Moment, after: &Moment) {
             server_s * MICROSECONDS_PER_S / messages,
         ),
         ("generator_cores", generator_s / elapsed_s),
-        ("server_rss_mib", after.server_rss_kib as f64 / 1024.0),
     ] {
-        pass.figures.add(name, value);
+        figures.add(name, value);
     }
 }
 
-pub(super) fn add_latency(pass: &mut Pass, generator: &mut Generator) {
+fn add_latency(figures: &mut Figures, generator: &mut Generator) {
     let latencies = generator.latencies();
     if latencies.len() > 0 {
-        pass.figures
-            .count("latency_samples", latencies.len() as u64);
+        figures.count("latency_samples", latencies.len() as u64);
     }
     for (name, share) in [
         ("latency_p50_ms", 0.5),
@@ -323,7 +378,7 @@ pub(super) fn add_latency(pass: &mut Pass, generator: &mut Generator) {
         ("latency_max_ms", 1.0),
     ] {
         if let Some(latency_ms) = latencies.percentile_ms(share) {
-            pass.figures.add(name, latency_ms);
+            figures.add(name, latency_ms);
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::process_usage::{cpu_time, cpu_time_of};
 use crate::progress::Progress;
 use crate::report::Pass;
 use crate::seed::{SeedMessage, seed};
+use crate::websocket_client::Link;
 
 const DEVICES: usize = 1000;
 const DEVICES_EACH: usize = 4;
@@ -74,9 +75,9 @@ async fn storm(
     let restored = restore(
         audience,
         options.progress,
-        async |number, wishes| match sessions_by_rest {
+        async |wishes| match sessions_by_rest {
             Some(relay) => restore_session(relay, wishes).await,
-            None => server.subscriber(number, wishes).await,
+            None => server.subscriber(wishes, Link::Fast).await,
         },
     )
     .await?;
@@ -104,20 +105,20 @@ async fn restore_session(relay: &RunningRelay, wishes: &[Wish]) -> anyhow::Resul
         let device = relay_protocol::DeviceId::from(device_id(wish.device));
         session.last_value(device, &key).await?;
     }
-    SocketIoDelivery::open(&relay.authority, session.id()).await
+    SocketIoDelivery::open(&relay.authority, session.id(), Link::Fast).await
 }
 
 /// Sets everybody up, many at a time, and keeps them.
 async fn restore(
     audience: &Audience,
     progress: Progress,
-    set_up: impl AsyncFn(usize, &[Wish]) -> anyhow::Result<Subscriber>,
+    set_up: impl AsyncFn(&[Wish]) -> anyhow::Result<Subscriber>,
 ) -> anyhow::Result<Vec<Subscriber>> {
     let all = audience.wishes.len();
     let set_up = &set_up;
     let mut restored = 0;
-    stream::iter(audience.wishes.iter().enumerate())
-        .map(|(number, wishes)| async move { set_up(number, wishes).await })
+    stream::iter(&audience.wishes)
+        .map(|wishes| async move { set_up(wishes).await })
         .buffered(AT_ONCE)
         .inspect(|_| {
             restored += 1;

@@ -11,7 +11,7 @@ use crate::contender::{Deliver, Subscriber, Wish};
 use crate::grant_token;
 use crate::message::{device_id, key_name};
 use crate::native_client::NativeClient;
-use crate::websocket_client::WebSocketClient;
+use crate::websocket_client::{Link, WebSocketClient};
 
 /// Unwraps frames of updates.
 #[derive(Debug, Default)]
@@ -22,13 +22,19 @@ pub(crate) struct NativeDelivery {
 
 impl NativeDelivery {
     /// Connects, and sets up a session with grants and subscriptions on the way.
-    pub(crate) async fn connect(authority: &str, wishes: &[Wish]) -> anyhow::Result<Subscriber> {
+    pub(crate) async fn connect(
+        authority: &str,
+        wishes: &[Wish],
+        link: Link,
+    ) -> anyhow::Result<Subscriber> {
         let token = Some(grant_token::for_wishes(wishes)?);
         let hello = Hello {
             token,
             ..Hello::default()
         };
-        let mut client = NativeClient::open(authority, hello).await?;
+        let mut client = NativeClient::connect(authority, link).await?;
+        client.say_hello(hello).await?;
+        client.hear_hello().await?;
         let subscribed = client.subscribe(selectors(wishes).collect()).await?;
         let WebSocketClient {
             stream, read_ahead, ..

@@ -8,7 +8,7 @@ use super::update;
 use crate::contender::{Deliver, Subscriber, Wish};
 use crate::grant_token;
 use crate::message::{device_id, key_name};
-use crate::websocket_client::{WebSocketClient, opcode, write_frame};
+use crate::websocket_client::{Link, WebSocketClient, opcode, write_frame};
 
 /// Engine.IO packets (protocol 4) and the Socket.IO packets in them (protocol 5).
 const OPEN: &[u8] = b"0{";
@@ -29,13 +29,14 @@ impl SocketIoDelivery {
         authority: &str,
         admin: &AdminClient,
         wishes: &[Wish],
+        link: Link,
     ) -> anyhow::Result<Subscriber> {
         let token = grant_token::for_wishes(wishes)?;
         let session = admin
             .relay()
             .create_session_with_token(token.as_str())
             .await?;
-        let client = Self::open(authority, session.id()).await?;
+        let client = Self::open(authority, session.id(), link).await?;
         let wanted: Vec<_> = subscriptions(wishes).collect();
         let applied = session.subscribe_all(wanted).await?;
         ensure!(
@@ -46,12 +47,16 @@ impl SocketIoDelivery {
     }
 
     /// Connects a session that exists.
-    pub(crate) async fn open(authority: &str, session: &SessionId) -> anyhow::Result<Subscriber> {
+    pub(crate) async fn open(
+        authority: &str,
+        session: &SessionId,
+        link: Link,
+    ) -> anyhow::Result<Subscriber> {
         let path = format!(
             "/socket.io/?EIO=4&transport=websocket&sessionId={}",
             session.as_str()
         );
-        let mut client = WebSocketClient::connect(authority, &path, "").await?;
+        let mut client = WebSocketClient::connect(authority, &path, "", link).await?;
         expect(&client.read().await?, OPEN)?;
         client.write_text(CONNECT).await?;
         expect(&client.read().await?, CONNECTED)?;
