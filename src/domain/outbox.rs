@@ -212,7 +212,12 @@ impl Outbox {
         self.queue.is_empty() && self.backlog.is_none()
     }
 
-    /// What was skipped since the last call.
+    /// What was skipped since it was last taken.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
+    /// The same, for the client to be told, and begins anew.
     pub fn take_skipped(&mut self) -> Skipped {
         std::mem::take(&mut self.skipped)
     }

@@ -17,7 +17,7 @@ use super::connection::{Batch, EndedSubscription, Hold, Next, Resume, Takes};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::DeviceId;
 use crate::domain::limits::OutboxLimits;
-use crate::domain::outbox::{Outbox, Overflow, Skipped};
+use crate::domain::outbox::{Outbox, Overflow};
 use crate::domain::session::{ConnectionNumber, Dialect, Session};
 use crate::domain::subscription::DeviceSubscriptions;
 use crate::domain::update::Update;
@@ -142,7 +142,7 @@ impl SharedOutbox {
             ..
         } = &mut *state;
         let Some(reader) = reader else {
-            if *native && outbox.push(update) == Err(Overflow) {
+            if *native && self.push_and_count(outbox, update) == Err(Overflow) {
                 // Its client gets a snapshot instead when it comes back.
                 outbox.clear();
                 *native = false;
@@ -153,7 +153,7 @@ impl SharedOutbox {
             return Pushed::Stored;
         }
         let was_burst = outbox.has_burst();
-        if outbox.push(update) == Err(Overflow) {
+        if self.push_and_count(outbox, update) == Err(Overflow) {
             outbox.clear();
             reader.disconnect = Some(Disconnect::SlowConsumer);
         }
@@ -265,7 +265,7 @@ impl SharedOutbox {
             // A client that comes back is told what it did not get.
             if !state.native {
                 state.outbox.clear();
-                self.count_skipped(&mut state.outbox);
+                state.outbox.take_skipped();
             }
         }
         drop(state);
@@ -339,7 +339,7 @@ impl SharedOutbox {
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
         state.outbox.clear();
-        self.count_skipped(&mut state.outbox);
+        state.outbox.take_skipped();
         state.ended = Vec::new();
         state.told = None;
         state.native = false;
@@ -446,7 +446,7 @@ impl SharedOutbox {
             return Some(Next::Ended(ended));
         }
         let updates = outbox.take(bytes_max);
-        let skipped = self.count_skipped(outbox);
+        let skipped = outbox.take_skipped();
         if !updates.is_empty() {
             reader.writing = Some(Writing::Updates);
             return Some(Next::Updates(Batch {
@@ -486,13 +486,17 @@ impl SharedOutbox {
         }
     }
 
-    fn count_skipped(&self, outbox: &mut Outbox) -> Skipped {
-        let skipped = outbox.take_skipped();
-        if skipped != Skipped::default() {
-            self.metrics.conflated.inc_by(skipped.conflated);
-            self.metrics.dropped.inc_by(skipped.dropped);
+    /// What is skipped is counted when it happens: a client that is stuck takes nothing for a long time.
+    fn push_and_count(&self, outbox: &mut Outbox, update: Arc<Update>) -> Result<(), Overflow> {
+        let before = outbox.skipped();
+        let pushed = outbox.push(update);
+        let after = outbox.skipped();
+        if after != before {
+            let conflated = after.conflated - before.conflated;
+            self.metrics.conflated.inc_by(conflated);
+            self.metrics.dropped.inc_by(after.dropped - before.dropped);
         }
-        skipped
+        pushed
     }
 }
 

@@ -541,6 +541,34 @@ async fn a_client_that_reads_nothing_is_disconnected_when_even_newest_values_do_
 }
 
 #[tokio::test]
+async fn what_a_stuck_client_misses_is_counted_while_it_is_stuck() {
+    let metrics = Metrics::new();
+    let limits = OutboxLimits {
+        frames_max: 1,
+        ..SETTINGS.outbox_limits
+    };
+    let settings = Settings {
+        outbox_limits: limits,
+        ..SETTINGS
+    };
+    let lifecycle = Lifecycle::new();
+    let relay = Relay::start(settings, SystemClock::shared(), &metrics, &lifecycle, None);
+    let (_, connection) = subscriber(&relay).await;
+    relay
+        .ingest((0..5).map(|_| message("d1", "1")).collect())
+        .await;
+    let all_came = async {
+        while metrics.relay.delivered.get() < 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_came).await.unwrap();
+    // The first waits as it came, and the newest two values of the others.
+    assert_eq!(metrics.relay.conflated.get(), 6);
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn stopping_ends_every_task() {
     let lifecycle = Lifecycle::new();
     let relay = Relay::start(
