@@ -1,5 +1,6 @@
 //! What goes out: one update about one device, shared by every session that gets it.
 
+use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
 use once_cell::race::OnceBox;
@@ -92,6 +93,17 @@ impl Update {
     /// About how many bytes the update takes on the wire.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// About how many bytes some updates take on the wire. This reads a little of everything that an update consists of,
+    /// so whoever is about to go through them waits for memory once and not at each of them.
+    pub fn bytes_of_all(updates: &[Arc<Self>]) -> usize {
+        let bytes = updates.iter().map(|update| {
+            // That is in one of its two cache lines, and its size in the other.
+            black_box(Arc::strong_count(update));
+            update.bytes
+        });
+        bytes.sum()
     }
 
     /// The same update with only the telemetry that satisfies `keep`; itself when that is all of it, `None` when it

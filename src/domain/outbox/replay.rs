@@ -93,9 +93,7 @@ impl Replay {
             };
         }
         self.forget(|replay| replay.updates.len() + updates.len() > limits.replay_frames_max);
-        // Not only to save growing: this reads a little of each update, and so waits for all of them together.
-        let bytes = updates.iter().map(|update| update.bytes()).sum();
-        let mut records = Vec::with_capacity(bytes);
+        let mut records = Vec::with_capacity(Update::bytes_of_all(updates));
         for update in updates {
             self.sequence += 1;
             self.remember(self.sequence, update, &mut records);

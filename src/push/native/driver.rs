@@ -19,6 +19,7 @@ use super::conversation::{Conversation, Step};
 use super::request::Request;
 use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
+use crate::domain::update::Update;
 use crate::push::ended::ended_messages;
 use crate::push::{BURST, Place, Push, frame};
 use crate::relay::{self, Batch, Next, Takes};
@@ -344,7 +345,7 @@ impl Driver {
             ..
         } = &batch;
         self.sequence = *sequence;
-        let bytes = updates.iter().map(|update| update.bytes()).sum();
+        let bytes = Update::bytes_of_all(updates);
         let sent = self.socket.send(cx, |burst| {
             burst.text(bytes, |text| {
                 frame::push_updates(text, updates, *sequence, *skipped, time);

@@ -34,8 +34,7 @@ pub(super) fn write_events_v3(
     namespace: &Namespace,
     burst: &mut Burst<'_>,
 ) {
-    // Not only to save growing: this reads a little of each update, and so waits for all of them together.
-    burst.reserve(updates.iter().map(|update| update.bytes()).sum());
+    burst.reserve(Update::bytes_of_all(updates));
     for update in updates {
         write_event(update, namespace, burst);
     }
