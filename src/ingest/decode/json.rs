@@ -23,19 +23,19 @@ pub(super) enum Unusable {
 
 /// What a JSON text is at its top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum Kind {
     Object,
     Array,
     Scalar,
 }
 
-/// Tells the shape of a text, without white space before it, from its first character; it may still turn out not to be
+/// Tells the kind of a text, without white space before it, from its first character; it may still turn out not to be
 /// JSON.
-pub(super) fn shape(text: &str) -> Shape {
+pub(super) fn kind(text: &str) -> Kind {
     match text.as_bytes().first() {
-        Some(b'{') => Shape::Object,
-        Some(b'[') => Shape::Array,
-        _ => Shape::Scalar,
+        Some(b'{') => Kind::Object,
+        Some(b'[') => Kind::Array,
+        _ => Kind::Scalar,
     }
 }
 
