@@ -233,6 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn gaps_differ_when_their_white_space_is_on_another_side_of_a_value() {
+        let [like, text] = ["{\"a\": 1,\"b\":2}", "{\"a\":1 ,\"b\":2}"];
+        let of = |text| Gaps::new(text, Span::whole(text), &by_walk(text).unwrap());
+        let is_in =
+            |gaps: Gaps, text| gaps.are_in(text, Span::whole(text), &by_walk(text).unwrap());
+        assert!(is_in(of(like), like));
+        assert!(!is_in(of(like), text));
+        assert!(!of(like).find(text, Span::whole(text), 100, &mut Vec::new()));
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(validate(&nested(3), 3), Ok(()));
