@@ -19,8 +19,8 @@ const SHARED_BYTES_MAX: usize = 16 * 1024;
 /// What memory comes in.
 const CACHE_LINE_BYTES: usize = 64;
 
-/// How much of a text and its values [`Telemetry::look_up`] reads: all of it for most.
-const LOOKED_UP_LINES: usize = 6;
+/// How much of a text and its values [`Telemetry::prefetch`] reads: all of it for most.
+const PREFETCHED_LINES: usize = 6;
 
 /// Members of a JSON object. Cloning shares the text, not copies it.
 #[derive(Clone)]
@@ -158,16 +158,16 @@ impl Telemetry {
     }
 
     /// Reads a little of the beginning of what it consists of, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         let Members::Whole { body, values } = &self.members else {
             return;
         };
         let body = body.as_bytes().iter().step_by(CACHE_LINE_BYTES);
         let values = values.iter().step_by(CACHE_LINE_BYTES / size_of::<Span>());
         black_box((
-            body.take(LOOKED_UP_LINES).fold(0, |all, byte| all ^ byte),
+            body.take(PREFETCHED_LINES).fold(0, |all, byte| all ^ byte),
             values
-                .take(LOOKED_UP_LINES)
+                .take(PREFETCHED_LINES)
                 .fold(0, |all, value| all ^ value.start),
         ));
     }

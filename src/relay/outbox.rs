@@ -130,7 +130,7 @@ impl SharedOutbox {
     }
 
     /// Reads a little of it, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         black_box(self.state.is_locked());
     }
 
