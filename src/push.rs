@@ -17,6 +17,7 @@ mod payload_body;
 mod refused;
 mod socket_io;
 mod sse;
+mod turns;
 mod websocket;
 #[cfg(test)]
 mod websocket_conformance;

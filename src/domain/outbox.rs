@@ -87,7 +87,9 @@ impl Outbox {
     /// Goes back to the moment when the update with this number had left: those after it are sent again, before
     /// everything else. Returns `false`, and does nothing, when they are not all remembered or the number is none.
     pub fn rewind(&mut self, sequence: u64) -> bool {
-        let Some(missed) = (self.replay.as_mut()).and_then(|replay| replay.rewind(sequence)) else {
+        let Some(missed) =
+            (self.replay.as_mut()).and_then(|replay| replay.rewind(sequence, &self.limits))
+        else {
             return false;
         };
         for update in missed.into_iter().rev() {
@@ -152,7 +154,7 @@ impl Outbox {
         };
         cut_updates(&mut self.queue, &mut self.queue_bytes, cut);
         if let Some(replay) = &mut self.replay {
-            replay.cut(cut);
+            replay.cut(&self.limits, cut);
         }
         self.narrow_backlog(|backlog| {
             backlog.cut_messages(cut);

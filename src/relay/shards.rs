@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::future::ready;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -329,8 +330,10 @@ impl ShardTask {
                         permit.send(device);
                     }
                 }
-                Some(batch) = next_batch(&mut self.batch, &mut self.messages) => {
-                    self.batch = batch;
+                // The rest of a batch that was begun goes before the next one.
+                () = ready(()), if self.batch.len() > 0 => self.apply(),
+                Some(batch) = self.messages.recv() => {
+                    self.batch = batch.into_iter();
                     self.apply();
                 }
             }
@@ -504,17 +507,6 @@ fn push(outbox: &Arc<SharedOutbox>, update: Arc<Update>, to_wake: &mut Vec<Arc<S
     if outbox.push(update) == Pushed::ReaderWaits {
         to_wake.push(outbox.clone());
     }
-}
-
-/// The rest of the batch that was begun, or the next one.
-async fn next_batch(
-    begun: &mut vec::IntoIter<DeviceMessage>,
-    messages: &mut mpsc::Receiver<Vec<DeviceMessage>>,
-) -> Option<vec::IntoIter<DeviceMessage>> {
-    if begun.len() > 0 {
-        return Some(std::mem::take(begun));
-    }
-    messages.recv().await.map(Vec::into_iter)
 }
 
 async fn sleep(ms: Option<u64>) {

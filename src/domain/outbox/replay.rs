@@ -12,6 +12,12 @@ use crate::domain::limits::OutboxLimits;
 use crate::domain::raw_json::offset;
 use crate::domain::update::{Update, UpdateBody};
 
+/// For so many clients, records take about as much memory as the update that they would share.
+const FEW: usize = 4;
+
+/// Records that are forgotten together are at most one in so many.
+const RUNS_MIN: usize = 16;
+
 /// What left an outbox lately.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
@@ -19,18 +25,17 @@ pub(super) struct Replay {
     sequence: u64,
     /// All that left after this number is remembered.
     remembers_after: u64,
-    /// In the order of their numbers.
-    updates: VecDeque<(u64, Kept)>,
-    /// The records of those that are kept as such, one behind the other.
+    /// In the order of their numbers; each with the last of them.
+    kept: VecDeque<(u64, Kept)>,
+    /// All records, one behind the other.
     records: VecDeque<u8>,
+    /// How many updates are remembered.
+    updates: usize,
     /// What the bound is held against.
     bytes: usize,
 }
 
-/// For so many clients, records take about as much memory as the update that they would share.
-const FEW: usize = 4;
-
-/// An update that left.
+/// Updates that left.
 ///
 /// One that hardly anybody else has is written down and let go of. There are hundreds for each client, all over the memory by the
 /// time that they are forgotten: to go back to each of them then costs more than everything else that is done for an
@@ -38,28 +43,29 @@ const FEW: usize = 4;
 #[derive(Debug)]
 enum Kept {
     Shared(Arc<Update>),
-    Record { bytes: u32 },
+    Records(Run),
+}
+
+/// Updates whose numbers follow each other and that are kept as records.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    updates: u32,
+    bytes: u32,
 }
 
 impl Kept {
-    /// Appends to `records` if the update becomes one.
-    fn new(update: &Arc<Update>, records: &mut Vec<u8>) -> Self {
-        match &update.body {
-            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) <= FEW => {
-                let start = records.len();
-                record::write(update, telemetry, records);
-                let bytes = offset(records.len() - start);
-                Self::Record { bytes }
-            }
-            _ => Self::Shared(update.clone()),
+    fn updates(&self) -> usize {
+        match self {
+            Self::Shared(_) => 1,
+            Self::Records(run) => run.updates as usize,
         }
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory they take.
     fn bytes(&self) -> usize {
         match self {
             Self::Shared(update) => update.bytes(),
-            Self::Record { bytes } => *bytes as usize,
+            Self::Records(run) => run.bytes as usize,
         }
     }
 
@@ -67,7 +73,7 @@ impl Kept {
     fn record_bytes(&self) -> usize {
         match self {
             Self::Shared(_) => 0,
-            Self::Record { bytes } => *bytes as usize,
+            Self::Records(run) => run.bytes as usize,
         }
     }
 }
@@ -83,93 +89,147 @@ impl Replay {
 
     /// Numbers updates that leave, and forgets the oldest ones that are over the bound.
     pub(super) fn left(&mut self, updates: &[Arc<Update>], limits: &OutboxLimits) {
-        let over = updates.len().saturating_sub(limits.replay_frames_max);
-        let (over, updates) = updates.split_at(over);
+        let updates_max = limits.replay_frames_max;
+        let (over, updates) = updates.split_at(updates.len().saturating_sub(updates_max));
         if !over.is_empty() {
+            let sequence = self.sequence + over.len() as u64;
             *self = Self {
-                sequence: self.sequence + over.len() as u64,
-                remembers_after: self.sequence + over.len() as u64,
+                sequence,
+                remembers_after: sequence,
                 ..Self::default()
             };
         }
-        self.forget(|replay| replay.updates.len() + updates.len() > limits.replay_frames_max);
+        self.forget(|replay| replay.updates + updates.len() > updates_max);
         let mut records = Vec::with_capacity(Update::bytes_of_all(updates));
         for update in updates {
             self.sequence += 1;
-            self.remember(self.sequence, update, &mut records);
+            self.remember(self.sequence, update, limits, &mut records);
         }
         self.records.extend(&records);
         self.forget(|replay| replay.bytes > limits.replay_bytes_max);
     }
 
     /// The caller adds what is appended to `records`.
-    fn remember(&mut self, number: u64, update: &Arc<Update>, records: &mut Vec<u8>) {
-        let kept = Kept::new(update, records);
-        self.bytes += kept.bytes();
-        self.updates.push_back((number, kept));
+    fn remember(
+        &mut self,
+        number: u64,
+        update: &Arc<Update>,
+        limits: &OutboxLimits,
+        records: &mut Vec<u8>,
+    ) {
+        self.updates += 1;
+        let telemetry = match &update.body {
+            UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) <= FEW => telemetry,
+            _ => {
+                self.bytes += update.bytes();
+                return self.kept.push_back((number, Kept::Shared(update.clone())));
+            }
+        };
+        let start = records.len();
+        record::write(update, telemetry, records);
+        let bytes = records.len() - start;
+        self.bytes += bytes;
+        match self.kept.back_mut() {
+            Some((last, Kept::Records(run)))
+                if *last + 1 == number && run.has_room(bytes, limits) =>
+            {
+                *last = number;
+                run.updates += 1;
+                run.bytes += offset(bytes);
+            }
+            _ => {
+                let run = Run {
+                    updates: 1,
+                    bytes: offset(bytes),
+                };
+                self.kept.push_back((number, Kept::Records(run)));
+            }
+        }
     }
 
     /// Forgets the oldest updates, for as long as there are too many.
     fn forget(&mut self, too_many: impl Fn(&Self) -> bool) {
         let mut record_bytes = 0;
         while too_many(self)
-            && let Some((number, oldest)) = self.updates.pop_front()
+            && let Some((last, oldest)) = self.kept.pop_front()
         {
+            self.updates -= oldest.updates();
             self.bytes -= oldest.bytes();
             record_bytes += oldest.record_bytes();
-            self.remembers_after = number;
+            self.remembers_after = last;
         }
         self.records.drain(..record_bytes);
     }
 
     /// Goes back to the moment when the update with this number had left. Returns those that left after it; `None` when
     /// they are not all remembered, or when there is no such number yet.
-    pub(super) fn rewind(&mut self, sequence: u64) -> Option<Vec<Arc<Update>>> {
+    pub(super) fn rewind(
+        &mut self,
+        sequence: u64,
+        limits: &OutboxLimits,
+    ) -> Option<Vec<Arc<Update>>> {
         if sequence < self.remembers_after || sequence > self.sequence {
             return None;
         }
-        let updates = &self.updates;
-        let place = updates.partition_point(|(number, _)| *number <= sequence);
-        let before = updates.range(..place).map(|(_, kept)| kept.record_bytes());
-        let before = before.sum();
-        let missed = self.updates.split_off(place);
-        let records = self.records.split_off(before);
         self.sequence = sequence;
-        self.bytes -= missed.iter().map(|(_, kept)| kept.bytes()).sum::<usize>();
-        Some(restore(missed, records).map(|(_, update)| update).collect())
+        let mut missed = Vec::new();
+        let place = self.kept.partition_point(|(last, _)| *last <= sequence);
+        self.rewrite(place, limits, |number, update| {
+            if number <= sequence {
+                return Some(update);
+            }
+            missed.push(update);
+            None
+        });
+        Some(missed)
     }
 
     /// Replaces each update by what `cut` leaves of it.
-    pub(super) fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>) {
-        let updates = std::mem::take(&mut self.updates);
-        let records = std::mem::take(&mut self.records);
-        self.bytes = 0;
-        let mut left = Vec::new();
-        for (number, update) in restore(updates, records) {
-            if let Some(update) = cut(&update) {
-                self.remember(number, &update, &mut left);
+    pub(super) fn cut(
+        &mut self,
+        limits: &OutboxLimits,
+        cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>,
+    ) {
+        self.rewrite(0, limits, |_, update| cut(&update));
+    }
+
+    /// Replaces each update by what `change` makes of it and its number, but for what is kept before `place`.
+    fn rewrite(
+        &mut self,
+        place: usize,
+        limits: &OutboxLimits,
+        mut change: impl FnMut(u64, Arc<Update>) -> Option<Arc<Update>>,
+    ) {
+        let before = self.kept.range(..place);
+        let before = before.map(|(_, kept)| kept.record_bytes()).sum();
+        let records = Vec::from(self.records.split_off(before));
+        let kept = self.kept.split_off(place);
+        let mut unread = records.as_slice();
+        let mut rewritten = Vec::new();
+        for (last, kept) in kept {
+            self.updates -= kept.updates();
+            self.bytes -= kept.bytes();
+            let first = last + 1 - kept.updates() as u64;
+            for number in first..=last {
+                let update = match &kept {
+                    Kept::Shared(update) => update.clone(),
+                    Kept::Records(_) => Arc::new(record::read(&mut unread)),
+                };
+                if let Some(update) = change(number, update) {
+                    self.remember(number, &update, limits, &mut rewritten);
+                }
             }
         }
-        self.records = left.into();
+        self.records.extend(rewritten);
     }
 }
 
-/// The updates as they were.
-fn restore(
-    updates: VecDeque<(u64, Kept)>,
-    records: VecDeque<u8>,
-) -> impl Iterator<Item = (u64, Arc<Update>)> {
-    let records = Vec::from(records);
-    let mut start = 0;
-    updates.into_iter().map(move |(number, kept)| {
-        let end = start + kept.record_bytes();
-        let update = match kept {
-            Kept::Shared(update) => update,
-            Kept::Record { .. } => Arc::new(record::read(&records[start..end])),
-        };
-        start = end;
-        (number, update)
-    })
+impl Run {
+    /// Whether one more record may be forgotten together with these.
+    fn has_room(self, bytes: usize, limits: &OutboxLimits) -> bool {
+        self.updates as usize * RUNS_MIN < limits.replay_frames_max
+            && (self.bytes as usize + bytes) * RUNS_MIN <= limits.replay_bytes_max
+    }
 }
 
 #[cfg(test)]
@@ -178,170 +238,126 @@ mod tests {
 
     use super::*;
     use crate::domain::id::DeviceId;
-    use crate::domain::raw_json::RawJson;
     use crate::domain::telemetry::tests::telemetry;
     use crate::domain::time::{Stamp, Timestamp};
 
-    const FRAMES_MAX: usize = 6;
-
+    /// What happens to a replay, and to a model of it that is a list.
     #[derive(Clone, Debug)]
     enum Step {
-        /// Some updates leave together.
-        Leave(Vec<Leaving>),
-        /// What the client must not see any more: a device, or a key of all.
-        CutDevice(u8),
-        CutKey,
-        /// The client comes back, and has not seen the last few.
+        /// So many updates leave together; every how manyth is one that many have, and every how manyth a connection state.
+        Left {
+            updates: usize,
+            shared: usize,
+            states: usize,
+        },
+        /// The client comes back, having missed so many.
         Rewind(u64),
+        /// Every how manyth update is not to be seen any more.
+        Cut(usize),
     }
 
-    #[derive(Clone, Debug)]
-    struct Leaving {
-        device: u8,
-        is_message: bool,
-        text_bytes: usize,
-        /// How many others have it.
-        others: usize,
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let left = (0..120_usize, 1..9_usize, 1..9_usize);
+        let step = prop_oneof![
+            4 => left.prop_map(|(updates, shared, states)| Step::Left { updates, shared, states }),
+            1 => (0..150_u64).prop_map(Step::Rewind),
+            1 => (1..6_usize).prop_map(Step::Cut),
+        ];
+        prop::collection::vec(step, 1..20)
     }
 
-    fn leaving() -> impl Strategy<Value = Leaving> {
-        (0..3_u8, prop::bool::weighted(0.2), 0..60_usize, 0..2 * FEW).prop_map(
-            |(device, is_message, text_bytes, others)| Leaving {
-                device,
-                is_message,
-                text_bytes,
-                others,
-            },
-        )
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => prop::collection::vec(leaving(), 1..FRAMES_MAX + 3).prop_map(Step::Leave),
-            1 => (0..3_u8).prop_map(Step::CutDevice),
-            1 => Just(Step::CutKey),
-            2 => (0..10_u64).prop_map(Step::Rewind),
-        ]
-    }
-
-    fn device(number: u8) -> DeviceId {
-        DeviceId::new(&format!("d{number}")).unwrap()
-    }
-
-    fn update(leaving: &Leaving, number: i64) -> Arc<Update> {
-        let text = format!("\"{}\"", "x".repeat(leaving.text_bytes));
-        let body = if leaving.is_message {
-            UpdateBody::Message(RawJson::from_valid(text))
+    fn update(number: usize, is_state: bool) -> Arc<Update> {
+        let value = number.to_string();
+        let body = if is_state {
+            UpdateBody::ConnectionState(number.is_multiple_of(2))
         } else {
-            UpdateBody::Telemetry(telemetry(&[("a", &number.to_string()), ("b", &text)]))
+            UpdateBody::Telemetry(telemetry(&[("t", &value), ("number", &value)]))
         };
+        update_of(number, body)
+    }
+
+    fn update_of(number: usize, body: UpdateBody) -> Arc<Update> {
         let stamp = Stamp {
-            timestamp: Timestamp::UnixMs(number),
-            received_unix_ms: number,
+            timestamp: Timestamp::UnixMs(1),
+            received_unix_ms: i64::try_from(number).unwrap(),
         };
-        Arc::new(Update::new(device(leaving.device), stamp, body))
+        Arc::new(Update::new(DeviceId::new("d").unwrap(), stamp, body))
     }
 
-    fn shown(update: &Update) -> String {
-        let Update {
-            device_id,
-            stamp,
-            body,
-            ..
-        } = update;
-        format!("{device_id} {stamp:?} {body:?} {}", update.bytes())
+    fn text(update: &Update) -> String {
+        format!("{:?} {:?}", update.stamp, update.body)
     }
 
-    /// What is remembered, without a bound on its bytes.
-    #[derive(Default)]
-    struct Model {
-        sequence: u64,
-        remembers_after: u64,
-        updates: VecDeque<(u64, Arc<Update>)>,
-    }
-
-    impl Model {
-        fn left(&mut self, updates: &[Arc<Update>]) {
-            for update in updates {
-                self.sequence += 1;
-                self.updates.push_back((self.sequence, Arc::clone(update)));
-            }
-            while self.updates.len() > FRAMES_MAX {
-                self.remembers_after = self.updates.pop_front().unwrap().0;
-            }
-        }
-
-        fn cut(&mut self, cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>) {
-            let updates = std::mem::take(&mut self.updates).into_iter();
-            let cut = updates.filter_map(|(number, update)| Some((number, cut(&update)?)));
-            self.updates = cut.collect();
-        }
-
-        fn rewind(&mut self, sequence: u64) -> Vec<String> {
-            self.sequence = sequence;
-            let place = self
-                .updates
-                .partition_point(|(number, _)| *number <= sequence);
-            let missed = self.updates.split_off(place);
-            missed.iter().map(|(_, update)| shown(update)).collect()
+    #[test]
+    fn long_updates_are_forgotten_a_few_at_a_time() {
+        let limits = OutboxLimits {
+            frames_max: 1000,
+            bytes_max: 1_000_000,
+            replay_frames_max: 256,
+            replay_bytes_max: 10_000,
+        };
+        let long = format!("\"{}\"", "x".repeat(300));
+        let mut replay = Replay::default();
+        for number in 0..100 {
+            let body = UpdateBody::Telemetry(telemetry(&[("t", &long)]));
+            replay.left(&[update_of(number, body)], &limits);
+            assert!(number < 30 || (9_000..=10_000).contains(&replay.bytes));
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_sent_again_is_what_left_but_for_what_was_taken_away(
-            steps in prop::collection::vec(step(), 1..40),
-            bytes_max in prop::sample::select(vec![0, 300, usize::MAX]),
-        ) {
+        fn what_is_sent_again_is_what_left(steps in steps(), updates_max in prop_oneof![0..8_usize, 40..100_usize]) {
             let limits = OutboxLimits {
-                frames_max: 100,
-                bytes_max: 100_000,
-                replay_frames_max: FRAMES_MAX,
-                replay_bytes_max: bytes_max,
+                frames_max: 1000,
+                bytes_max: 1_000_000,
+                replay_frames_max: updates_max,
+                replay_bytes_max: 100_000,
             };
-            let (mut replay, mut model) = (Replay::default(), Model::default());
-            for (time, step) in (0..).step_by(100).zip(steps) {
+            let mut replay = Replay::default();
+            let mut model: Vec<(u64, String)> = Vec::new();
+            let mut others = Vec::new();
+            let (mut made, mut newest) = (0, 0);
+            for step in steps {
                 match step {
-                    Step::Leave(leaving) => {
-                        let updates = (time..).zip(&leaving);
-                        let updates: Vec<_> = updates.map(|(number, leaving)| update(leaving, number)).collect();
-                        let others = updates.iter().zip(&leaving);
-                        let others: Vec<_> = others.map(|(update, leaving)| vec![Arc::clone(update); leaving.others]).collect();
+                    Step::Left { updates, shared, states } => {
+                        let updates: Vec<_> = (made..made + updates).map(|number| update(number, number % states == 0)).collect();
+                        made += updates.len();
+                        for update in updates.iter().step_by(shared) {
+                            others.extend(std::iter::repeat_n(update.clone(), FEW));
+                        }
+                        let numbers = replay.sequence() + 1..;
+                        model.extend(numbers.zip(updates.iter().map(|update| text(update))));
                         replay.left(&updates, &limits);
-                        drop(others);
-                        model.left(&updates);
+                        newest = newest.max(replay.sequence());
+                        prop_assert!(replay.updates <= updates_max);
+                        // Records that follow each other are forgotten together, up to a sixteenth of all.
+                        let sure = updates_max - updates_max.div_ceil(RUNS_MIN);
+                        prop_assert!(replay.remembers_after() <= newest.saturating_sub(sure as u64));
                     }
                     Step::Rewind(missed) => {
-                        let sequence = model.sequence.saturating_sub(missed);
-                        let again = replay.rewind(sequence);
-                        prop_assert_eq!(again.is_some(), sequence >= replay.remembers_after);
-                        if let Some(again) = again {
-                            let again: Vec<_> = again.iter().map(|update| shown(update)).collect();
-                            prop_assert_eq!(again, model.rewind(sequence));
-                        }
-                        prop_assert!(replay.rewind(replay.sequence + 1).is_none());
+                        let sequence = replay.sequence().saturating_sub(missed);
+                        let is_remembered = sequence >= replay.remembers_after();
+                        let again = replay.rewind(sequence, &limits);
+                        prop_assert_eq!(again.is_some(), is_remembered);
+                        let Some(again) = again else { continue };
+                        let place = model.partition_point(|(number, _)| *number <= sequence);
+                        let expected = model.split_off(place).into_iter().map(|(_, text)| text);
+                        prop_assert_eq!(again.iter().map(|update| text(update)).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+                        prop_assert_eq!(replay.sequence(), sequence);
                     }
-                    Step::CutDevice(number) => {
-                        let cut = |update: &Arc<Update>| (update.device_id != device(number)).then(|| Arc::clone(update));
-                        replay.cut(cut);
-                        model.cut(cut);
-                    }
-                    Step::CutKey => {
-                        let cut = |update: &Arc<Update>| update.filter_keys(|key| key != "b");
-                        replay.cut(cut);
-                        model.cut(cut);
+                    Step::Cut(every) => {
+                        let gone = |text: &str| text.len() % 6 < every - 1;
+                        replay.cut(&limits, |update| (!gone(&text(update))).then(|| update.clone()));
+                        model.retain(|(number, text)| *number <= replay.remembers_after() || !gone(text));
                     }
                 }
-                let kept = || replay.updates.iter().map(|(_, kept)| kept);
-                prop_assert_eq!(replay.sequence, model.sequence);
-                prop_assert_eq!(replay.bytes, kept().map(Kept::bytes).sum::<usize>());
-                prop_assert_eq!(replay.records.len(), kept().map(Kept::record_bytes).sum::<usize>());
-                prop_assert!(replay.bytes <= bytes_max && replay.updates.len() <= FRAMES_MAX);
-                if bytes_max == usize::MAX {
-                    prop_assert_eq!(replay.remembers_after, model.remembers_after);
-                } else {
-                    prop_assert!(replay.remembers_after >= model.remembers_after);
-                }
+                let remembered = replay.kept.iter().map(|(_, kept)| kept.updates()).sum::<usize>();
+                prop_assert_eq!(replay.updates, remembered);
+                let bytes = replay.kept.iter().map(|(_, kept)| kept.record_bytes()).sum::<usize>();
+                prop_assert_eq!(replay.records.len(), bytes);
+                let bytes = replay.kept.iter().map(|(_, kept)| kept.bytes()).sum::<usize>();
+                prop_assert_eq!(replay.bytes, bytes);
             }
         }
     }

@@ -5,13 +5,13 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use relay_protocol::native::{ErrorCode, ErrorMessage, GoodbyeCode, Hello, ServerMessage};
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::answer::{self, Answer};
 use super::close_reason::{CloseReason, Farewell};
@@ -21,6 +21,7 @@ use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::update::Update;
 use crate::push::ended::ended_messages;
+use crate::push::turns::{Turns, poll_turns};
 use crate::push::{BURST, Place, Push, frame};
 use crate::relay::{self, Batch, Next, Takes};
 use crate::telemetry::metrics::{ConnectionRefusal, NativeError, TransportKind};
@@ -57,14 +58,50 @@ enum InFlight {
 }
 
 /// What a connection has to wait for, or cannot go on after.
-enum Wake {
+pub(super) enum Wake {
     Open(Hello),
     Carry(Request),
     Closed(CloseReason),
 }
 
-/// Is ready when connections without a session have to end.
-type Halt = Pin<Box<WaitForCancellationFutureOwned>>;
+impl Turns for Driver {
+    type Wake = Wake;
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Wake>> {
+        let Some(session) = &mut self.session else {
+            return Poll::Pending;
+        };
+        let takes = if self.socket.is_written() {
+            BURST
+        } else {
+            Takes::Nothing
+        };
+        let next = ready!(session.poll_next(takes, cx));
+        let step = self.on_next(next, cx);
+        Poll::Ready(self.take_step(step))
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Wake>> {
+        let event = ready!(self.socket.poll_event(cx));
+        let step = self.on_event(event);
+        Poll::Ready(self.take_step(step))
+    }
+
+    fn deadline(&self) -> Instant {
+        let deadline = self.conversation.deadline();
+        self.write_deadline
+            .map_or(deadline, |write_deadline| deadline.min(write_deadline))
+    }
+
+    fn on_time(&mut self) -> ControlFlow<Wake> {
+        let step = self.step_on_time();
+        self.take_step(step)
+    }
+
+    fn halted(&self) -> Wake {
+        Wake::Closed(CloseReason::Stopped)
+    }
+}
 
 impl Driver {
     /// A connection whose handshake is done.
@@ -132,7 +169,7 @@ impl Driver {
             } else if halt.is_none() {
                 halt = Some(Box::pin(self.push.0.drain.clone().cancelled_owned()));
             }
-            let wake = poll_fn(|cx| self.poll_wake(timer.as_mut(), halt.as_mut(), cx)).await;
+            let wake = poll_fn(|cx| poll_turns(self, timer.as_mut(), halt.as_mut(), cx)).await;
             let done = match wake {
                 Wake::Closed(reason) => Err(reason),
                 // Boxed here and below: what happens now and then must not make every idle connection larger.
@@ -146,64 +183,6 @@ impl Driver {
                 return reason;
             }
         }
-    }
-
-    /// Does what can be done without waiting for anything but the client, the relay and time.
-    ///
-    /// Updates go out before anything else is looked at, so that a lone one costs little. Whoever is sent many is read in
-    /// between.
-    fn poll_wake(
-        &mut self,
-        mut timer: Pin<&mut Sleep>,
-        halt: Option<&mut Halt>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Wake> {
-        if let Some(halt) = halt
-            && halt.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Wake::Closed(CloseReason::Stopped));
-        }
-        // Whether the client had nothing to say since it was last sent something.
-        let mut is_heard = false;
-        loop {
-            let step = if let Poll::Ready(next) = self.poll_relay(cx) {
-                self.on_next(next, cx)
-            } else if is_heard {
-                let deadline = self.deadline();
-                if deadline < timer.deadline() {
-                    timer.as_mut().reset(deadline);
-                }
-                ready!(timer.as_mut().poll(cx));
-                let step = self.on_time();
-                timer.as_mut().reset(self.deadline());
-                step
-            } else {
-                Step::Nothing
-            };
-            if let Some(wake) = self.take_step(step) {
-                return Poll::Ready(wake);
-            }
-            let event = self.socket.poll_event(cx);
-            is_heard = event.is_pending();
-            if let Poll::Ready(event) = event {
-                let step = self.on_event(event);
-                if let Some(wake) = self.take_step(step) {
-                    return Poll::Ready(wake);
-                }
-            }
-        }
-    }
-
-    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let Some(session) = &mut self.session else {
-            return Poll::Pending;
-        };
-        let takes = if self.socket.is_written() {
-            BURST
-        } else {
-            Takes::Nothing
-        };
-        session.poll_next(takes, cx)
     }
 
     fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Step {
@@ -245,13 +224,7 @@ impl Driver {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        let deadline = self.conversation.deadline();
-        self.write_deadline
-            .map_or(deadline, |write_deadline| deadline.min(write_deadline))
-    }
-
-    fn on_time(&mut self) -> Step {
+    fn step_on_time(&mut self) -> Step {
         let now = Instant::now();
         if !self.socket.is_written() {
             if self.write_deadline.is_some_and(|deadline| deadline <= now) {
@@ -276,22 +249,22 @@ impl Driver {
     }
 
     /// Does what a step demands, up to what takes waiting.
-    fn take_step(&mut self, step: Step) -> Option<Wake> {
+    fn take_step(&mut self, step: Step) -> ControlFlow<Wake> {
         match step {
-            Step::Nothing => None,
+            Step::Nothing => ControlFlow::Continue(()),
             Step::Ping => {
                 self.socket.queue_ping();
                 self.is_pinging = true;
                 self.start_writing();
-                None
+                ControlFlow::Continue(())
             }
             Step::Refuse(error) => {
                 self.refuse(error);
-                None
+                ControlFlow::Continue(())
             }
-            Step::Open(hello) => Some(Wake::Open(hello)),
-            Step::Carry(request) => Some(Wake::Carry(request)),
-            Step::Close(reason) => Some(Wake::Closed(reason)),
+            Step::Open(hello) => ControlFlow::Break(Wake::Open(hello)),
+            Step::Carry(request) => ControlFlow::Break(Wake::Carry(request)),
+            Step::Close(reason) => ControlFlow::Break(Wake::Closed(reason)),
         }
     }
 

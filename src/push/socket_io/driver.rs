@@ -1,12 +1,12 @@
 //! The task of one connection: carries out what [`Connection`] decides, on its [`Transport`] and against the relay.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::application::Application;
 use super::close_reason::{CloseReason, Farewell};
@@ -17,6 +17,7 @@ use super::registry::ConnectionId;
 use super::transport::{Event, Transport};
 use crate::domain::disconnect::Disconnect;
 use crate::domain::id::SessionId;
+use crate::push::turns::{Turns, poll_turns};
 use crate::push::websocket::Burst;
 use crate::push::{BURST, Place, Push};
 use crate::relay::{self, Admission, Batch, FirstTransport, Next, Takes};
@@ -48,19 +49,67 @@ pub(super) struct Driver<A> {
 }
 
 /// What a connection has to wait for, or cannot go on after.
-enum Wake {
+pub(super) enum Wake {
     Packet(Packet),
     Closed(CloseReason),
 }
-
-/// Is ready when connections without a session have to end.
-type Halt = Pin<Box<WaitForCancellationFutureOwned>>;
 
 /// What a client wants of its session.
 #[derive(Clone, Copy)]
 enum SessionChange {
     Begin,
     End,
+}
+
+impl<A: Application> Turns for Driver<A> {
+    type Wake = Wake;
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Wake>> {
+        self.settle();
+        let Some(session) = &mut self.session else {
+            return Poll::Pending;
+        };
+        let takes = if self.transport.is_ready() {
+            BURST
+        } else {
+            Takes::Nothing
+        };
+        let next = ready!(session.poll_next(takes, cx));
+        Poll::Ready(closed(self.on_next(next, cx)))
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Wake>> {
+        Poll::Ready(match ready!(self.transport.poll_event(cx)) {
+            Event::Progress => {
+                self.count_upgrade();
+                ControlFlow::Continue(())
+            }
+            Event::Closed(reason) => ControlFlow::Break(Wake::Closed(reason)),
+            Event::Packet(packet) => ControlFlow::Break(Wake::Packet(packet)),
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        let deadline = self.connection.deadline();
+        self.write_deadline
+            .map_or(deadline, |write_deadline| deadline.min(write_deadline))
+    }
+
+    fn on_time(&mut self) -> ControlFlow<Wake> {
+        closed(self.do_what_is_due())
+    }
+
+    fn halted(&self) -> Wake {
+        Wake::Closed(CloseReason::Stopped)
+    }
+}
+
+/// An error closes the connection.
+fn closed(turn: Result<(), CloseReason>) -> ControlFlow<Wake> {
+    match turn {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(reason) => ControlFlow::Break(Wake::Closed(reason)),
+    }
 }
 
 impl<A: Application> Driver<A> {
@@ -144,7 +193,7 @@ impl<A: Application> Driver<A> {
             } else if halt.is_none() {
                 halt = Some(Box::pin(self.push.0.drain.clone().cancelled_owned()));
             }
-            let wake = poll_fn(|cx| self.poll_wake(timer.as_mut(), halt.as_mut(), cx)).await;
+            let wake = poll_fn(|cx| poll_turns(self, timer.as_mut(), halt.as_mut(), cx)).await;
             let packet = match wake {
                 Wake::Closed(reason) => return reason,
                 Wake::Packet(packet) => packet,
@@ -161,63 +210,6 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Does what can be done without waiting for anything but the client, the relay and time.
-    ///
-    /// Updates go out before anything else is looked at, so that a lone one costs little. Whoever is sent many is read in
-    /// between.
-    fn poll_wake(
-        &mut self,
-        mut timer: Pin<&mut Sleep>,
-        halt: Option<&mut Halt>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Wake> {
-        if let Some(halt) = halt
-            && halt.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Wake::Closed(CloseReason::Stopped));
-        }
-        // Whether the client had nothing to say since it was last sent something.
-        let mut is_heard = false;
-        loop {
-            self.settle();
-            if let Poll::Ready(next) = self.poll_relay(cx) {
-                if let Err(reason) = self.on_next(next, cx) {
-                    return Poll::Ready(Wake::Closed(reason));
-                }
-            } else if is_heard {
-                let deadline = self.deadline();
-                if deadline < timer.deadline() {
-                    timer.as_mut().reset(deadline);
-                }
-                ready!(timer.as_mut().poll(cx));
-                if let Err(reason) = self.on_time() {
-                    return Poll::Ready(Wake::Closed(reason));
-                }
-                timer.as_mut().reset(self.deadline());
-            }
-            let event = self.transport.poll_event(cx);
-            is_heard = event.is_pending();
-            match event {
-                Poll::Ready(Event::Progress) => self.count_upgrade(),
-                Poll::Ready(Event::Closed(reason)) => return Poll::Ready(Wake::Closed(reason)),
-                Poll::Ready(Event::Packet(packet)) => return Poll::Ready(Wake::Packet(packet)),
-                Poll::Pending => {}
-            }
-        }
-    }
-
-    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let Some(session) = &mut self.session else {
-            return Poll::Pending;
-        };
-        let takes = if self.transport.is_ready() {
-            BURST
-        } else {
-            Takes::Nothing
-        };
-        session.poll_next(takes, cx)
-    }
-
     fn on_next(&mut self, next: Next, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         match next {
             Next::Updates(batch) => self.send(batch, cx),
@@ -228,13 +220,7 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        let deadline = self.connection.deadline();
-        self.write_deadline
-            .map_or(deadline, |write_deadline| deadline.min(write_deadline))
-    }
-
-    fn on_time(&mut self) -> Result<(), CloseReason> {
+    fn do_what_is_due(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
         if self.write_deadline.is_some_and(|deadline| deadline <= now) {
             return Err(CloseReason::WriteTimeout);

@@ -40,9 +40,9 @@ pub(super) fn write(update: &Update, telemetry: &Telemetry, record: &mut Vec<u8>
     }
 }
 
-/// The update that was written.
-pub(super) fn read(record: &[u8]) -> Update {
-    let mut record = Reader(record);
+/// The update that was written first, whose record is taken off the front of `records`.
+pub(super) fn read(records: &mut &[u8]) -> Update {
+    let mut record = Reader(records);
     let device = record.text().unwrap_or_default();
     let module = record.text();
     let device_id = DeviceName { device, module }.to_id();
@@ -80,12 +80,12 @@ fn push_text(record: &mut Vec<u8>, text: Option<&str>) {
     record.extend_from_slice(text.unwrap_or_default().as_bytes());
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a, 'b>(&'b mut &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn take(&mut self, bytes: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(bytes);
-        self.0 = rest;
+        *self.0 = rest;
         taken
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let devices = [DeviceId::new("d1"), DeviceId::of_module("d\"1", "m")];
         let times = [Timestamp::UnixMs(-5), Timestamp::Text("2024-05-01".into())];
         let mut records = Vec::new();
-        let mut written = Vec::new();
+        let mut written: Vec<Update> = Vec::new();
         for members in members {
             for (device_id, timestamp) in devices.iter().zip(&times) {
                 let stamp = Stamp {
@@ -137,13 +137,13 @@ mod tests {
                 let telemetry = telemetry(members);
                 let body = UpdateBody::Telemetry(telemetry.clone());
                 let update = Update::new(device_id.clone().unwrap(), stamp, body);
-                let start = records.len();
                 write(&update, &telemetry, &mut records);
-                written.push((start..records.len(), update));
+                written.push(update);
             }
         }
-        for (place, update) in written {
-            let read = read(&records[place]);
+        let mut unread = records.as_slice();
+        for update in written {
+            let read = read(&mut unread);
             assert_eq!(format!("{read:?}"), format!("{update:?}"));
             let (UpdateBody::Telemetry(read), UpdateBody::Telemetry(update)) =
                 (read.body, update.body)

@@ -1,0 +1,76 @@
+//! In which order a connection looks at what may have happened to it. The same for every transport whose client talks back.
+//!
+//! Guarantees: updates go out before anything else is looked at, so that a lone one costs little; a client that is sent many
+//! is read in between; time is looked at only when client and relay have nothing, and the timer is set anew only when
+//! it must fire earlier or has fired.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// Is ready when connections without a session have to end.
+pub(super) type Halt = Pin<Box<WaitForCancellationFutureOwned>>;
+
+/// What the task of a connection does by turns. Each turn goes as far as it can without waiting.
+pub(super) trait Turns {
+    /// What has to be waited for, or cannot be gone on after.
+    type Wake;
+
+    /// Sends what the relay has for the client, if the client can take it.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Self::Wake>>;
+
+    /// Does what follows from what the client says or takes.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Self::Wake>>;
+
+    /// When time itself has something to say.
+    fn deadline(&self) -> Instant;
+
+    /// Does what is due.
+    fn on_time(&mut self) -> ControlFlow<Self::Wake>;
+
+    /// What a connection without a session ends with when the server stops.
+    fn halted(&self) -> Self::Wake;
+}
+
+/// Takes turns until there is something to wait for.
+pub(super) fn poll_turns<C: Turns>(
+    connection: &mut C,
+    mut timer: Pin<&mut Sleep>,
+    halt: Option<&mut Halt>,
+    cx: &mut Context<'_>,
+) -> Poll<C::Wake> {
+    if let Some(halt) = halt
+        && halt.as_mut().poll(cx).is_ready()
+    {
+        return Poll::Ready(connection.halted());
+    }
+    // Whether the client had nothing to say since it was last sent something.
+    let mut is_heard = false;
+    loop {
+        let turn = match connection.poll_relay(cx) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending if is_heard => {
+                let deadline = connection.deadline();
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                ready!(timer.as_mut().poll(cx));
+                let turn = connection.on_time();
+                timer.as_mut().reset(connection.deadline());
+                turn
+            }
+            Poll::Pending => ControlFlow::Continue(()),
+        };
+        if let ControlFlow::Break(wake) = turn {
+            return Poll::Ready(wake);
+        }
+        let heard = connection.poll_client(cx);
+        is_heard = heard.is_pending();
+        if let Poll::Ready(ControlFlow::Break(wake)) = heard {
+            return Poll::Ready(wake);
+        }
+    }
+}
