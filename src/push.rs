@@ -4,8 +4,8 @@
 //!
 //! - Every connection is one task that owns all of its state. Nothing shared is locked while it writes, so a stuck
 //!   client delays nobody.
-//! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out with one
-//!   flush. A batch counts as written when its last byte was given to the socket, and not before.
+//! - Updates are taken from the session's outbox only when the client can take them; all that are ready go out in one
+//!   write. A batch counts as written when its last byte was given to the socket, and not before.
 //! - What a client sends is never trusted: it can close its own connection, nothing more.
 
 mod ended;

@@ -35,13 +35,13 @@ pub enum Content {
 
 impl Content {
     /// Reads a little of it, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         if let Self::Telemetry(TelemetryMessage {
             telemetry: Some(telemetry),
             ..
         }) = self
         {
-            telemetry.look_up();
+            telemetry.prefetch();
         }
     }
 }

@@ -243,6 +243,8 @@ impl fmt::Debug for SessionId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -315,5 +317,28 @@ mod tests {
         assert_eq!(DeviceId::new(""), None);
         assert!(DeviceId::new(&"d".repeat(DEVICE_ID_BYTES_MAX)).is_some());
         assert_eq!(DeviceId::new(&"d".repeat(DEVICE_ID_BYTES_MAX + 1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn ids_and_names_are_the_same_when_their_parts_are(
+            (device, module) in ("[ab]{1,3}", prop::option::of("[ab]{0,2}")),
+            (other_device, other_module) in ("[ab]{1,3}", prop::option::of("[ab]{0,2}")),
+        ) {
+            let (device, other_device) = (device.as_str(), other_device.as_str());
+            let (module, other_module) = (module.as_deref(), other_module.as_deref());
+            let other = DeviceName { device: other_device, module: other_module };
+            let ids = (DeviceName { device, module }.to_id(), other.to_id());
+            prop_assert_eq!(ids.0.is_none(), module == Some(""));
+            let (Some(id), Some(other_id)) = ids else {
+                return Ok(());
+            };
+            let is_same = (device, module) == (other_device, other_module);
+            prop_assert_eq!(id == other_id, is_same);
+            prop_assert_eq!(id.cmp(&other_id).is_eq(), is_same);
+            prop_assert_eq!(other.equivalent(&id), is_same);
+            let hasher = DefaultHashBuilder::default();
+            prop_assert_eq!(hasher.hash_one(other), hasher.hash_one(&other_id));
+        }
     }
 }

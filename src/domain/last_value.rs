@@ -189,9 +189,9 @@ impl Layer {
 
 impl KeyTable {
     /// Reads what the next message will mostly replace, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         if let Some(Some(layer)) = self.layers.first() {
-            layer.telemetry.look_up();
+            layer.telemetry.prefetch();
         }
     }
 

@@ -124,7 +124,7 @@ impl Outbox {
             || self.queue.len() >= self.limits.frames_max / 2
     }
 
-    /// Takes what is to be sent next: at least one update if there is any, more while they stay within `bytes_max`.
+    /// Takes what is to be sent next: updates until they reach `bytes_max`, so at least one if there is any.
     pub fn take(&mut self, bytes_max: usize) -> Vec<Arc<Update>> {
         let mut taken = Vec::new();
         let mut left_bytes = bytes_max;

@@ -15,6 +15,9 @@ pub struct Shape {
     keys: Box<[Key]>,
 }
 
+/// What a key takes in memory beside its literal.
+pub(super) const KEY_BYTES: usize = size_of::<Key>();
+
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     literal: Span,
@@ -71,11 +74,6 @@ impl Shape {
         self.keys[place].literal.of(&self.literals)
     }
 
-    /// Bytes of all keys' string literals together.
-    pub(super) fn literals_len(&self) -> usize {
-        self.literals.len()
-    }
-
     /// The same, as bytes.
     pub fn literal_bytes(&self, place: usize) -> &[u8] {
         self.keys[place].literal.of_bytes(&self.literals)
@@ -83,9 +81,13 @@ impl Shape {
 
     /// The string literals of all keys, as bytes.
     pub fn literals(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        let literals = self.literals.as_bytes();
         let spans = self.keys.iter().map(|key| key.literal);
-        spans.map(|span| &literals[span.start as usize..span.end as usize])
+        spans.map(|span| span.of_bytes(&self.literals))
+    }
+
+    /// Bytes of all keys' string literals together.
+    pub(super) fn literals_len(&self) -> usize {
+        self.literals.len()
     }
 
     /// The keys, without quotes and escapes.
@@ -93,12 +95,9 @@ impl Shape {
         (0..self.keys.len()).map(|place| self.key(place))
     }
 
-    /// About how many bytes of memory it takes.
-    pub fn bytes(&self) -> usize {
-        let unescaped = self.keys.iter().filter_map(|key| key.unescaped.as_deref());
-        self.literals.len()
-            + self.keys.len() * size_of::<Key>()
-            + unescaped.map(str::len).sum::<usize>()
+    /// About how many bytes of memory it takes, but for keys with escapes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.literals.len() + self.keys.len() * KEY_BYTES
     }
 }
 

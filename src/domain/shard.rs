@@ -38,8 +38,8 @@ use super::time::{Now, Stamp, Stamped, Timestamp};
 use super::twin::{NotATwin, Twin};
 use super::update::Update;
 
-/// How many messages are looked up together.
-const LOOKED_UP_TOGETHER: usize = 16;
+/// For how many messages what they need is prefetched together.
+const PREFETCHED_TOGETHER: usize = 16;
 
 /// How a shard behaves.
 #[derive(Clone, Copy, Debug)]
@@ -155,25 +155,25 @@ impl<R: Clone> Shard<R> {
 
     /// Takes in the next few of some messages, and hands out the updates that follow from them.
     ///
-    /// With many devices most of what a message needs is not in a cache. All of these are looked up before any is taken in,
-    /// so that their waits for memory fall together.
+    /// With many devices most of what a message needs is not in a cache. A little of it is read for all of these before any
+    /// is taken in, so that their waits for memory fall together.
     ///
-    /// `look_up` reads a little of a recipient, if that is somewhere else. Returns how many messages it took in.
+    /// `prefetch` reads a little of a recipient, if that is somewhere else. Returns how many messages it took in.
     pub fn apply_next(
         &mut self,
         messages: &mut vec::IntoIter<DeviceMessage>,
         now: Now,
-        look_up: impl Fn(&R),
+        prefetch: impl Fn(&R),
         mut deliver: impl FnMut(&R, Arc<Update>),
     ) -> usize {
-        let next = messages.as_slice().iter().take(LOOKED_UP_TOGETHER);
+        let next = messages.as_slice().iter().take(PREFETCHED_TOGETHER);
         let places = next.map(|message| {
-            message.content.look_up();
+            message.content.prefetch();
             self.devices.get_index_of(&message.device_id)
         });
-        let places: ArrayVec<_, LOOKED_UP_TOGETHER> = places.collect();
+        let places: ArrayVec<_, PREFETCHED_TOGETHER> = places.collect();
         for place in places.iter().flatten() {
-            self.devices[*place].look_up(&look_up);
+            self.devices[*place].prefetch(&prefetch);
         }
         for (place, message) in places.iter().zip(messages) {
             // No device is forgotten in between.

@@ -8,16 +8,19 @@ use arrayvec::ArrayString;
 
 use super::id::TelemetryKey;
 use super::raw_json::{RawJson, Span, offset};
-use super::shape::Shape;
+use super::shape::{KEY_BYTES, Shape};
 
 /// Longest value that is copied when it is all that is selected of a message.
 const SHORT_VALUE_BYTES: usize = 20;
 
+/// Longest text with its keys that is kept in memory for a small part of it.
+const SHARED_BYTES_MAX: usize = 16 * 1024;
+
 /// What memory comes in.
 const CACHE_LINE_BYTES: usize = 64;
 
-/// How much of a text and its values [`Telemetry::look_up`] reads: all of it for most.
-const LOOKED_UP_LINES: usize = 6;
+/// How much of a text and its values [`Telemetry::prefetch`] reads: all of it for most.
+const PREFETCHED_LINES: usize = 6;
 
 /// Members of a JSON object. Cloning shares the text, not copies it.
 #[derive(Clone)]
@@ -64,7 +67,7 @@ impl Telemetry {
     }
 
     /// Each member's key, the key's literal with its quotes, and its raw value, in the order of the text.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str)> + Clone {
         (0..self.len()).map(|member| {
             let (place, value) = self.member(member);
             (self.shape.key(place), self.shape.literal(place), value)
@@ -155,16 +158,16 @@ impl Telemetry {
     }
 
     /// Reads a little of the beginning of what it consists of, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         let Members::Whole { body, values } = &self.members else {
             return;
         };
         let body = body.as_bytes().iter().step_by(CACHE_LINE_BYTES);
         let values = values.iter().step_by(CACHE_LINE_BYTES / size_of::<Span>());
         black_box((
-            body.take(LOOKED_UP_LINES).fold(0, |all, byte| all ^ byte),
+            body.take(PREFETCHED_LINES).fold(0, |all, byte| all ^ byte),
             values
-                .take(LOOKED_UP_LINES)
+                .take(PREFETCHED_LINES)
                 .fold(0, |all, value| all ^ value.start),
         ));
     }
@@ -175,6 +178,29 @@ impl Telemetry {
             Members::Whole { body, .. } | Members::Some { body, .. } => body.len(),
             Members::Short { value, .. } => value.len(),
         }
+    }
+
+    /// Copies the members if they are a small part of a long text: it would stay in memory as a whole for as long as they do.
+    pub(super) fn let_go_of_the_rest(&mut self) {
+        let kept_bytes = self.body_bytes() + self.shape.memory_bytes();
+        if kept_bytes > SHARED_BYTES_MAX && kept_bytes > 4 * (self.bytes() + self.len() * KEY_BYTES)
+        {
+            *self = Self::copied(self.iter());
+        }
+    }
+
+    /// Members with their keys, the keys' literals and their raw values, in a text of their own.
+    fn copied<'a>(members: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone) -> Self {
+        let mut body = String::new();
+        let values = members
+            .clone()
+            .map(|(_, _, value)| append(&mut body, value));
+        let values = values.collect();
+        let shape = Shape::new(members.map(|(key, literal, _)| {
+            let is_escaped = literal.len() != key.len() + 2;
+            (literal, is_escaped.then(|| key.into()))
+        }));
+        Self::new(body.into(), Arc::new(shape), values)
     }
 
     /// The given members, in the order of the text; `None` when these are none.
@@ -318,16 +344,10 @@ impl MergedTelemetry {
 
     /// The telemetry object with all values.
     pub fn into_telemetry(self) -> Telemetry {
-        let mut body = String::with_capacity(self.bytes);
-        let values = self.values.values();
-        let values = values
-            .map(|merged| append(&mut body, &merged.value))
-            .collect();
-        let shape = Shape::new(self.values.iter().map(|(key, merged)| {
-            let escaped = merged.key_literal.len() != key.len() + 2;
-            (&*merged.key_literal, escaped.then(|| key.clone()))
-        }));
-        Telemetry::new(body.into(), Arc::new(shape), values)
+        let values = self.values.iter();
+        Telemetry::copied(
+            values.map(|(key, merged)| (&**key, &*merged.key_literal, &*merged.value)),
+        )
     }
 }
 
@@ -346,20 +366,10 @@ pub(crate) mod tests {
 
     /// Telemetry from keys and raw values, for tests.
     pub(crate) fn telemetry(members: &[(&str, &str)]) -> Telemetry {
-        let keys: Vec<_> = members
-            .iter()
-            .map(|(key, _)| (serde_json::to_string(key).unwrap(), *key))
-            .collect();
-        let shape = Shape::new(keys.iter().map(|(literal, key)| {
-            let escaped = literal.len() != key.len() + 2;
-            (literal.as_str(), escaped.then(|| Box::from(*key)))
-        }));
-        let mut body = String::new();
-        let values = members
-            .iter()
-            .map(|(_, value)| append(&mut body, value))
-            .collect();
-        Telemetry::new(body.into(), Arc::new(shape), values)
+        let literal = |(key, _): &(&str, _)| serde_json::to_string(key).unwrap();
+        let literals: Vec<_> = members.iter().map(literal).collect();
+        let members = members.iter().zip(&literals);
+        Telemetry::copied(members.map(|((key, value), literal)| (*key, &**literal, *value)))
     }
 
     #[test]

@@ -56,10 +56,14 @@ impl Encoding {
 const ENVELOPE_BYTES: usize = 96;
 
 impl Update {
-    /// Makes an update that is not encoded yet.
-    pub fn new(device_id: DeviceId, stamp: Stamp, body: UpdateBody) -> Self {
-        let body_bytes = match &body {
-            UpdateBody::Telemetry(telemetry) => telemetry.bytes(),
+    /// Makes an update that is not encoded yet. What it keeps in memory is bounded by a small multiple of what it says, or
+    /// by some kilobytes, however long the message was that it is a part of.
+    pub fn new(device_id: DeviceId, stamp: Stamp, mut body: UpdateBody) -> Self {
+        let body_bytes = match &mut body {
+            UpdateBody::Telemetry(telemetry) => {
+                telemetry.let_go_of_the_rest();
+                telemetry.bytes()
+            }
             UpdateBody::ConnectionState(_) => 5,
             UpdateBody::DeviceTwin(json) | UpdateBody::Message(json) => json.as_str().len(),
         };
@@ -126,7 +130,32 @@ impl Update {
 
 #[cfg(test)]
 mod tests {
+    use super::super::telemetry::tests::telemetry;
+    use super::super::time::Timestamp;
     use super::*;
+
+    #[test]
+    fn an_update_keeps_no_long_message_in_memory_for_a_part_of_it() {
+        let long = "9".repeat(200_000);
+        let part = format!("\"{}\"", "x".repeat(100));
+        let message = telemetry(&[("long", &long), ("part\"", &part)]);
+        let update = |member: usize| {
+            let stamp = Stamp {
+                timestamp: Timestamp::UnixMs(1),
+                received_unix_ms: 1,
+            };
+            let telemetry = message.select([member]).unwrap();
+            let body = UpdateBody::Telemetry(telemetry.clone());
+            let update = Update::new(DeviceId::new("d").unwrap(), stamp, body);
+            let UpdateBody::Telemetry(kept) = update.body else {
+                panic!("it is telemetry");
+            };
+            assert!(kept.iter().eq(telemetry.iter()));
+            kept.body_bytes()
+        };
+        assert!(update(0) >= long.len());
+        assert_eq!(update(1), part.len());
+    }
 
     #[test]
     fn what_most_recipients_of_an_update_read_is_in_two_cache_lines() {

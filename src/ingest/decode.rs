@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use self::class::Class;
 use self::device_ids::DeviceIds;
-use self::json::{Shape, Unusable};
+use self::json::{Kind, Unusable};
 use self::layouts::{Layouts, Taken};
 pub use self::properties::{Properties, Property};
 pub use self::tally::{DropReason, Tally};
@@ -132,7 +132,7 @@ impl Decoder {
         let text = std::str::from_utf8(event.body)
             .map_err(|_| DropReason::Undecodable)?
             .trim_ascii();
-        if json::shape(text) != Shape::Object {
+        if json::kind(text) != Kind::Object {
             return Err(DropReason::Undecodable);
         }
         json::validate(text, self.options.json_depth_max).map_err(drop_reason)?;
@@ -163,10 +163,10 @@ impl Decoder {
             );
         };
         let body: Arc<str> = Arc::from(text.trim_ascii());
-        let decoded = match json::shape(&body) {
-            Shape::Object => self.object(event, consumed_unix_ms, body, messages),
-            Shape::Array => self.array(event, consumed_unix_ms, &body, messages),
-            Shape::Scalar => json::validate(&body, self.options.json_depth_max).map(|()| {
+        let decoded = match json::kind(&body) {
+            Kind::Object => self.object(event, consumed_unix_ms, body, messages),
+            Kind::Array => self.array(event, consumed_unix_ms, &body, messages),
+            Kind::Scalar => json::validate(&body, self.options.json_depth_max).map(|()| {
                 self.message_only(event, consumed_unix_ms, RawJson::from_valid(body), messages)
             }),
         };
@@ -212,7 +212,7 @@ impl Decoder {
         if parsed.is_ok() {
             for element in elements
                 .iter()
-                .filter(|element| json::shape(element.of(body)) == Shape::Object)
+                .filter(|element| json::kind(element.of(body)) == Kind::Object)
             {
                 self.layouts
                     .read(body, *element, &self.options)

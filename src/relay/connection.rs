@@ -126,7 +126,7 @@ pub enum Next {
 /// How much a connection takes of what waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// All updates that are ready, at least one and more while they stay within this number of bytes.
+    /// All updates that are ready, up to the one with which they reach this number of bytes.
     BytesMax(usize),
     /// Nothing: what it took before is not written yet. It still wants to know when it is [cut](Next::Cut), and hears of
     /// nothing else.

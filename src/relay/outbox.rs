@@ -98,6 +98,8 @@ struct Reader {
     due: bool,
     /// What it has taken and not finished writing.
     writing: Option<Writing>,
+    /// How many writes it has begun: tells one that is under way from the next.
+    writes: u64,
     disconnect: Option<Disconnect>,
 }
 
@@ -128,7 +130,7 @@ impl SharedOutbox {
     }
 
     /// Reads a little of it, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self) {
+    pub(super) fn prefetch(&self) {
         black_box(self.state.is_locked());
     }
 
@@ -383,12 +385,17 @@ impl SharedOutbox {
         self.state.lock().writing() == Some(Writing::Snapshot)
     }
 
+    /// Waits for the end of the write that is under way now. A connection with much to send begins the next one at once,
+    /// which holds nothing that was taken away before.
     async fn write_ended(&self) {
+        let Some(awaited) = self.state.lock().write_under_way() else {
+            return;
+        };
         loop {
             let written = self.written.notified();
             {
                 let mut state = self.state.lock();
-                if state.writing().is_none() {
+                if state.write_under_way() != Some(awaited) {
                     return;
                 }
                 state.is_awaited = true;
@@ -448,7 +455,7 @@ impl SharedOutbox {
         let updates = outbox.take(bytes_max);
         let skipped = outbox.take_skipped();
         if !updates.is_empty() {
-            reader.writing = Some(Writing::Updates);
+            reader.begin_write(Writing::Updates);
             return Some(Next::Updates(Batch {
                 updates,
                 sequence: outbox.sequence(),
@@ -467,7 +474,7 @@ impl SharedOutbox {
     pub(super) fn hold(self: &Arc<Self>, connection: ConnectionNumber) -> Option<Hold> {
         let mut state = self.state.lock();
         let reader = state.reader_of(connection)?;
-        reader.writing = Some(Writing::Snapshot);
+        reader.begin_write(Writing::Snapshot);
         Some(Hold {
             outbox: self.clone(),
             connection,
@@ -500,6 +507,13 @@ impl SharedOutbox {
     }
 }
 
+impl Reader {
+    fn begin_write(&mut self, writing: Writing) {
+        self.writing = Some(writing);
+        self.writes += 1;
+    }
+}
+
 impl State {
     /// The reader, if it is this connection.
     fn reader_of(&mut self, connection: ConnectionNumber) -> Option<&mut Reader> {
@@ -510,6 +524,13 @@ impl State {
 
     fn writing(&self) -> Option<Writing> {
         self.reader.as_ref()?.writing
+    }
+
+    /// Tells the write that is under way from all others.
+    fn write_under_way(&self) -> Option<(ConnectionNumber, u64)> {
+        let reader = self.reader.as_ref()?;
+        reader.writing?;
+        Some((reader.connection, reader.writes))
     }
 
     /// The waker of the reader, which has nothing to wait for any more.
@@ -543,6 +564,7 @@ impl State {
             waiting: false,
             due: false,
             writing: None,
+            writes: 0,
             disconnect: None,
         });
         Attached {
@@ -583,3 +605,6 @@ impl ToldEnds {
         self.ends.drain(place..).map(|(_, end)| end).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -451,8 +451,8 @@ impl ShardTask {
                     Pushed::ReaderWaits => to_wake.push(outbox.clone()),
                     Pushed::ReaderHasBurst => is_enough = true,
                 };
-            let look_up = |outbox: &Arc<SharedOutbox>| outbox.look_up();
-            gathered += self.shard.apply_next(batch, now, look_up, deliver);
+            let prefetch = |outbox: &Arc<SharedOutbox>| outbox.prefetch();
+            gathered += self.shard.apply_next(batch, now, prefetch, deliver);
         }
         self.wake();
     }

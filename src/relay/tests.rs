@@ -78,6 +78,30 @@ fn message(device_name: &str, value: &str) -> DeviceMessage {
     }
 }
 
+/// Returns when the updates that follow from a message are in the outboxes. Its value must be another than before.
+async fn ingest_to_the_end(relay: &Relay, message: DeviceMessage) {
+    let device = message.device_id.clone();
+    let Content::Telemetry(TelemetryMessage {
+        telemetry: Some(telemetry),
+        ..
+    }) = &message.content
+    else {
+        panic!("not telemetry: {message:?}");
+    };
+    let (key, value) = (
+        key(telemetry.key(0)).unwrap(),
+        telemetry.value(0).to_owned(),
+    );
+    relay.ingest(vec![message]).await;
+    while relay
+        .last_value(&device, &key)
+        .await
+        .is_none_or(|last| last.value.as_str() != value)
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn request(session: SessionId, name: &str, subscription: Subscription) -> SubscriptionRequest {
     SubscriptionRequest {
         session,
@@ -229,8 +253,7 @@ async fn an_unsubscribed_key_is_cut_out_of_what_waits() {
             .await
             .unwrap();
     }
-    relay.ingest(vec![message("d1", "1")]).await;
-    relay.last_values(&device("d1")).await;
+    ingest_to_the_end(&relay, message("d1", "1")).await;
     relay
         .unsubscribe(request(id, "d1", Subscription::Telemetry(key("t"))))
         .await

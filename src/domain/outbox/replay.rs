@@ -50,8 +50,6 @@ enum Kept {
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     updates: u32,
-    record_bytes: u32,
-    /// Those of the updates.
     bytes: u32,
 }
 
@@ -63,6 +61,7 @@ impl Kept {
         }
     }
 
+    /// About how many bytes of memory they take.
     fn bytes(&self) -> usize {
         match self {
             Self::Shared(update) => update.bytes(),
@@ -70,10 +69,11 @@ impl Kept {
         }
     }
 
+    /// How many of them are among the records.
     fn record_bytes(&self) -> usize {
         match self {
             Self::Shared(_) => 0,
-            Self::Records(run) => run.record_bytes as usize,
+            Self::Records(run) => run.bytes as usize,
         }
     }
 }
@@ -118,27 +118,32 @@ impl Replay {
         records: &mut Vec<u8>,
     ) {
         self.updates += 1;
-        self.bytes += update.bytes();
         let telemetry = match &update.body {
             UpdateBody::Telemetry(telemetry) if Arc::strong_count(update) <= FEW => telemetry,
-            _ => return self.kept.push_back((number, Kept::Shared(update.clone()))),
+            _ => {
+                self.bytes += update.bytes();
+                return self.kept.push_back((number, Kept::Shared(update.clone())));
+            }
         };
         let start = records.len();
         record::write(update, telemetry, records);
-        let added = Run {
-            updates: 1,
-            record_bytes: offset(records.len() - start),
-            bytes: offset(update.bytes()),
-        };
+        let bytes = records.len() - start;
+        self.bytes += bytes;
         match self.kept.back_mut() {
             Some((last, Kept::Records(run)))
-                if *last + 1 == number
-                    && run.updates as usize * RUNS_MIN < limits.replay_frames_max =>
+                if *last + 1 == number && run.has_room(bytes, limits) =>
             {
                 *last = number;
-                run.extend(added);
+                run.updates += 1;
+                run.bytes += offset(bytes);
             }
-            _ => self.kept.push_back((number, Kept::Records(added))),
+            _ => {
+                let run = Run {
+                    updates: 1,
+                    bytes: offset(bytes),
+                };
+                self.kept.push_back((number, Kept::Records(run)));
+            }
         }
     }
 
@@ -168,7 +173,8 @@ impl Replay {
         }
         self.sequence = sequence;
         let mut missed = Vec::new();
-        self.rewrite(limits, |number, update| {
+        let place = self.kept.partition_point(|(last, _)| *last <= sequence);
+        self.rewrite(place, limits, |number, update| {
             if number <= sequence {
                 return Some(update);
             }
@@ -184,21 +190,25 @@ impl Replay {
         limits: &OutboxLimits,
         cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>,
     ) {
-        self.rewrite(limits, |_, update| cut(&update));
+        self.rewrite(0, limits, |_, update| cut(&update));
     }
 
-    /// Replaces each update by what `change` makes of it and its number.
+    /// Replaces each update by what `change` makes of it and its number, but for what is kept before `place`.
     fn rewrite(
         &mut self,
+        place: usize,
         limits: &OutboxLimits,
         mut change: impl FnMut(u64, Arc<Update>) -> Option<Arc<Update>>,
     ) {
-        let kept = std::mem::take(&mut self.kept);
-        let records = Vec::from(std::mem::take(&mut self.records));
-        (self.updates, self.bytes) = (0, 0);
+        let before = self.kept.range(..place);
+        let before = before.map(|(_, kept)| kept.record_bytes()).sum();
+        let records = Vec::from(self.records.split_off(before));
+        let kept = self.kept.split_off(place);
         let mut unread = records.as_slice();
         let mut rewritten = Vec::new();
         for (last, kept) in kept {
+            self.updates -= kept.updates();
+            self.bytes -= kept.bytes();
             let first = last + 1 - kept.updates() as u64;
             for number in first..=last {
                 let update = match &kept {
@@ -210,15 +220,15 @@ impl Replay {
                 }
             }
         }
-        self.records = rewritten.into();
+        self.records.extend(rewritten);
     }
 }
 
 impl Run {
-    fn extend(&mut self, by: Self) {
-        self.updates += by.updates;
-        self.record_bytes += by.record_bytes;
-        self.bytes += by.bytes;
+    /// Whether one more record may be forgotten together with these.
+    fn has_room(self, bytes: usize, limits: &OutboxLimits) -> bool {
+        self.updates as usize * RUNS_MIN < limits.replay_frames_max
+            && (self.bytes as usize + bytes) * RUNS_MIN <= limits.replay_bytes_max
     }
 }
 
@@ -263,6 +273,10 @@ mod tests {
         } else {
             UpdateBody::Telemetry(telemetry(&[("t", &value), ("number", &value)]))
         };
+        update_of(number, body)
+    }
+
+    fn update_of(number: usize, body: UpdateBody) -> Arc<Update> {
         let stamp = Stamp {
             timestamp: Timestamp::UnixMs(1),
             received_unix_ms: i64::try_from(number).unwrap(),
@@ -272,6 +286,23 @@ mod tests {
 
     fn text(update: &Update) -> String {
         format!("{:?} {:?}", update.stamp, update.body)
+    }
+
+    #[test]
+    fn long_updates_are_forgotten_a_few_at_a_time() {
+        let limits = OutboxLimits {
+            frames_max: 1000,
+            bytes_max: 1_000_000,
+            replay_frames_max: 256,
+            replay_bytes_max: 10_000,
+        };
+        let long = format!("\"{}\"", "x".repeat(300));
+        let mut replay = Replay::default();
+        for number in 0..100 {
+            let body = UpdateBody::Telemetry(telemetry(&[("t", &long)]));
+            replay.left(&[update_of(number, body)], &limits);
+            assert!(number < 30 || (9_000..=10_000).contains(&replay.bytes));
+        }
     }
 
     proptest! {
@@ -325,6 +356,8 @@ mod tests {
                 prop_assert_eq!(replay.updates, remembered);
                 let bytes = replay.kept.iter().map(|(_, kept)| kept.record_bytes()).sum::<usize>();
                 prop_assert_eq!(replay.records.len(), bytes);
+                let bytes = replay.kept.iter().map(|(_, kept)| kept.bytes()).sum::<usize>();
+                prop_assert_eq!(replay.bytes, bytes);
             }
         }
     }

@@ -47,8 +47,8 @@ impl<R: Clone> Device<R> {
     }
 
     /// Reads what [`apply`](Self::apply) will need for the next message, for nothing but that it is then at hand.
-    pub(super) fn look_up(&self, recipient: impl Fn(&R)) {
-        self.keys.look_up();
+    pub(super) fn prefetch(&self, recipient: impl Fn(&R)) {
+        self.keys.prefetch();
         if let Some(audience) = &self.audience {
             audience.views.first_recipients().for_each(recipient);
         }

@@ -1,5 +1,7 @@
 mod twins;
 
+use proptest::prelude::*;
+
 use super::super::device_message::{
     Content, MessageText, TelemetryMessage, TwinEvent, TwinEventKind,
 };
@@ -427,5 +429,79 @@ fn a_cached_twin_is_good_for_as_long_as_the_setting_says() {
         assert_eq!(rig.shard.device_twin(&d1(), rig.now()).is_some(), at_once);
         rig.advance(100);
         assert_eq!(rig.shard.device_twin(&d1(), rig.now()).is_some(), later);
+    }
+}
+
+/// What comes of messages, each about one of a few devices, more than the shard may have: what was handed out, and what
+/// it then knows.
+fn outcome(
+    messages: &[(u8, Content)],
+    take_in: impl FnOnce(&mut Shard<&'static str>, Vec<DeviceMessage>, &mut dyn FnMut(String)),
+) -> (Vec<String>, ShardStats, Vec<Vec<LastValue>>) {
+    let device = |number: u8| DeviceId::new(&format!("d{number}")).unwrap();
+    let mut rig = Rig::new(SETTINGS);
+    for (recipient, number) in [("x", 0), ("y", 0), ("y", 1), ("x", 12)] {
+        let mut wanted = DeviceSubscriptions::default();
+        for subscription in [key("a"), key("b"), Subscription::ConnectionState] {
+            wanted.insert(subscription, Delivery::default());
+        }
+        let now = rig.now();
+        let of = (device(number), session(recipient));
+        rig.shard
+            .set_subscriptions(&of.0, of.1, &recipient, &wanted, now);
+    }
+    let messages = messages.iter().map(|(number, content)| DeviceMessage {
+        device_id: device(*number),
+        timestamp: Timestamp::UnixMs(1),
+        content: content.clone(),
+    });
+    let mut given = Vec::new();
+    take_in(&mut rig.shard, messages.collect(), &mut |one| {
+        given.push(one);
+    });
+    let known = (0..14).map(|number| rig.shard.last_values(&device(number)));
+    let known = known.collect();
+    (given, rig.shard.stats(), known)
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let keys = prop::sample::subsequence(vec!["a", "b", "c", "d"], 1..=4);
+    prop_oneof![
+        5 => (keys, 0..9_u8).prop_map(|(keys, value)| {
+            let value = value.to_string();
+            let members: Vec<_> = keys.into_iter().map(|key| (key, value.as_str())).collect();
+            Content::Telemetry(TelemetryMessage {
+                telemetry: Some(telemetry(&members)),
+                ..TelemetryMessage::default()
+            })
+        }),
+        1 => any::<bool>().prop_map(|connected| Content::ConnectionState { connected, sequence: None }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_makes_no_difference_how_many_messages_are_taken_in_together(
+        messages in prop::collection::vec((0..14_u8, content()), 0..60),
+    ) {
+        let now = Now { monotonic_ms: 1, unix_ms: 1 };
+        let shown = |recipient: &&str, update: &Update| {
+            format!("{recipient} {} {:?} {:?}", update.device_id, update.stamp, update.body)
+        };
+        let one_by_one = outcome(&messages, |shard, messages, give| {
+            for message in messages {
+                shard.apply(message, now, |recipient, update| give(shown(recipient, &update)));
+            }
+        });
+        let together = outcome(&messages, |shard, messages, give| {
+            let mut left = messages.into_iter();
+            while left.len() > 0 {
+                let before = left.len();
+                let taken = shard.apply_next(&mut left, now, |_| {}, |recipient, update| give(shown(recipient, &update)));
+                assert_eq!(before - left.len(), taken);
+                assert!(taken > 0);
+            }
+        });
+        prop_assert_eq!(together, one_by_one);
     }
 }

@@ -23,19 +23,19 @@ pub(super) enum Unusable {
 
 /// What a JSON text is at its top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum Kind {
     Object,
     Array,
     Scalar,
 }
 
-/// Tells the shape of a text, without white space before it, from its first character; it may still turn out not to be
+/// Tells the kind of a text, without white space before it, from its first character; it may still turn out not to be
 /// JSON.
-pub(super) fn shape(text: &str) -> Shape {
+pub(super) fn kind(text: &str) -> Kind {
     match text.as_bytes().first() {
-        Some(b'{') => Shape::Object,
-        Some(b'[') => Shape::Array,
-        _ => Shape::Scalar,
+        Some(b'{') => Kind::Object,
+        Some(b'[') => Kind::Array,
+        _ => Kind::Scalar,
     }
 }
 
@@ -230,6 +230,17 @@ mod tests {
             let cut = text.trim_end_matches('"');
             prop_assert_eq!(validate(cut, 0).is_ok(), serde_json::from_str::<IgnoredAny>(cut).is_ok());
         }
+    }
+
+    #[test]
+    fn gaps_differ_when_their_white_space_is_on_another_side_of_a_value() {
+        let [like, text] = ["{\"a\": 1,\"b\":2}", "{\"a\":1 ,\"b\":2}"];
+        let of = |text| Gaps::new(text, Span::whole(text), &by_walk(text).unwrap());
+        let is_in =
+            |gaps: Gaps, text| gaps.are_in(text, Span::whole(text), &by_walk(text).unwrap());
+        assert!(is_in(of(like), like));
+        assert!(!is_in(of(like), text));
+        assert!(!of(like).find(text, Span::whole(text), 100, &mut Vec::new()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const LAYOUTS_BYTES_MAX: usize = 1024 * 1024;
 /// Objects with more members are not remembered.
 const MEMBERS_MAX: usize = 512;
 
-/// How many layouts are tried before an object is read without one: as many kinds of devices may send by turns.
+/// How many layouts are tried before an object is read without one: so many kinds of devices may send by turns.
 const RECENT_MAX: usize = 4;
 
 /// What a layout costs beside its gaps, and a member in what is worked out of it.
@@ -78,6 +78,17 @@ impl Layout {
         }
     }
 
+    /// Whether it is small enough to be remembered.
+    fn is_remembered(&self) -> bool {
+        self.gaps.len() <= MEMBERS_MAX && self.bytes() <= LAYOUTS_BYTES_MAX
+    }
+
+    /// About how many bytes of memory it takes when all is worked out.
+    fn bytes(&self) -> usize {
+        // The keys are in up to four shapes as well.
+        LAYOUT_BYTES + 5 * (self.gaps.bytes() + self.gaps.len() * MEMBER_BYTES)
+    }
+
     /// What is left of such an object.
     fn left(&self, taken: Taken) -> &Left {
         let place = usize::from(taken.device_id) + 2 * usize::from(taken.time);
@@ -109,7 +120,7 @@ fn shape<'a>(keys: impl Iterator<Item = &'a str>) -> Shape {
 /// The layouts that were met lately, and the object that was read last.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
-    /// That of the last object comes first.
+    /// The latest comes first.
     recent: Vec<Arc<Layout>>,
     values: Vec<Span>,
     /// By the hash of the gaps. Of two with the same hash the later one stays.
@@ -142,10 +153,14 @@ impl Layouts {
         part: Span,
         options: &DecodingConfig,
     ) -> Result<(), Unusable> {
+        // One that is too large to be remembered serves as long as objects are like the last.
+        let is_kept = |last: &Arc<Layout>| last.is_remembered();
+        let tried = usize::from(self.recent.first().is_some_and(is_kept));
+        self.recent.retain(is_kept);
         let (values, depth_max) = (&mut self.values, options.json_depth_max);
-        let mut others = self.recent.iter().skip(1);
+        let mut others = self.recent.iter().skip(tried);
         if let Some(other) = others.position(|one| one.gaps.find(text, part, depth_max, values)) {
-            self.recent.swap(0, other + 1);
+            self.recent[..=tried + other].rotate_right(1);
             return Ok(());
         }
         json::values(text, part, depth_max, values)?;
@@ -201,12 +216,10 @@ impl Layouts {
     }
 
     fn remember(&mut self, hash: u64, layout: &Arc<Layout>) {
-        // The keys are in up to four shapes as well.
-        let bytes_of_gaps = layout.gaps.bytes() + layout.gaps.len() * MEMBER_BYTES;
-        let bytes = LAYOUT_BYTES + 5 * bytes_of_gaps;
-        if layout.gaps.len() > MEMBERS_MAX || bytes > LAYOUTS_BYTES_MAX {
+        if !layout.is_remembered() {
             return;
         }
+        let bytes = layout.bytes();
         if self.bytes + bytes > LAYOUTS_BYTES_MAX {
             self.known.clear();
             self.bytes = 0;
@@ -309,5 +322,24 @@ mod tests {
         let spaces = " ".repeat(LAYOUTS_BYTES_MAX / 5);
         layout(&mut layouts, &format!("{{{spaces}\"a\":0}}"));
         assert_eq!(layouts.known.len(), before, "neither is remembered");
+        layout(&mut layouts, r#"{"a":0}"#);
+        let mut recent = layouts.recent.iter();
+        assert!(recent.all(|one| one.is_remembered()), "nor tried again");
+    }
+
+    #[test]
+    fn the_layouts_that_were_met_last_are_tried_in_that_order() {
+        let mut layouts = Layouts::default();
+        let kinds = ["a", "b", "c", "d", "e"].map(|key| format!("{{\"{key}\":0}}"));
+        let met: Vec<_> = kinds
+            .iter()
+            .map(|text| layout(&mut layouts, text))
+            .collect();
+        layout(&mut layouts, &kinds[2]);
+        let expected = [2, 4, 3, 1].map(|kind| &met[kind]);
+        assert_eq!(layouts.recent.len(), expected.len());
+        assert!(
+            (layouts.recent.iter().zip(expected)).all(|(recent, met)| Arc::ptr_eq(recent, met))
+        );
     }
 }

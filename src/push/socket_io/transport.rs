@@ -1,6 +1,6 @@
 //! How packets travel: the seam between a connection and the bytes on its socket.
 //!
-//! A [`Transport`] is fed by [`queue`](Transport::queue) and driven by [`event`](Transport::event), which writes what
+//! A [`Transport`] is fed by [`queue`](Transport::queue) and driven by [`poll_event`](Transport::poll_event), which writes what
 //! is queued and reads what comes, both at once, so that a client that does not read can still be heard. An upgrade
 //! from long-polling to WebSocket happens inside: nothing above notices, and each packet goes out on one of the two
 //! exactly once.
@@ -49,7 +49,7 @@ impl Transport {
         }
     }
 
-    /// Takes an encoded packet; [`event`](Self::event) writes it as soon as the client can take it.
+    /// Takes an encoded packet; [`poll_event`](Self::poll_event) writes it as soon as the client can take it.
     pub(super) fn queue(&mut self, packet: Bytes) {
         match self {
             Self::WebSocket(websocket) => websocket.queue(packet),

@@ -40,15 +40,12 @@ impl Gaps {
     /// Whether these gaps are before the values that were found in the object that `part` of `text` is.
     pub(in super::super) fn are_in(&self, text: &str, part: Span, values: &[Span]) -> bool {
         let mut rest = &*self.text;
-        self.lengths.len() == values.len()
-            && between(part, values).all(|gap| match rest.strip_prefix(gap.of(text)) {
-                Some(behind) => {
-                    rest = behind;
-                    true
-                }
-                None => false,
-            })
-            && rest.is_empty()
+        let is_next = |(gap, length): (Span, &u32)| {
+            let (expected, behind) = rest.split_at(*length as usize);
+            rest = behind;
+            gap.of(text) == expected
+        };
+        self.lengths.len() == values.len() && between(part, values).zip(&self.lengths).all(is_next)
     }
 
     /// Finds the values of the object that `part` of `text` is if these gaps are before them: as
