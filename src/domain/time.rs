@@ -81,13 +81,34 @@ impl Timestamp {
     }
 }
 
-impl Timestamp {
-    /// Appends the text that [`Display`](fmt::Display) shows. Updates carry a time each, so this is made to cost little.
-    pub fn write_to(&self, text: &mut Vec<u8>) {
-        match self {
-            Self::UnixMs(unix_ms) => write_iso_8601(*unix_ms, text),
-            Self::Text(written) => text.extend_from_slice(written.as_bytes()),
+/// Writes times one after the other, as the texts that [`Display`](fmt::Display) shows. Updates carry a time each, and those
+/// that leave together are mostly of the same minute: that part is worked out once.
+#[derive(Debug, Default)]
+pub struct TimeWriter {
+    minute: Option<(u64, [u8; MINUTE_BYTES])>,
+}
+
+impl TimeWriter {
+    /// Appends a time.
+    pub fn write(&mut self, timestamp: &Timestamp, text: &mut Vec<u8>) {
+        match timestamp {
+            Timestamp::UnixMs(unix_ms) if PLAIN_UNIX_MS.contains(unix_ms) => {
+                self.write_plain(unix_ms.unsigned_abs(), text);
+            }
+            Timestamp::UnixMs(_) => text.extend_from_slice(timestamp.to_string().as_bytes()),
+            Timestamp::Text(written) => text.extend_from_slice(written.as_bytes()),
         }
+    }
+
+    fn write_plain(&mut self, unix_ms: u64, text: &mut Vec<u8>) {
+        let (minutes, ms) = (unix_ms / MINUTE_MS, unix_ms % MINUTE_MS);
+        let minute = match self.minute {
+            Some((known, minute)) if known == minutes => minute,
+            _ => self.minute.insert((minutes, minute(minutes))).1,
+        };
+        text.extend_from_slice(&minute);
+        let [second, [_, hundreds], rest] = [ms / 1000, ms % 1000 / 100, ms % 100].map(two_digits);
+        text.extend_from_slice(&[second[0], second[1], b'.', hundreds, rest[0], rest[1], b'Z']);
     }
 }
 
@@ -104,20 +125,20 @@ fn may_be_in_iso_8601(byte: u8) -> bool {
 /// The times from 1970 up to the end of those that there are, a day before the year 10000.
 const PLAIN_UNIX_MS: std::ops::Range<i64> = 0..253_402_207_200_000;
 
-const DAY_MS: u64 = 86_400_000;
+const MINUTE_MS: u64 = 60_000;
+
+const DAY_MINUTES: u64 = 24 * 60;
+
+/// Of a text up to its seconds: `YYYY-MM-DDTHH:mm:`.
+const MINUTE_BYTES: usize = 17;
 
 /// Days from the beginning of March of the year 0, from which leap days are at the ends of years, to 1970.
 const DAYS_BEFORE_1970: u64 = 719_468;
 
-fn write_iso_8601(unix_ms: i64, text: &mut Vec<u8>) {
-    let Some(unix_ms) = u64::try_from(unix_ms)
-        .ok()
-        .filter(|_| PLAIN_UNIX_MS.contains(&unix_ms))
-    else {
-        text.extend_from_slice(Timestamp::UnixMs(unix_ms).to_string().as_bytes());
-        return;
-    };
-    let (days, ms) = (unix_ms / DAY_MS + DAYS_BEFORE_1970, unix_ms % DAY_MS);
+/// The text of a time up to its seconds, by the minutes since 1970.
+fn minute(minutes: u64) -> [u8; MINUTE_BYTES] {
+    let days = minutes / DAY_MINUTES + DAYS_BEFORE_1970;
+    let minutes = minutes % DAY_MINUTES;
     // The calendar repeats every 400 years; within these, years end with their leap day if they have one.
     let (cycle, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -132,13 +153,11 @@ fn write_iso_8601(unix_ms: i64, text: &mut Vec<u8>) {
     };
     let year = 400 * cycle + year + next_year;
     let [[y0, y1], [y2, y3], month, day] = [year / 100, year % 100, month, day].map(two_digits);
-    let [hour, minute, second] = [ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60].map(two_digits);
-    let [[_, hundreds], rest] = [ms % 1000 / 100, ms % 100].map(two_digits);
-    text.extend_from_slice(&[
+    let [hour, minute] = [minutes / 60, minutes % 60].map(two_digits);
+    [
         y0, y1, y2, y3, b'-', month[0], month[1], b'-', day[0], day[1], b'T', hour[0], hour[1],
-        b':', minute[0], minute[1], b':', second[0], second[1], b'.', hundreds, rest[0], rest[1],
-        b'Z',
-    ]);
+        b':', minute[0], minute[1], b':',
+    ]
 }
 
 /// The last two digits of a number.
@@ -195,10 +214,11 @@ mod tests {
         #[test]
         fn a_time_is_written_as_it_is_shown(unix_ms in proptest::prelude::any::<i64>()) {
             let plain = unix_ms.rem_euclid(PLAIN_UNIX_MS.end);
-            for unix_ms in [unix_ms, plain, -plain, plain % 4_000_000_000_000] {
+            let mut times = TimeWriter::default();
+            for unix_ms in [unix_ms, plain, plain ^ 0x3fff, -plain, plain, plain % 4_000_000_000_000] {
                 let timestamp = Timestamp::UnixMs(unix_ms);
                 let mut written = Vec::new();
-                timestamp.write_to(&mut written);
+                times.write(&timestamp, &mut written);
                 proptest::prop_assert_eq!(String::from_utf8(written).unwrap(), timestamp.to_string());
             }
         }
@@ -209,10 +229,11 @@ mod tests {
         // All days of the 400 years after which the calendar repeats itself, and some of the others.
         let days = (0..146_097).chain((146_097..2_932_896).step_by(97));
         let last = PLAIN_UNIX_MS.end - 1;
+        let mut times = TimeWriter::default();
         for unix_ms in days.map(|day| day * 86_400_000).chain([last, last + 1, -1]) {
             let mut written = Vec::new();
             let timestamp = Timestamp::UnixMs(unix_ms);
-            timestamp.write_to(&mut written);
+            times.write(&timestamp, &mut written);
             assert_eq!(String::from_utf8(written).unwrap(), timestamp.to_string());
         }
     }

@@ -13,7 +13,7 @@ use relay_protocol::native::{Refused, ServerHello, ServerMessage};
 use crate::domain::id::{DeviceId, SessionId};
 use crate::domain::outbox::Skipped;
 use crate::domain::snapshot::DeviceSnapshot;
-use crate::domain::time::Stamp;
+use crate::domain::time::{Stamp, TimeWriter};
 use crate::domain::update::{Encoding, Update, UpdateBody};
 use crate::push::json_text::{push_integer, push_json, push_string};
 
@@ -28,20 +28,20 @@ pub(super) fn push_updates(
     skipped: Skipped,
     time_unix_ms: i64,
 ) {
-    let mut text = Text(text);
+    let mut text = Text::new(text);
     text.str(r#"{"type":"updates","sequence":"#);
-    push_json(text.0, &sequence);
+    push_json(text.bytes, &sequence);
     text.str(r#","time":"#);
-    push_integer(text.0, time_unix_ms);
+    push_integer(text.bytes, time_unix_ms);
     text.str(r#","updates":"#);
-    text.array(updates, |text, update| push_update(text.0, update));
+    text.array(updates, push_update);
     if skipped != Skipped::default() {
         let Skipped { conflated, dropped } = skipped;
         text.put(format_args!(
             r#","skipped":{{"conflated":{conflated},"dropped":{dropped}}}"#
         ));
     }
-    text.0.push(b'}');
+    text.bytes.push(b'}');
 }
 
 /// A `subscribed` message.
@@ -85,7 +85,7 @@ pub(super) fn hello(hello: ServerHello, snapshot: Option<&[DeviceSnapshot]>) -> 
     );
     object(512 + snapshot.map_or(0, snapshot_bytes), |text| {
         text.json(&ServerMessage::Hello(hello));
-        text.0.pop();
+        text.bytes.pop();
         if let Some(snapshot) = snapshot {
             text.str(r#","snapshot":"#);
             text.snapshot(snapshot);
@@ -147,14 +147,14 @@ pub(super) fn message(message: &ServerMessage) -> Bytes {
 }
 
 /// Whoever comes first writes the update for all others, if there are others.
-fn push_update(text: &mut Vec<u8>, update: &Arc<Update>) {
+fn push_update(text: &mut Text<'_>, update: &Arc<Update>) {
     if let Some(shared) = update.encoded_before(Encoding::Native) {
-        text.extend_from_slice(shared);
+        text.bytes.extend_from_slice(shared);
         return;
     }
-    let start = text.len();
-    write_update(&mut Text(text), update);
-    update.share_encoding(Encoding::Native, &text[start..]);
+    let start = text.bytes.len();
+    write_update(text, update);
+    update.share_encoding(Encoding::Native, &text.bytes[start..]);
 }
 
 /// Writes `{"deviceId":…,<the one member that tells the kind>,"timestamp":…,"receivedAt":…}`, with `moduleId` after
@@ -164,7 +164,7 @@ fn write_update(text: &mut Text<'_>, update: &Update) {
     match &update.body {
         UpdateBody::Telemetry(telemetry) => {
             text.str(r#","telemetry":"#);
-            telemetry.write_to(text.0);
+            telemetry.write_to(text.bytes);
         }
         UpdateBody::ConnectionState(true) => text.str(r#","connectionState":true"#),
         UpdateBody::ConnectionState(false) => text.str(r#","connectionState":false"#),
@@ -178,7 +178,7 @@ fn write_update(text: &mut Text<'_>, update: &Update) {
         }
     }
     text.stamp(&update.stamp);
-    text.0.push(b'}');
+    text.bytes.push(b'}');
 }
 
 /// About how many bytes a snapshot takes.
@@ -198,57 +198,65 @@ fn snapshot_bytes(snapshot: &[DeviceSnapshot]) -> usize {
 }
 
 /// A JSON text in the making.
-struct Text<'a>(&'a mut Vec<u8>);
+struct Text<'a> {
+    bytes: &'a mut Vec<u8>,
+    times: TimeWriter,
+}
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    fn new(bytes: &'a mut Vec<u8>) -> Self {
+        let times = TimeWriter::default();
+        Self { bytes, times }
+    }
+
     fn str(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 
     /// For what has to be formatted; [`str`](Self::str) costs less.
     fn put(&mut self, text: std::fmt::Arguments<'_>) {
-        self.0
+        self.bytes
             .write_fmt(text)
             .expect("writing to memory cannot fail");
     }
 
     fn json(&mut self, value: &impl serde::Serialize) {
-        push_json(self.0, value);
+        push_json(self.bytes, value);
     }
 
     fn array<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
-        self.0.push(b'[');
+        self.bytes.push(b'[');
         for (place, item) in items.iter().enumerate() {
             if place > 0 {
-                self.0.push(b',');
+                self.bytes.push(b',');
             }
             write(self, item);
         }
-        self.0.push(b']');
+        self.bytes.push(b']');
     }
 
     /// The beginning of an object about a device, or a module of one.
     fn device(&mut self, device: &DeviceId) {
         self.str(r#"{"deviceId":"#);
-        push_string(self.0, device.as_str());
+        push_string(self.bytes, device.as_str());
         if let Some(module) = device.module() {
             self.str(r#","moduleId":"#);
-            push_string(self.0, module);
+            push_string(self.bytes, module);
         }
     }
 
     fn stamp(&mut self, stamp: &Stamp) {
         self.str(r#","timestamp":""#);
-        stamp.timestamp.write_to(self.0);
+        self.times.write(&stamp.timestamp, self.bytes);
         self.str(r#"","receivedAt":"#);
-        push_integer(self.0, stamp.received_unix_ms);
+        push_integer(self.bytes, stamp.received_unix_ms);
     }
 
     fn aged_value(&mut self, value: &str, stamp: &Stamp) {
         self.str(r#"{"value":"#);
         self.str(value);
         self.stamp(stamp);
-        self.0.push(b'}');
+        self.bytes.push(b'}');
     }
 
     fn snapshot(&mut self, devices: &[DeviceSnapshot]) {
@@ -258,13 +266,13 @@ impl Text<'_> {
                 text.str(r#","telemetry":{"#);
                 for (place, last) in device.telemetry.iter().enumerate() {
                     if place > 0 {
-                        text.0.push(b',');
+                        text.bytes.push(b',');
                     }
-                    push_string(text.0, last.key.as_str());
-                    text.0.push(b':');
+                    push_string(text.bytes, last.key.as_str());
+                    text.bytes.push(b':');
                     text.aged_value(last.value.as_str(), &last.stamp);
                 }
-                text.0.push(b'}');
+                text.bytes.push(b'}');
             }
             if let Some(connected) = &device.connection_state {
                 text.str(r#","connectionState":"#);
@@ -275,7 +283,7 @@ impl Text<'_> {
                 text.str(r#","deviceTwin":"#);
                 text.aged_value(twin.value.as_str(), &twin.stamp);
             }
-            text.0.push(b'}');
+            text.bytes.push(b'}');
         });
     }
 
@@ -290,7 +298,7 @@ impl Text<'_> {
 /// A JSON object in about so many bytes; `write` leaves out the brace at its end.
 fn object(bytes: usize, write: impl FnOnce(&mut Text<'_>)) -> Bytes {
     let mut text = Vec::with_capacity(bytes);
-    write(&mut Text(&mut text));
+    write(&mut Text::new(&mut text));
     text.push(b'}');
     text.into()
 }

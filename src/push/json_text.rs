@@ -4,21 +4,30 @@
 
 /// Appends a string.
 pub(super) fn push_string(text: &mut Vec<u8>, value: &str) {
-    let is_special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-    // Counted to the end, which costs less than to look for a way out at each byte.
-    if value
-        .as_bytes()
-        .iter()
-        .filter(|byte| is_special(byte))
-        .count()
-        == 0
-    {
+    if is_plain(value.as_bytes()) {
         text.push(b'"');
         text.extend_from_slice(value.as_bytes());
         text.push(b'"');
     } else {
         push_json(text, value);
     }
+}
+
+/// Whether a text is written as it is. Eight bytes are looked at at once; a mark may be wrong only above a right one.
+fn is_plain(text: &[u8]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let (words, rest) = text.as_chunks();
+    let is_plain_word = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let quotes = (word ^ each(b'"')).wrapping_sub(each(1));
+        let backslashes = (word ^ each(b'\\')).wrapping_sub(each(1));
+        let controls = word.wrapping_sub(each(b' '));
+        (quotes | backslashes | controls) & !word & each(0x80) == 0
+    };
+    let is_plain_byte = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    words.iter().all(is_plain_word) && rest.iter().all(is_plain_byte)
 }
 
 /// Appends a whole number.

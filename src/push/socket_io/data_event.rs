@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::packet::Namespace;
 use crate::domain::session::Dialect;
+use crate::domain::time::TimeWriter;
 use crate::domain::update::{Encoding, Update, UpdateBody};
 use crate::push::json_text::push_string;
 use crate::push::websocket::Burst;
@@ -20,10 +21,9 @@ pub(super) fn write_events(batch: &Batch, namespace: &Namespace, burst: &mut Bur
             batch.updates.len() as u64
         }
         Dialect::V2 => {
+            let mut writer = EventWriter::new(namespace, burst);
             let events = batch.updates.iter();
-            events
-                .map(|update| write_events_v2(update, namespace, burst))
-                .sum()
+            events.map(|update| writer.event_v2(update)).sum()
         }
     }
 }
@@ -35,67 +35,103 @@ pub(super) fn write_events_v3(
     burst: &mut Burst<'_>,
 ) {
     burst.reserve(Update::bytes_of_all(updates));
+    let mut writer = EventWriter::new(namespace, burst);
     for update in updates {
-        write_event(update, namespace, burst);
+        writer.event(update);
     }
 }
 
-/// Whoever in the root namespace comes first writes the frame for all others, if there are others.
-fn write_event(update: &Arc<Update>, namespace: &Namespace, burst: &mut Burst<'_>) {
-    if namespace.is_root()
-        && let Some(shared) = update.encoded_before(Encoding::SocketIo)
-    {
-        burst.frame(shared);
-        return;
-    }
-    let start = burst.len();
-    burst.text(update.bytes(), |text| push_event(text, update, namespace));
-    if namespace.is_root() {
-        update.share_encoding(Encoding::SocketIo, burst.since(start));
-    }
+/// Writes events for one client.
+struct EventWriter<'a, 'b> {
+    namespace: &'a Namespace,
+    burst: &'a mut Burst<'b>,
+    times: TimeWriter,
 }
 
-/// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
-/// object `{"connected":…}`. Written anew for each of these clients.
-fn write_events_v2(update: &Arc<Update>, namespace: &Namespace, burst: &mut Burst<'_>) -> u64 {
-    match &update.body {
-        UpdateBody::Telemetry(telemetry) => {
-            let mut events = 0;
-            for (_, key_literal, value) in telemetry.iter() {
-                let parts = ["\"telemetry\":{", key_literal, ":", value, "}"];
-                burst.text(update.bytes(), |text| {
-                    push_around(text, update, namespace, |text| {
+impl<'a, 'b> EventWriter<'a, 'b> {
+    fn new(namespace: &'a Namespace, burst: &'a mut Burst<'b>) -> Self {
+        Self {
+            namespace,
+            burst,
+            times: TimeWriter::default(),
+        }
+    }
+
+    /// Whoever in the root namespace comes first writes the frame for all others, if there are others.
+    fn event(&mut self, update: &Arc<Update>) {
+        let is_root = self.namespace.is_root();
+        if is_root && let Some(shared) = update.encoded_before(Encoding::SocketIo) {
+            self.burst.frame(shared);
+            return;
+        }
+        let start = self.burst.len();
+        self.frame(update, |text| push_kind(text, &update.body));
+        if is_root {
+            update.share_encoding(Encoding::SocketIo, self.burst.since(start));
+        }
+    }
+
+    /// The same for a client of ux4iot 2.x: every telemetry key in an event of its own, and the connection state as the
+    /// object `{"connected":…}`. Written anew for each of these clients. Returns how many events there are.
+    fn event_v2(&mut self, update: &Arc<Update>) -> u64 {
+        match &update.body {
+            UpdateBody::Telemetry(telemetry) => {
+                let mut events = 0;
+                for (_, key_literal, value) in telemetry.iter() {
+                    let parts = ["\"telemetry\":{", key_literal, ":", value, "}"];
+                    self.frame(update, |text| {
                         for part in parts {
                             text.extend_from_slice(part.as_bytes());
                         }
                     });
-                });
-                events += 1;
+                    events += 1;
+                }
+                events
             }
-            events
+            UpdateBody::ConnectionState(connected) => {
+                let object: &[u8] = if *connected {
+                    b"\"connectionState\":{\"connected\":true}"
+                } else {
+                    b"\"connectionState\":{\"connected\":false}"
+                };
+                self.frame(update, |text| text.extend_from_slice(object));
+                1
+            }
+            UpdateBody::DeviceTwin(_) | UpdateBody::Message(_) => {
+                self.event(update);
+                1
+            }
         }
-        UpdateBody::ConnectionState(connected) => {
-            let object: &[u8] = if *connected {
-                b"\"connectionState\":{\"connected\":true}"
-            } else {
-                b"\"connectionState\":{\"connected\":false}"
-            };
-            burst.text(update.bytes(), |text| {
-                push_around(text, update, namespace, |text| {
-                    text.extend_from_slice(object);
-                });
-            });
-            1
-        }
-        UpdateBody::DeviceTwin(_) | UpdateBody::Message(_) => {
-            write_event(update, namespace, burst);
-            1
-        }
+    }
+
+    /// Adds the frame of `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`, with the namespace
+    /// after `42` and with `moduleId` after `deviceId` for a module.
+    fn frame(&mut self, update: &Update, push_kind: impl FnOnce(&mut Vec<u8>)) {
+        let Self {
+            namespace,
+            burst,
+            times,
+        } = self;
+        burst.text(update.bytes(), |text| {
+            text.extend_from_slice(b"42");
+            namespace.push_prefix(text);
+            text.extend_from_slice(b"[\"data\",{\"deviceId\":");
+            push_string(text, update.device_id.as_str());
+            if let Some(module) = update.device_id.module() {
+                text.extend_from_slice(b",\"moduleId\":");
+                push_string(text, module);
+            }
+            text.push(b',');
+            push_kind(text);
+            text.extend_from_slice(b",\"timestamp\":\"");
+            times.write(&update.stamp.timestamp, text);
+            text.extend_from_slice(b"\"}]");
+        });
     }
 }
 
-fn push_event(text: &mut Vec<u8>, update: &Update, namespace: &Namespace) {
-    push_around(text, update, namespace, |text| match &update.body {
+fn push_kind(text: &mut Vec<u8>, body: &UpdateBody) {
+    match body {
         UpdateBody::Telemetry(telemetry) => {
             text.extend_from_slice(b"\"telemetry\":");
             telemetry.write_to(text);
@@ -110,30 +146,7 @@ fn push_event(text: &mut Vec<u8>, update: &Update, namespace: &Namespace) {
             text.extend_from_slice(b"\"message\":");
             text.extend_from_slice(body.as_str().as_bytes());
         }
-    });
-}
-
-/// Appends `42["data",{"deviceId":…,<the one member that tells the kind>,"timestamp":…}]`, with the namespace after `42`
-/// and with `moduleId` after `deviceId` for a module.
-fn push_around(
-    text: &mut Vec<u8>,
-    update: &Update,
-    namespace: &Namespace,
-    push_kind: impl FnOnce(&mut Vec<u8>),
-) {
-    text.extend_from_slice(b"42");
-    namespace.push_prefix(text);
-    text.extend_from_slice(b"[\"data\",{\"deviceId\":");
-    push_string(text, update.device_id.as_str());
-    if let Some(module) = update.device_id.module() {
-        text.extend_from_slice(b",\"moduleId\":");
-        push_string(text, module);
     }
-    text.push(b',');
-    push_kind(text);
-    text.extend_from_slice(b",\"timestamp\":\"");
-    update.stamp.timestamp.write_to(text);
-    text.extend_from_slice(b"\"}]");
 }
 
 #[cfg(test)]
@@ -161,7 +174,8 @@ mod tests {
 
     fn written(device_id: &str, body: UpdateBody) -> String {
         let update = update(device_id, body);
-        let mut events = texts(|burst| write_event(&update, &Namespace::default(), burst));
+        let mut events =
+            texts(|burst| EventWriter::new(&Namespace::default(), burst).event(&update));
         assert_eq!(events.len(), 1);
         String::from_utf8(events.remove(0).into()).unwrap()
     }
@@ -169,7 +183,7 @@ mod tests {
     fn written_v2(body: UpdateBody) -> Vec<String> {
         let update = update("d1", body);
         let events = texts(|burst| {
-            write_events_v2(&update, &Namespace::default(), burst);
+            EventWriter::new(&Namespace::default(), burst).event_v2(&update);
         });
         events
             .into_iter()
@@ -266,21 +280,21 @@ mod tests {
     #[test]
     fn an_update_is_written_once_for_all() {
         let update = update("d1", UpdateBody::ConnectionState(true));
-        let event = |update| texts(|burst| write_event(update, &Namespace::default(), burst));
-        let first = event(&update);
+        let event = || texts(|burst| EventWriter::new(&Namespace::default(), burst).event(&update));
+        let first = event();
         let shared = || update.encoded_before(Encoding::SocketIo);
         assert_eq!(shared(), None, "nobody else will ask for it");
         let _others = [Arc::clone(&update), Arc::clone(&update)];
-        assert_eq!(event(&update), first);
+        assert_eq!(event(), first);
         assert!(shared().is_some_and(|shared| shared.ends_with(&first[0])));
-        assert_eq!(event(&update), first);
+        assert_eq!(event(), first);
     }
 
     #[test]
     fn an_event_carries_its_namespace() {
         let update = update("d1", UpdateBody::ConnectionState(true));
         let namespace = Packet::decode("0/a/b,").unwrap().namespace;
-        let events = texts(|burst| write_event(&update, &namespace, burst));
+        let events = texts(|burst| EventWriter::new(&namespace, burst).event(&update));
         let event = std::str::from_utf8(&events[0]).unwrap();
         assert!(event.starts_with("42/a/b,[\"data\",{"), "{event}");
     }
