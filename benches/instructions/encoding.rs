@@ -17,7 +17,7 @@ pub(crate) fn encode(encoding: Encoding) -> usize {
     for device in &devices {
         fleet::subscribe(&mut shard, device, 0, Some("temperature"));
     }
-    let mut outboxes = fleet::outboxes(1);
+    let mut outboxes = fleet::outboxes(1, Encoding::SocketIo);
     let mut messages = Vec::new();
     let mut decoder = Decoder::new(DecodingConfig::default());
     fleet::decode(&mut decoder, &devices, fleet::WITHOUT_TIME, &mut messages);
@@ -81,7 +81,7 @@ fn whole_way(
     encoding: Encoding,
 ) -> usize {
     let mut decoder = Decoder::new(DecodingConfig::default());
-    let mut outboxes = fleet::outboxes(sessions);
+    let mut outboxes = fleet::outboxes(sessions, encoding);
     let mut messages = Vec::new();
     let mut written = Vec::with_capacity(64 * 1024);
     let mut pass = |body| {

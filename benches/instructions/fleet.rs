@@ -9,7 +9,7 @@ use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::shard::{Shard, ShardSettings, TwinCache};
 use hubrelay::domain::subscription::{Delivery, DeviceSubscriptions, Subscription};
 use hubrelay::domain::time::Now;
-use hubrelay::domain::update::Update;
+use hubrelay::domain::update::{Encoding, Update};
 use hubrelay::ingest::decode::{Decoder, Event, Property};
 
 /// The keys in [`WITHOUT_TIME`] and [`WITHOUT_TIME_LATER`].
@@ -123,15 +123,22 @@ pub(crate) fn subscribe(shard: &mut Shard<usize>, device: &str, session: usize, 
     shard.set_subscriptions(&device, session_id(session), &session, &wanted, NOW);
 }
 
-/// So many empty outboxes.
-pub(crate) fn outboxes(count: usize) -> Vec<Outbox> {
+/// So many empty outboxes, for clients that are sent updates in this encoding.
+pub(crate) fn outboxes(count: usize, encoding: Encoding) -> Vec<Outbox> {
     let limits = OutboxLimits {
         frames_max: 1024,
         bytes_max: 1024 * 1024,
         replay_frames_max: 256,
         replay_bytes_max: 256 * 1024,
     };
-    (0..count).map(|_| Outbox::new(limits)).collect()
+    let outbox = || {
+        let mut outbox = Outbox::new(limits);
+        if encoding == Encoding::Native {
+            outbox.start_numbering();
+        }
+        outbox
+    };
+    std::iter::repeat_with(outbox).take(count).collect()
 }
 
 /// Hands messages to the shard, and the updates that follow from them to the outboxes.

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use hubrelay::config::DecodingConfig;
 use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::shard::Shard;
+use hubrelay::domain::update::Encoding;
 use hubrelay::ingest::decode::Decoder;
 
 use crate::{count_instructions, fleet};
@@ -26,7 +27,11 @@ pub(crate) fn two_views() -> usize {
         fleet::subscribe(&mut shard, device, session, None);
         fleet::subscribe(&mut shard, device, session + 1, Some("temperature"));
     }
-    let delivered = route(&devices, &mut shard, &mut fleet::outboxes(50));
+    let delivered = route(
+        &devices,
+        &mut shard,
+        &mut fleet::outboxes(50, Encoding::SocketIo),
+    );
     assert_eq!(
         delivered,
         2 * devices.len(),

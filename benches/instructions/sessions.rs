@@ -10,6 +10,7 @@ use hubrelay::domain::outbox::Outbox;
 use hubrelay::domain::session::{Client, ConnectionNumber, Session};
 use hubrelay::domain::shard::Shard;
 use hubrelay::domain::subscription::Delivery;
+use hubrelay::domain::update::Encoding;
 use hubrelay::ingest::decode::Decoder;
 
 use crate::{count_instructions, fleet};
@@ -54,7 +55,7 @@ pub(crate) fn revocation() -> usize {
     let mut sessions: Vec<_> = (0..SESSIONS)
         .map(|number| set_up(number, &devices, &mut shard))
         .collect();
-    let mut outboxes = fleet::outboxes(SESSIONS);
+    let mut outboxes = fleet::outboxes(SESSIONS, Encoding::SocketIo);
     let mut decoder = Decoder::new(DecodingConfig::default());
     let mut messages = Vec::new();
     let names = fleet::device_names(SESSIONS);

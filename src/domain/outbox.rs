@@ -14,6 +14,7 @@ mod backlog;
 mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use self::backlog::Backlog;
@@ -47,6 +48,13 @@ pub struct Skipped {
     pub conflated: u64,
     /// Device-to-cloud messages dropped.
     pub dropped: u64,
+}
+
+impl AddAssign for Skipped {
+    fn add_assign(&mut self, other: Self) {
+        self.conflated += other.conflated;
+        self.dropped += other.dropped;
+    }
 }
 
 /// Even the newest values do not fit into the bound; the client must be disconnected.
@@ -85,13 +93,14 @@ impl Outbox {
     }
 
     /// Goes back to the moment when the update with this number had left: those after it are sent again, before
-    /// everything else. Returns `false`, and does nothing, when they are not all remembered or the number is none.
+    /// everything else, and what was skipped before them is told again. Returns `false`, and does nothing, when they are not all remembered or the number is none.
     pub fn rewind(&mut self, sequence: u64) -> bool {
-        let Some(missed) =
+        let Some((missed, skipped)) =
             (self.replay.as_mut()).and_then(|replay| replay.rewind(sequence, &self.limits))
         else {
             return false;
         };
+        self.skipped += skipped;
         for update in missed.into_iter().rev() {
             self.queue_bytes += update.bytes();
             self.queue.push_front(update);
@@ -221,7 +230,13 @@ impl Outbox {
 
     /// The same, for the client to be told, and begins anew.
     pub fn take_skipped(&mut self) -> Skipped {
-        std::mem::take(&mut self.skipped)
+        let skipped = std::mem::take(&mut self.skipped);
+        if let Some(replay) = &mut self.replay
+            && skipped != Skipped::default()
+        {
+            replay.told(skipped);
+        }
+        skipped
     }
 
     fn pop(&mut self) -> Option<Arc<Update>> {
@@ -245,6 +260,9 @@ fn cut_updates(
     cut: impl Fn(&Arc<Update>) -> Option<Arc<Update>>,
 ) {
     queue.retain_mut(|update| cut_update(update, queue_bytes, &cut));
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
 }
 
 /// Replaces an update by what `cut` leaves of it, and counts its bytes anew. Returns whether anything is left.
@@ -512,6 +530,30 @@ mod tests {
         assert!(!outbox.rewind(4), "no such update has left");
         assert!(outbox.rewind(3));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_was_skipped_is_told_again_to_whoever_missed_it() {
+        let mut outbox = Outbox::new(LIMITS);
+        outbox.start_numbering();
+        for value in ["1", "2", "3", "4", "5"] {
+            outbox.push(values("d1", &[("t", value)])).unwrap();
+        }
+        let skipped = Skipped {
+            conflated: 2,
+            dropped: 0,
+        };
+        assert_eq!(drain(&mut outbox).len(), 3);
+        assert_eq!(outbox.take_skipped(), skipped);
+        assert!(outbox.rewind(1));
+        assert_eq!(drain(&mut outbox).len(), 2);
+        assert_eq!(outbox.take_skipped(), skipped);
+        assert!(outbox.rewind(3));
+        assert_eq!(
+            outbox.take_skipped(),
+            Skipped::default(),
+            "the client has heard of it"
+        );
     }
 
     #[test]

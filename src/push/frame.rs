@@ -17,8 +17,16 @@ use crate::domain::time::{Stamp, TimeWriter};
 use crate::domain::update::{Encoding, Update, UpdateBody};
 use crate::push::json_text::{push_integer, push_json, push_string};
 
+/// About how many bytes an `updates` message takes beside its updates. Too many rather than too few.
+const UPDATES_ENVELOPE_BYTES: usize = 96;
+
 /// About how many bytes a value takes beside key and text.
 const VALUE_ENVELOPE_BYTES: usize = 96;
+
+/// About how many bytes an `updates` message takes.
+pub(super) fn updates_bytes(updates: &[Arc<Update>]) -> usize {
+    UPDATES_ENVELOPE_BYTES + Update::bytes_of_all(updates)
+}
 
 /// Appends an `updates` message with all of `updates`; `sequence` is the number of the last of them.
 pub(super) fn push_updates(

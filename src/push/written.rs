@@ -20,7 +20,7 @@ pub fn write_updates(
     match encoding {
         Encoding::SocketIo => socket_io::write_updates(updates, &mut burst),
         Encoding::Native => {
-            let bytes = Update::bytes_of_all(updates);
+            let bytes = frame::updates_bytes(updates);
             let time_unix_ms = updates
                 .last()
                 .map_or(0, |update| update.stamp.received_unix_ms);

@@ -453,13 +453,12 @@ impl SharedOutbox {
             return Some(Next::Ended(ended));
         }
         let updates = outbox.take(bytes_max);
-        let skipped = outbox.take_skipped();
         if !updates.is_empty() {
             reader.begin_write(Writing::Updates);
             return Some(Next::Updates(Batch {
                 updates,
                 sequence: outbox.sequence(),
-                skipped,
+                skipped: outbox.take_skipped(),
                 dialect: *dialect,
                 outbox: self.clone(),
                 connection,

@@ -8,6 +8,7 @@ mod record;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Skipped;
 use crate::domain::limits::OutboxLimits;
 use crate::domain::raw_json::offset;
 use crate::domain::update::{Update, UpdateBody};
@@ -17,6 +18,12 @@ const FEW: usize = 4;
 
 /// Records that are forgotten together are at most one in so many.
 const RUNS_MIN: usize = 16;
+
+/// A ring of so many bytes is never too large.
+const RING_BYTES_MIN: usize = 4 * 1024;
+
+/// How many times that the client was told of something missed are kept apart.
+const TOLD_MAX: usize = 64;
 
 /// What left an outbox lately.
 #[derive(Debug, Default)]
@@ -29,6 +36,8 @@ pub(super) struct Replay {
     kept: VecDeque<(u64, Kept)>,
     /// All records, one behind the other.
     records: VecDeque<u8>,
+    /// What the client was told to have missed, each with the number of the last update that left with it.
+    told: VecDeque<(u64, Skipped)>,
     /// How many updates are remembered.
     updates: usize,
     /// What the bound is held against.
@@ -100,13 +109,32 @@ impl Replay {
             };
         }
         self.forget(|replay| replay.updates + updates.len() > updates_max);
-        let mut records = Vec::with_capacity(Update::bytes_of_all(updates));
+        let copied = updates
+            .iter()
+            .filter(|update| Arc::strong_count(update) <= FEW);
+        // This also reads a little of each, so that memory is waited for once.
+        let mut records = Vec::with_capacity(copied.map(|update| update.bytes()).sum());
         for update in updates {
             self.sequence += 1;
             self.remember(self.sequence, update, limits, &mut records);
         }
         self.records.extend(&records);
         self.forget(|replay| replay.bytes > limits.replay_bytes_max);
+        // Whoever comes back saw what left with these.
+        let seen = (self.told).partition_point(|(number, _)| *number <= self.remembers_after);
+        self.told.drain(..seen);
+    }
+
+    /// What left last told the client that it missed so much.
+    pub(super) fn told(&mut self, skipped: Skipped) {
+        self.told.push_back((self.sequence, skipped));
+        // Rather told twice than not at all.
+        if self.told.len() > TOLD_MAX
+            && let Some((_, oldest)) = self.told.pop_front()
+            && let Some((_, next)) = self.told.front_mut()
+        {
+            *next += oldest;
+        }
     }
 
     /// The caller adds what is appended to `records`.
@@ -159,15 +187,19 @@ impl Replay {
             self.remembers_after = last;
         }
         self.records.drain(..record_bytes);
+        // Small updates should not keep the memory that large ones needed.
+        if self.records.capacity() > 4 * self.records.len().max(RING_BYTES_MIN) {
+            self.records.shrink_to(2 * self.records.len());
+        }
     }
 
-    /// Goes back to the moment when the update with this number had left. Returns those that left after it; `None` when
-    /// they are not all remembered, or when there is no such number yet.
+    /// Goes back to the moment when the update with this number had left. Returns those that left after it, and what the
+    /// client was told with them; `None` when they are not all remembered, or when there is no such number yet.
     pub(super) fn rewind(
         &mut self,
         sequence: u64,
         limits: &OutboxLimits,
-    ) -> Option<Vec<Arc<Update>>> {
+    ) -> Option<(Vec<Arc<Update>>, Skipped)> {
         if sequence < self.remembers_after || sequence > self.sequence {
             return None;
         }
@@ -181,7 +213,12 @@ impl Replay {
             missed.push(update);
             None
         });
-        Some(missed)
+        let place = self.told.partition_point(|(number, _)| *number <= sequence);
+        let mut skipped = Skipped::default();
+        for (_, told) in self.told.drain(place..) {
+            skipped += told;
+        }
+        Some((missed, skipped))
     }
 
     /// Replaces each update by what `cut` leaves of it.
@@ -340,7 +377,7 @@ mod tests {
                         let is_remembered = sequence >= replay.remembers_after();
                         let again = replay.rewind(sequence, &limits);
                         prop_assert_eq!(again.is_some(), is_remembered);
-                        let Some(again) = again else { continue };
+                        let Some((again, _)) = again else { continue };
                         let place = model.partition_point(|(number, _)| *number <= sequence);
                         let expected = model.split_off(place).into_iter().map(|(_, text)| text);
                         prop_assert_eq!(again.iter().map(|update| text(update)).collect::<Vec<_>>(), expected.collect::<Vec<_>>());

@@ -19,7 +19,6 @@ use super::conversation::{Conversation, Step};
 use super::request::Request;
 use super::socket::{Event, Socket};
 use crate::domain::disconnect::Disconnect;
-use crate::domain::update::Update;
 use crate::push::ended::ended_messages;
 use crate::push::turns::{Turns, poll_turns};
 use crate::push::{BURST, Place, Push, frame};
@@ -318,7 +317,7 @@ impl Driver {
             ..
         } = &batch;
         self.sequence = *sequence;
-        let bytes = Update::bytes_of_all(updates);
+        let bytes = frame::updates_bytes(updates);
         let sent = self.socket.send(cx, |burst| {
             burst.text(bytes, |text| {
                 frame::push_updates(text, updates, *sequence, *skipped, time);

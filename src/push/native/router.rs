@@ -16,6 +16,9 @@ use crate::telemetry::metrics::ConnectionRefusal;
 /// How long a client that was refused for want of room should stay away.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+/// The one version of the WebSocket protocol that there is.
+const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+
 /// The route of the native protocol. The server must support upgrades.
 pub(in crate::push) fn router(push: Push) -> Router {
     Router::new().route("/ws", get(serve)).with_state(push)
@@ -102,7 +105,11 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::BadHandshake(status, text) => (status, text).into_response(),
+            // Whoever asks for another version is to hear which there is (RFC 6455 §4.4).
+            Self::BadHandshake(status, text) => {
+                let headers = [(header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION)];
+                (status, headers, text).into_response()
+            }
             Self::UnknownSubprotocol => (
                 StatusCode::BAD_REQUEST,
                 format!("the subprotocol of this relay is {SUBPROTOCOL}"),

@@ -54,6 +54,18 @@ async fn what_is_no_handshake_is_refused() {
     let version = HeaderValue::from_static("8");
     old.headers_mut().insert("sec-websocket-version", version);
     assert_eq!(refused_handshake(old).await.0, 400);
+    let asked = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "8"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let asked = asked
+        .into_iter()
+        .fold(http.get(&url), |ask, (name, value)| ask.header(name, value));
+    let refused = asked.send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(refused.headers()["sec-websocket-version"], "13");
     server.still_serves().await;
 }
 
