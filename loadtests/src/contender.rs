@@ -17,7 +17,7 @@ mod node_ws;
 mod peer;
 mod peer_process;
 mod sockudo;
-mod text_delivery;
+pub(crate) mod text_delivery;
 
 use std::error::Error;
 use std::fmt::{self, Display};

@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{Generator, Receiver, Task};
-use crate::contender::{Deliver, Subscriber, Wish};
+use crate::contender::text_delivery::TextDelivery;
+use crate::contender::{Subscriber, Wish};
 use crate::message::Body;
 use crate::pace::{Pace, Schedule};
 use crate::progress::Progress;
@@ -17,20 +18,6 @@ const WISH: Wish = Wish {
 };
 const MESSAGES: u64 = 10;
 
-struct Bare;
-
-impl Deliver for Bare {
-    fn on_message(
-        &mut self,
-        message: &[u8],
-        payload: &mut dyn FnMut(&[u8]),
-        _reply: &mut Vec<u8>,
-    ) -> anyhow::Result<()> {
-        payload(message);
-        Ok(())
-    }
-}
-
 /// A receiver, and the server's end of its connection.
 fn connected() -> (Receiver, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -40,7 +27,7 @@ fn connected() -> (Receiver, TcpStream) {
     let subscriber = Subscriber {
         stream: tokio::net::TcpStream::from_std(client).unwrap(),
         read_ahead: Vec::new(),
-        protocol: Box::new(Bare),
+        protocol: Box::new(TextDelivery),
     };
     let receiver = Receiver::new(subscriber, &[WISH], false).unwrap();
     (receiver, server)
